@@ -1,0 +1,163 @@
+"""The one door to ComfyUI: everything that a node needs from its host, inside ComfyUI and without it.
+
+No other module imports ``comfy``, ``comfy_api``, ``folder_paths``, ``nodes`` or ``server``. Whether this is ComfyUI is
+decided once: ComfyUI has its own modules loaded long before it loads a node pack.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .vocabulary import UserError
+
+IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
+
+if IN_COMFYUI:
+    import comfy.model_management as model_management
+    import comfy.model_patcher
+    import comfy.utils
+    import folder_paths
+    from comfy_api.latest import ComfyExtension, io, ui
+else:
+    from .headless import host, io, ui
+    from .headless.io import ComfyExtension
+
+__all__ = [
+    "IN_COMFYUI",
+    "ComfyExtension",
+    "device",
+    "input_folder",
+    "io",
+    "keep",
+    "keep_upscaler",
+    "models_folder",
+    "output_folder",
+    "progress",
+    "resolve_input",
+    "temp_folder",
+    "ui",
+]
+
+
+def device() -> torch.device:
+    """Where networks run: ComfyUI's choice, else CUDA, MPS or the CPU."""
+    return model_management.get_torch_device() if IN_COMFYUI else host.device()
+
+
+def progress(total: int | None = None) -> Callable[[int, int], None]:
+    """``update(done, total)`` for the progress bar of the node that is running.
+
+    In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself.
+    """
+    if not IN_COMFYUI:
+        return host.progress
+    bar = comfy.utils.ProgressBar(total or 1)
+
+    def update(done: int, total: int) -> None:
+        model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return update
+
+
+def input_folder() -> Path:
+    """Where photographs and albums are looked for."""
+    return Path(folder_paths.get_input_directory()) if IN_COMFYUI else host.folders.input
+
+
+def output_folder() -> Path:
+    """Where results are saved."""
+    return Path(folder_paths.get_output_directory()) if IN_COMFYUI else host.folders.output
+
+
+def temp_folder() -> Path:
+    """Where previews go; emptied when the program ends or starts again."""
+    return Path(folder_paths.get_temp_directory()) if IN_COMFYUI else host.folders.temp
+
+
+def models_folder() -> Path:
+    """Where weights and personas live. It may not exist yet.
+
+    In ComfyUI ``models/personal_restore`` (``extra_model_paths.yaml`` may name another ``personal_restore``), else as
+    `headless.host.models_folder` says.
+    """
+    if not IN_COMFYUI:
+        return host.models_folder()
+    folder_paths.add_model_folder_path("personal_restore", str(Path(folder_paths.models_dir) / "personal_restore"))
+    return Path(folder_paths.get_folder_paths("personal_restore")[0])
+
+
+def resolve_input(path: str | Path) -> Path:
+    """The existing file or folder that a workflow names, as an absolute path without links.
+
+    ``path`` is relative to the input folder, or to the folder of a trailing ``[input]``, ``[output]`` or ``[temp]`` as
+    in ComfyUI's own loaders. Whatever lies elsewhere, by ``..``, a symbolic link or an absolute path, is refused with
+    a `UserError`, and so is what does not exist. Headless, the folders named on the command line are open too.
+    """
+    folders = {"input": input_folder(), "output": output_folder(), "temp": temp_folder()}
+    named = re.fullmatch(r"(.*) \[(input|output|temp)\]", str(path), re.DOTALL)
+    base, name = (folders[named[2]], named[1]) if named else (folders["input"], str(path))
+    allowed = [*folders.values(), *(() if IN_COMFYUI else host.folders.allowed)]
+    try:
+        found = (base / name).resolve()
+        inside = any(found.is_relative_to(folder.resolve()) for folder in allowed)
+        exists = inside and found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as a path: {error}.") from error
+    if not inside:
+        raise UserError(
+            f"{str(path)!r} lies outside the folders that a workflow may read. Put it into {folders['input']}"
+            + ("." if IN_COMFYUI else " or name it on the command line.")
+        )
+    if not exists:
+        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put it there.")
+    return found
+
+
+class _Holder(torch.nn.Module):
+    """ComfyUI's patcher sets ``device`` on what it holds, which diffusers' models do not allow."""
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+
+
+def keep(module: torch.nn.Module) -> Callable[..., Any]:
+    """Puts a network under the host's memory management, to be loaded and unloaded as a whole.
+
+    Returns ``load(memory_required=0)``, which gives the module on `device`; ``memory_required`` is what it will need
+    beside its weights, in bytes. The network lives as long as this loader.
+    """
+    return _loader(module.eval().requires_grad_(False), module, _patcher(module) if IN_COMFYUI else None)
+
+
+def keep_upscaler(upscale_model: Any) -> Callable[..., Any]:
+    """The same for ComfyUI's UPSCALE_MODEL, spandrel's ``ImageModelDescriptor``, which ``load()`` then gives.
+
+    ComfyUI 0.33 has put a patcher on it already, 0.28 has not; two for one network would not know of each other.
+    """
+    network = upscale_model.model
+    patcher = (getattr(upscale_model, "patcher", None) or _patcher(network)) if IN_COMFYUI else None
+    return _loader(upscale_model, network, patcher)
+
+
+def _patcher(module: torch.nn.Module) -> Any:
+    offload = model_management.unet_offload_device()
+    return comfy.model_patcher.CoreModelPatcher(_Holder(module), load_device=device(), offload_device=offload)
+
+
+def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., Any]:
+    def load(memory_required: int = 0) -> Any:
+        if patcher is not None:
+            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=True)
+        # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.
+        module.to(device())
+        return value
+
+    return load

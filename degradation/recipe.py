@@ -1,0 +1,97 @@
+"""A degradation as data: ordered operators with their sampled parameters. JSON in, the same bytes out."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..vocabulary import UserError
+from . import operators
+
+OPERATORS = {
+    "blur": operators.blur,
+    "sinc": operators.sinc,
+    "resize": operators.resize,
+    "gaussian_noise": operators.gaussian_noise,
+    "poisson_noise": operators.poisson_noise,
+    "jpeg": operators.jpeg,
+}
+NOISY = {"gaussian_noise", "poisson_noise"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator and its parameters, all of them JSON values."""
+
+    operator: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """PR_DEGRADATION: the steps in order, and the seed of whatever noise they draw.
+
+    Two recipes are equal when they do the same. The picture's size is restored at the end (bicubic).
+    """
+
+    steps: tuple[Step, ...]
+    seed: int = 0
+    name: str = "custom"
+
+    def apply(self, image: torch.Tensor) -> torch.Tensor:
+        """``[B, 3, H, W]`` in 0..1 to the same; every picture of the batch goes through the same operator."""
+        generator = torch.Generator().manual_seed(self.seed)
+        out = image.float()
+        for step in self.steps:
+            extra = {"generator": generator} if step.operator in NOISY else {}
+            out = OPERATORS[step.operator](out, **step.parameters, **extra)
+        return operators.resize(out, to=tuple(image.shape[-2:]), mode="bicubic").clamp(0, 1)
+
+    def summary(self) -> dict[str, float]:
+        """What it amounts to at the photograph's own scale, with the names of ``DegradationCode.scalars``.
+
+        Blurs add in squares, after division by the scale at which they act; of several JPEGs the worst counts;
+        sigma of a shot noise is taken at mid grey and 256 counts.
+        """
+        scale, downscale, blur, noise, quality = 1.0, 1.0, 0.0, 0.0, 100.0
+        for step in self.steps:
+            p = step.parameters
+            match step.operator:
+                case "resize":
+                    scale *= p["scale"]
+                    downscale = max(downscale, 1 / scale)
+                case "blur":
+                    blur += p["sigma_x"] * p["sigma_y"] / scale**2
+                case "gaussian_noise":
+                    noise += p["sigma"] ** 2
+                case "poisson_noise":
+                    noise += (p["scale"] * 255) ** 2 * 0.5 / 256
+                case "jpeg":
+                    quality = min(quality, p["quality"])
+        return {
+            "blur_sigma": math.sqrt(blur), "noise_sigma": math.sqrt(noise),
+            "jpeg_quality": float(quality), "downscale": downscale,
+        }
+
+    def to_json(self) -> str:
+        steps = [{"operator": step.operator, **step.parameters} for step in self.steps]
+        return json.dumps({"name": self.name, "seed": self.seed, "steps": steps})
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Raises UserError that names the step when the text is not a recipe."""
+        try:
+            data = json.loads(text)
+            raw = [dict(step) for step in data["steps"]]
+            names = [step.pop("operator") for step in raw]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}") from error
+        for index, name in enumerate(names):
+            if name not in OPERATORS:
+                raise UserError(f"degradation recipe: step {index} names {name!r}; known operators: {', '.join(OPERATORS)}")
+        steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
+        return cls(steps, int(data.get("seed", 0)), str(data.get("name", "custom")))

@@ -1,0 +1,165 @@
+"""Identity embeddings: one aligned crop in, one unit vector out, and how alike two of them are.
+
+Three spaces, best first: ArcFace (through insightface, where the user has its model), dlib's 128-d network (from the
+installed face_recognition_models package) and a classical descriptor that can only propose. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..vocabulary import UserError
+from .align import TEMPLATE_512, least_squares_similarity, warp
+from .detect import dlib_file, to_uint8
+
+ARCFACE_112 = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+ARCFACE_NAMES = ("w600k", "glintr", "glint360k", "ms1mv3", "webface", "arcface")
+# The square of the 512 px crop that dlib's own 150 px chip covers, measured with its landmark predictors (median).
+DLIB_CHIP = 150
+DLIB_CORNER, DLIB_SIDE = (90.5, 140.4), 335.5
+# Mean length of dlib's descriptors, which are not unit vectors; 0.6 is its published decision distance.
+DLIB_NORM, DLIB_DISTANCE = 1.45, 0.6
+
+
+class Embedder(Protocol):
+    """An embedding space.
+
+    name: stored with every library, so that spaces never mix; threshold: lowest similarity of the same person;
+    proposes: its matches are guesses, to be confirmed by the user.
+    """
+
+    name: str
+    threshold: float
+    proposes: bool
+
+    def embed(self, crop: Tensor) -> np.ndarray:
+        """Unit float32 ``[D]`` of an aligned crop ``[3, 512, 512]`` in 0..1."""
+        ...
+
+    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        """``[F, D]`` and ``[R, D]`` to ``[F, R]`` in 0..1."""
+        ...
+
+
+class ArcFace:
+    """ArcFace (Deng et al. 2019) on insightface's recognition model; cosine similarity.
+
+    The threshold is low because a badly degraded face scores little even against its own original.
+    """
+
+    name, threshold, proposes = "arcface", 0.3, False
+
+    def __init__(self, path: Path) -> None:
+        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+        self._network = ArcFaceONNX(model_file=str(path))
+
+    def embed(self, crop: Tensor) -> np.ndarray:
+        chip = warp(crop, least_squares_similarity(TEMPLATE_512, ARCFACE_112), (112, 112))
+        return _unit(self._network.get_feat(np.ascontiguousarray(to_uint8(chip)[..., ::-1]))[0])
+
+    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        return np.clip(faces @ references.T, 0, 1)
+
+
+class DlibFace:
+    """dlib's 128-d network on a fixed square of the aligned crop and its mirror image.
+
+    The crop is aligned already, so no second landmark predictor is needed; the mirror image makes the vector steadier.
+    """
+
+    name, threshold, proposes = "dlib", 0.5, False
+
+    def __init__(self, path: Path) -> None:
+        import dlib
+
+        self._network = dlib.face_recognition_model_v1(str(path))
+
+    def embed(self, crop: Tensor) -> np.ndarray:
+        scale = DLIB_CHIP / DLIB_SIDE
+        matrix = np.array([[scale, 0, -scale * DLIB_CORNER[0]], [0, scale, -scale * DLIB_CORNER[1]]])
+        chip = warp(crop, matrix, (DLIB_CHIP, DLIB_CHIP))
+        views = [np.array(self._network.compute_face_descriptor(to_uint8(view))) for view in (chip, chip.flip(2))]
+        return _unit(np.mean(views, 0))
+
+    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        """1 at distance 0, .5 at dlib's decision distance of 0.6, 0 from 1.2 on."""
+        distance = DLIB_NORM * np.sqrt(np.clip(2 - 2 * faces @ references.T, 0, None))
+        return np.clip(1 - distance / (2 * DLIB_DISTANCE), 0, 1)
+
+
+class Classical:
+    """Histograms of oriented gradients (Dalal and Triggs 2005) of the inner face: a guess where no network is at hand.
+
+    Pose and light move it nearly as much as the person does, so it proposes, and its similarity never exceeds .5.
+    """
+
+    name, threshold, proposes = "classical", 0.3, True
+
+    def embed(self, crop: Tensor) -> np.ndarray:
+        inner = F.interpolate(crop[None, :, 160:448, 112:400].mean(1, keepdim=True), size=(96, 96), mode="area")
+        dx, dy = inner[..., 1:-1, 2:] - inner[..., 1:-1, :-2], inner[..., 2:, 1:-1] - inner[..., :-2, 1:-1]
+        direction = torch.atan2(dy, dx).remainder(torch.pi) * (9 / torch.pi)
+        distance = (direction - torch.arange(9.0)[:, None, None]).abs()
+        votes = (1 - torch.minimum(distance, 9 - distance)).clamp(min=0) * torch.hypot(dx, dy)
+        cells = F.avg_pool2d(F.pad(votes, (1, 1, 1, 1)), 16, 8)
+        cells = cells / (cells.norm(dim=1, keepdim=True) + 0.01)
+        return _unit((cells - cells.mean((2, 3), keepdim=True)).flatten().numpy())
+
+    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        return np.clip(faces @ references.T, 0, 1) / 2
+
+
+def best_embedder(model_folder: Path | None = None) -> Embedder:
+    """The best embedder whose files are present; the classical one always is."""
+    return next(embedder for name in EMBEDDERS if (embedder := _build(name, model_folder)) is not None)
+
+
+def by_name(name: str, model_folder: Path | None = None) -> Embedder:
+    """An embedder by name, or the best for "auto". Raises UserError where it is unknown or its files are missing."""
+    if name == "auto":
+        return best_embedder(model_folder)
+    if name not in EMBEDDERS:
+        raise UserError(f"There is no identity embedding {name!r}. Choose auto, {', '.join(EMBEDDERS)}.")
+    embedder = _build(name, model_folder)
+    if embedder is None:
+        raise UserError(f"The identity embedding {name} is not there: {EMBEDDERS[name]} Or choose auto.")
+    return embedder
+
+
+@lru_cache(maxsize=3)
+def _build(name: str, model_folder: Path | None) -> Embedder | None:
+    if name == "classical":
+        return Classical()
+    if name == "dlib":
+        path = dlib_file("dlib_face_recognition_resnet_model_v1.dat")
+        return None if path is None else DlibFace(path)
+    path = arcface_file(model_folder)
+    return None if path is None or importlib.util.find_spec("insightface") is None else ArcFace(path)
+
+
+def arcface_file(folder: Path | None) -> Path | None:
+    """The recognition model in a folder of insightface models, by the names under which they are published."""
+    if folder is None or not folder.is_dir():
+        return None
+    return next((path for path in sorted(folder.rglob("*.onnx")) if path.name.startswith(ARCFACE_NAMES)), None)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
+
+
+# Best first, each with what brings it.
+EMBEDDERS = {
+    "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
+    "dlib": "pip install dlib-bin face_recognition_models brings it.",
+    "classical": "",
+}

@@ -1,0 +1,142 @@
+"""Albums: from a folder of good pictures to people with aligned references."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..vocabulary import Library, Person, Reference, UserError
+from .detect import Detection, detect_faces, make_face
+from .embed import Embedder
+from .pictures import is_picture, read_picture
+
+MOST_REFERENCES = 10
+FEW_REFERENCES = 3
+
+
+def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
+    """The people of an album folder: one sub-folder per person, or just pictures of one person.
+
+    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an empty
+    library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not exist.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"The album folder {folder.name!r} does not exist. Give the folder that holds the people's pictures.")
+    notes: list[str] = []
+    people = []
+    for name, paths in _albums(folder, notes):
+        person = _person(name, _read_album(name, paths, notes), embedder, model_folder, notes)
+        if person is not None:
+            people.append(person)
+    if not people:
+        notes.append("The album is empty: nobody is known, all faces are restored as strangers.")
+    return Library(tuple(people), _space(embedder), tuple(notes))
+
+
+def library_from_images(images: Tensor, name: str, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
+    """A library of one person from pictures ``[B, 3, H, W]`` in 0..1 that show them."""
+    notes: list[str] = []
+    pictures = ((f"image {number}", image) for number, image in enumerate(images))
+    person = _person(name, pictures, embedder, model_folder, notes)
+    return Library((person,) if person else (), _space(embedder), tuple(notes))
+
+
+def fingerprint(folder: str | Path) -> str:
+    """A short text that changes when a picture of the album is added, removed, renamed or changed.
+
+    Reads names, sizes and times, never contents; a folder that does not exist has a fingerprint too.
+    """
+    folder = Path(folder).expanduser()
+    digest = hashlib.sha256()
+    for path in _pictures(folder) if folder.is_dir() else ():
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_picture(path))
+
+
+def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
+    """Every person's name with their pictures."""
+    loose = sorted(path for path in folder.iterdir() if is_picture(path))
+    albums = [(sub, _pictures(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    albums = [(sub, paths) for sub, paths in albums if paths]
+    if not albums:
+        albums = [(folder.resolve(), loose)] if loose else []
+    else:
+        notes.extend(f"{path.name}: skipped, it lies beside the people's folders." for path in loose)
+    for sub, paths in albums:
+        # The same name is spelt in different code points by different file systems.
+        yield unicodedata.normalize("NFC", sub.name), paths
+
+
+def _read_album(name: str, paths: Iterable[Path], notes: list[str]) -> Iterator[tuple[str, Tensor]]:
+    for path in paths:
+        try:
+            yield path.name, read_picture(path)
+        except UserError as error:
+            notes.append(f"{name}: skipped {error}")
+
+
+def _person(
+    name: str,
+    pictures: Iterable[tuple[str, Tensor]],
+    embedder: Embedder | None,
+    model_folder: Path | None,
+    notes: list[str],
+) -> Person | None:
+    references = []
+    for file, picture in pictures:
+        found = detect_faces(picture, model_folder=model_folder)
+        if not found:
+            notes.append(f"{name}: skipped {file}, no face was found in it.")
+            continue
+        if len(found) > 1:
+            notes.append(f"{name}: {file} shows {len(found)} faces, the largest and most central one was taken.")
+        references.append(_reference(file, picture, main_face(found, picture.shape[-2:]), embedder))
+    if len(references) > MOST_REFERENCES:
+        notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
+        references = sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES]
+    elif 0 < len(references) < FEW_REFERENCES:
+        notes.append(f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness.")
+    return Person(name, tuple(references)) if references else None
+
+
+def _reference(file: str, picture: Tensor, detection: Detection, embedder: Embedder | None) -> Reference:
+    face = make_face(picture, detection)
+    matrix = face.similarity.matrix
+    landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+    return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))
+
+
+def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
+    """The largest and most central face of a picture of ``size`` (H, W): area, halved from the centre to a corner."""
+
+    def weight(detection: Detection) -> float:
+        x0, y0, x1, y1 = detection.box
+        off = ((x0 + x1) / size[1] - 1) ** 2 + ((y0 + y1) / size[0] - 1) ** 2
+        return (x1 - x0) * (y1 - y0) * (1 - off / 4)
+
+    return max(detections, key=weight)
+
+
+def detail(crop: Tensor) -> float:
+    """How much fine detail an aligned crop holds: mean absolute Laplacian of the inner face.
+
+    All crops have one size, so a small face, enlarged, has little of it: this one number ranks size and sharpness.
+    """
+    grey = crop[:, 128:448, 96:416].mean(0)
+    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float(torch.abs(laplacian).mean())
+
+
+def _space(embedder: Embedder | None) -> str:
+    return "none" if embedder is None else embedder.name

@@ -1,0 +1,42 @@
+"""Reading a picture file, whatever it holds, into the one layout that everything else uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..vocabulary import UserError
+
+SUFFIXES = frozenset(".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split())
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name says picture. Hidden files, such as thumbnails and resource forks, never are."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def read_picture(path: str | Path) -> Tensor:
+    """Any picture Pillow can open as float32 ``[3, H, W]`` in 0..1, upright (EXIF orientation applied).
+
+    Grey becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
+    Raises UserError, naming the file but not its folder, if it cannot be read.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as file:
+            return _to_tensor(ImageOps.exif_transpose(file))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
+        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or take it away.") from error
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        grey = np.asarray(image, np.float32) / 65535
+        return torch.from_numpy(grey.clip(0, 1))[None].repeat(3, 1, 1)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255

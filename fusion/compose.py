@@ -1,0 +1,95 @@
+"""All restored faces into one scene: warped back, coloured, masked, blended."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+
+from ..faces.paste import unwarp
+from ..vocabulary import Face, Faces, UserError
+from .blend import Patch, blend_faces
+from .color import color_fix
+from .mask import face_mask
+
+
+def compose_faces(
+    scenes: torch.Tensor, faces: Faces, *, strength: float = 1.0, per_face: str = "", context: str = "target",
+    color: str = "wavelet", mask: torch.Tensor | None = None, photos: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
+
+    The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
+    mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own oval.
+    Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
+    """
+    factor = _factor(scenes, faces)
+    chosen = parse_strengths(per_face, len(faces))
+    size = (scenes.shape[-2], scenes.shape[-1])
+    used = torch.zeros(len(scenes), *size)
+    if mask is not None:
+        mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
+    around = None
+    if photos is not None:
+        around = F.interpolate(photos, size, mode="bicubic").clamp(0, 1) if photos.shape[-2:] != scenes.shape[-2:] else photos
+    if context == "lq" and around is None:
+        raise UserError("Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'.")
+    out, index = [], 0
+    for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
+        patches = []
+        for face in frame:
+            amount = strength * chosen.get(index, face.strength)
+            index += 1
+            if face.restored is None or amount == 0:
+                continue
+            patch = face_patch(scene, face, factor, amount, color, None if mask is None else mask[number])
+            patches.append(patch)
+            x0, y0, x1, y1 = patch.box
+            region = used[number, y0:y1, x0:x1]
+            torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
+        out.append(blend_faces(scene, patches, context=context, reference=None if around is None else around[number]))
+    return torch.stack(out), used
+
+
+def face_patch(scene: torch.Tensor, face: Face, factor: int, amount: float, color: str, mask: torch.Tensor | None) -> Patch:
+    """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
+    similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
+    oval = face_mask(similarity.size)
+    stack = torch.cat([face.restored, face.valid, oval])
+    region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
+    picture, known, oval = region[:3], region[3:4] * valid, region[4:5]
+    x0, y0, x1, y1 = box
+    if color != "none":
+        below = scene[None, :, y0:y1, x0:x1]
+        # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
+        filled = torch.lerp(below, picture[None], known)
+        picture = color_fix(filled, below, color)[0].clamp(0, 1)
+    inside = oval if mask is None else mask[:, y0:y1, x0:x1]
+    return Patch(picture, inside * amount, known, box)
+
+
+def parse_strengths(text: str, count: int) -> dict[int, float]:
+    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names the part that cannot be read."""
+    out = {}
+    for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
+        match = re.fullmatch(r"\s*(\d+)\s*=\s*([0-9.]+)\s*", part)
+        if not match or not 0 <= float(match[2]) <= 1:
+            raise UserError(f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'.")
+        if int(match[1]) >= count:
+            raise UserError(f"Blend Faces: per_face names face {match[1]}, but there are {count} (counted from 0).")
+        out[int(match[1])] = float(match[2])
+    return out
+
+
+def _factor(scenes: torch.Tensor, faces: Faces) -> int:
+    if len(scenes) != len(faces.frames):
+        raise UserError(f"Blend Faces: {len(scenes)} scene(s), but faces of {len(faces.frames)} photograph(s).")
+    height, width = faces.size
+    factor = round(scenes.shape[-1] / width)
+    if factor < 1 or (height * factor, width * factor) != tuple(scenes.shape[-2:]):
+        raise UserError(
+            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, the photograph was {width}x{height}; "
+            "the scene must be a whole multiple of the photograph."
+        )
+    return factor

@@ -1,0 +1,180 @@
+"""The few nodes of ComfyUI's core that exist without it. They do what core's do, under the same names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import torch
+
+from ..bridge import input_folder, output_folder, resolve_input
+from ..vocabulary import UserError
+from . import images as files
+from . import io, ui
+
+
+class LoadImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadImage",
+            display_name="Load Image",
+            category="image",
+            essentials_category="Basics",
+            search_aliases=[
+                "load image", "open image", "import image", "image input", "upload image", "read image", "image loader",
+            ],
+            inputs=[io.Combo.Input("image", options=files.pictures(input_folder()), extra_dict={"image_upload": True})],
+            outputs=[io.Image.Output(), io.Mask.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, image: str | None) -> bool | str:
+        try:
+            return image is None or resolve_input(image).is_file() or f"{image!r} is a folder, not a picture"
+        except UserError as error:
+            return str(error).rstrip(".")
+
+    @classmethod
+    def execute(cls, image: str) -> io.NodeOutput:
+        return io.NodeOutput(*files.load_image(resolve_input(image)))
+
+
+class SaveImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SaveImage",
+            display_name="Save Image",
+            category="image",
+            essentials_category="Basics",
+            description="Saves the input images to your ComfyUI output directory.",
+            search_aliases=["save", "save image", "export image", "output image", "write image", "download"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The images to save."),
+                io.String.Input(
+                    "filename_prefix", default="ComfyUI",
+                    tooltip="The prefix for the file to save. This may include formatting information such as "
+                    "%date:yyyy-MM-dd% or %Empty Latent Image.width% to include values from nodes.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="images")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
+        prompt = {"prompt": json.dumps(without_paths(cls.hidden.prompt))}
+        saved = files.save_images(images, filename_prefix, output_folder(), prompt)
+        return io.NodeOutput(images, ui={"images": [file | {"type": "output"} for file in saved]})
+
+
+class PreviewImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PreviewImage",
+            display_name="Preview Image",
+            category="image",
+            essentials_category="Basics",
+            description="Preview the images without saving them to the ComfyUI output directory.",
+            search_aliases=["preview", "preview image", "show image", "view image", "display image", "image viewer"],
+            is_output_node=True,
+            inputs=[io.Image.Input("images")],
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:
+        return io.NodeOutput(images, ui={"images": ui.PreviewImage(images).values})
+
+
+class PreviewAny(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PreviewAny",
+            display_name="Preview as Text",
+            category="utilities",
+            description="Preview any input value as text.",
+            search_aliases=["show output", "inspect", "debug", "print value", "show text"],
+            is_output_node=True,
+            inputs=[io.AnyType.Input("source")],
+            outputs=[io.String.Output()],
+        )
+
+    @classmethod
+    def execute(cls, source: Any) -> io.NodeOutput:
+        text = as_text(source)
+        return io.NodeOutput(text, ui={"text": (text,)})
+
+
+class ImageCompare(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageCompare",
+            display_name="Compare Images",
+            category="image",
+            essentials_category="Image Tools",
+            description="Compares two images side by side with a slider.",
+            is_experimental=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image_a", optional=True),
+                io.Image.Input("image_b", optional=True),
+                io.ImageCompare.Input("compare_view"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, compare_view: Any, image_a: torch.Tensor | None = None, image_b: torch.Tensor | None = None
+    ) -> io.NodeOutput:
+        shown = {
+            f"{side}_images": [] if image is None else ui.PreviewImage(image).values
+            for side, image in (("a", image_a), ("b", image_b))
+        }
+        return io.NodeOutput(ui=shown)
+
+
+CORE_NODES = (LoadImage, SaveImage, PreviewImage, PreviewAny, ImageCompare)
+
+# Not a list of what core has, only what graphs for this pack are likely to use, for a better message.
+COMFYUI_ONLY = frozenset(
+    {
+        "BasicGuider", "BasicScheduler", "CFGGuider", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode",
+        "CLIPVisionLoader", "CheckpointLoaderSimple", "ConditioningCombine", "ConditioningZeroOut",
+        "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DualCLIPLoader", "EmptyImage",
+        "EmptyLatentImage", "ImageBatch", "ImageBlend", "ImageBlur", "ImageCrop", "ImageInvert",
+        "ImagePadForOutpaint", "ImageScale", "ImageScaleBy", "ImageSharpen", "ImageToMask",
+        "ImageUpscaleWithModel", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "LatentUpscale",
+        "LoadImageMask", "LoadImageOutput", "LoraLoader", "LoraLoaderModelOnly", "MaskToImage", "RandomNoise",
+        "SamplerCustom", "SamplerCustomAdvanced", "SetLatentNoiseMask", "UNETLoader", "UpscaleModelLoader",
+        "VAEDecode", "VAEDecodeTiled", "VAEEncode", "VAEEncodeForInpaint", "VAEEncodeTiled", "VAELoader",
+    }
+)  # fmt: skip
+
+
+def as_text(value: Any) -> str:
+    """Lists and objects as JSON where that can be, anything else as Python shows it."""
+    try:
+        return json.dumps(value, indent=4, ensure_ascii=False) if isinstance(value, (list, tuple, dict)) else str(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def without_paths(graph: dict[str, Any]) -> dict[str, Any]:
+    """The graph with file names in the place of absolute paths, which are nobody's business in a picture's metadata."""
+
+    def shortened(value: Any) -> Any:
+        for path in (PurePosixPath, PureWindowsPath):
+            if isinstance(value, str) and path(value).is_absolute():
+                return path(value).name
+        return value
+
+    return {
+        id: node | {"inputs": {name: shortened(value) for name, value in node["inputs"].items()}}
+        for id, node in graph.items()
+    }

@@ -1,0 +1,144 @@
+"""Runs an API-format graph without ComfyUI."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..vocabulary import UserError
+from . import host, io
+from .core_nodes import CORE_NODES
+from .graph import Graph, Kind, Node, apply_overrides, kinds, label, links, title
+from .validate import checked
+
+
+@dataclass
+class Results:
+    """What a run gave.
+
+    ui: what each node showed, by node id; outputs: per output node one list of values per output (a list, since a node
+    may run once per item of its inputs); seconds: wall time of each node, in the order they ran.
+    """
+
+    ui: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[str, list[list[Any]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_graph(
+    graph: Graph,
+    node_classes: Iterable[type[io.ComfyNode]],
+    *,
+    overrides: Sequence[str] = (),
+    on_node: Callable[[str, int, int], None] | None = None,
+) -> Results:
+    """Checks the graph, then runs everything that leads to an output node, each node once.
+
+    ``overrides`` are ``NODE.INPUT=VALUE``; ``on_node(name, index, count)`` is called before each node.
+    Raises `GraphError` before anything runs, `UserError` naming the node in which something failed, and a
+    KeyboardInterrupt that says where Ctrl-C struck.
+    """
+    known = kinds((*CORE_NODES, *node_classes))
+    prompt = apply_overrides(graph, overrides, known)
+    graph = checked(prompt, known)
+    results = Results()
+    values: dict[str, list[list[Any]]] = {}
+    waiting = Counter(link[0] for node in graph.values() for link in links(node).values())
+    with torch.inference_mode():
+        for index, (id, node) in enumerate(graph.items()):
+            kind = known[node["class_type"]]
+            if on_node:
+                on_node(title(node) or kind.schema.display_name or node["class_type"], index, len(graph))
+            start = time.perf_counter()
+            hidden = SimpleNamespace(unique_id=id, prompt=prompt, extra_pnginfo=None)
+            with _named(id, node), _progress_bar(node, kind):
+                values[id], shown = _run_node(node, kind, hidden, values)
+            results.seconds[id] = time.perf_counter() - start
+            if shown:
+                results.ui[id] = shown
+            if kind.schema.is_output_node:
+                results.outputs[id] = values[id]
+            for source, _ in links(node).values():
+                waiting[source] -= 1
+            for done in [source for source in values if not waiting[source]]:
+                del values[done]
+    return results
+
+
+def _run_node(
+    node: Node, kind: Kind, hidden: SimpleNamespace, values: dict[str, list[list[Any]]]
+) -> tuple[list[list[Any]], dict[str, Any]]:
+    """One list of values per output, and what the node shows."""
+    sources = links(node)
+    inputs = {
+        name: values[sources[name][0]][sources[name][1]] if name in sources else [value]
+        for name, value in node["inputs"].items()
+    }
+    execute = type(kind.node.__name__, (kind.node,), {"hidden": hidden}).execute
+    calls = [inputs] if kind.schema.is_input_list else list(_one_by_one(inputs))
+    given = [execute(**arguments) or io.NodeOutput() for arguments in calls]
+
+    outputs = []
+    for index, output in enumerate(kind.schema.outputs):
+        if any(index >= len(result.args) for result in given):
+            raise UserError(f"it gave fewer outputs than the {len(kind.schema.outputs)} of its schema.")
+        column = [result.args[index] for result in given]
+        outputs.append([item for items in column for item in items] if output.is_output_list else column)
+    shown: dict[str, Any] = {}
+    for result in given:
+        for key, items in _as_dict(result.ui).items():
+            shown[key] = [*shown.get(key, ()), *items]
+    return outputs, shown
+
+
+def _one_by_one(inputs: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """One call per item of the longest input; the shorter ones repeat their last item."""
+    if empty := [name for name, items in inputs.items() if not items]:
+        raise UserError(f"its input {', '.join(empty)} got an empty list.")
+    for index in range(max(map(len, inputs.values()), default=1)):
+        yield {name: items[min(index, len(items) - 1)] for name, items in inputs.items()}
+
+
+def _as_dict(shown: Any) -> dict[str, Any]:
+    return shown or {} if isinstance(shown, dict | None) else shown.as_dict()
+
+
+@contextmanager
+def _named(id: str, node: Node) -> Iterator[None]:
+    """Says in which node an error or Ctrl-C struck."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"Stopped in {label(id, node)}.") from error
+    except UserError as error:
+        raise UserError(f"{label(id, node)}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{label(id, node)} failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _progress_bar(node: Node, kind: Kind) -> Iterator[None]:
+    """A bar for this node, once it reports progress."""
+    bar: tqdm | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc=title(node) or kind.schema.display_name or node["class_type"])
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        with host.reporting(report):
+            yield
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,166 @@
+"""Checks a graph against the nodes' schemas before anything runs.
+
+The rules are those of ComfyUI, except that nothing is guessed: a number that is not whole is no INT, the text "false"
+is no BOOLEAN, and a socket without a widget wants a link.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from . import io
+from .core_nodes import COMFYUI_ONLY
+from .graph import Graph, GraphError, Kinds, Node, check_structure, is_link, label, links, suggest
+
+
+def checked(graph: Graph, known: Kinds) -> Graph:
+    """The nodes that lead to an output node, each after those it depends on, with values of the inputs' types.
+
+    Raises `GraphError` with everything that is wrong.
+    """
+    check_structure(graph)
+    problems = [_no_class(id, node, known) for id, node in graph.items() if node["class_type"] not in known]
+    runnable = {id for id, node in graph.items() if node["class_type"] in known}
+    outputs = [id for id in graph if id in runnable and known[graph[id]["class_type"]].schema.is_output_node]
+    if not outputs:
+        names = sorted(name for name, kind in known.items() if kind.schema.is_output_node)
+        problems.append(f"it has no output node, so there is nothing to do. Add one of {', '.join(names)}.")
+    needs = _needs(graph, outputs)
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        path = " -> ".join(label(id, graph[id]) for id in error.args[1])
+        problems.append(f"the nodes wait for each other in a circle: {path}. Remove one of these links.")
+        order = list(needs)
+    converted = {}
+    for id in order:
+        if id in runnable:
+            values, found = _check_node(graph[id], graph, known)
+            problems += [f"{label(id, graph[id])}, {problem}" for problem in found]
+            converted[id] = graph[id] | {"inputs": values}
+    if problems:
+        raise GraphError(problems)
+    return converted
+
+
+def _no_class(id: str, node: Node, known: Kinds) -> str:
+    name = node["class_type"]
+    if name in COMFYUI_ONLY:
+        return f"{label(id, node)} runs in ComfyUI only. Open the workflow there."
+    if name.startswith("PR_"):
+        return f"{label(id, node)}: there is no such node. {suggest(name, known)}"
+    return f"{label(id, node)}: there is no such node here; other packs' nodes run in ComfyUI only. {suggest(name, known)}"
+
+
+def _needs(graph: Graph, outputs: list[str]) -> dict[str, list[str]]:
+    """Everything that the outputs need, directly or not, and what each of these needs."""
+    needs: dict[str, list[str]] = {}
+    pending = list(reversed(outputs))
+    while pending:
+        id = pending.pop()
+        if id not in needs:
+            needs[id] = [link[0] for link in links(graph[id]).values() if is_link(link) and link[0] in graph]
+            pending += reversed(needs[id])
+    return needs
+
+
+def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any], list[str]]:
+    """The converted inputs, and what is wrong with them. As in ComfyUI, inputs that the schema has not are left out."""
+    kind = known[node["class_type"]]
+    own_checks = _own_checks(kind.node)
+    values, problems = {}, []
+    for item in kind.schema.inputs:
+        where = f'input "{item.id}"'
+        if item.id not in node["inputs"]:
+            if not item.optional:
+                problems.append(f"{where}: it is required ({item.io_type}) and missing.")
+            continue
+        value = node["inputs"][item.id]
+        try:
+            if isinstance(value, list):
+                _check_link(item, value, graph, known)
+                values[item.id] = value
+            else:
+                values[item.id] = _converted(item, value, checks_itself=item.id in own_checks)
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+    if own_checks and not problems:
+        problems += _run_own_checks(kind.node, own_checks, values)
+    return values, problems
+
+
+def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
+    if not is_link(link):
+        raise ValueError(f"{link!r} is not a link, which is [node id, output index].")
+    source, index = link
+    if source not in graph:
+        raise ValueError(f"it is linked to node {source}, which does not exist.")
+    kind = known.get(graph[source]["class_type"])
+    if kind is None:  # told already, and its outputs are not known
+        return
+    outputs = kind.schema.outputs
+    if not 0 <= index < len(outputs):
+        raise ValueError(f"it is linked to output {index} of {label(source, graph[source])}, which has {len(outputs)}.")
+    given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
+    if "*" not in given | wanted and not given & wanted:
+        raise ValueError(
+            f"it wants {item.io_type}, but {label(source, graph[source])} gives {outputs[index].io_type} there."
+        )
+
+
+def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
+    """The value as the input's type. Raises ValueError with what is allowed."""
+    kind, options = item.io_type, item.options
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not isinstance(item, io.WidgetInput):
+        if kind == "*":
+            return value
+        raise ValueError(f"it has no widget and wants a link to {kind}, not {value!r}.")
+    if kind == "INT":
+        if not number or not math.isfinite(value) or value != int(value):
+            raise ValueError(f"{value!r} is not a whole number.")
+        value = int(value)
+    elif kind == "FLOAT":
+        if not number or not math.isfinite(value):
+            raise ValueError(f"{value!r} is not a number.")
+        value = float(value)
+    elif kind == "STRING":
+        if isinstance(value, dict) or value is None:
+            raise ValueError(f"{value!r} is not text.")
+        value = str(value)
+    elif kind == "BOOLEAN":
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false.")
+    elif kind == "BOUNDING_BOX":
+        sides = {"x", "y", "width", "height"}
+        if not isinstance(value, dict) or not sides <= value.keys():
+            raise ValueError(f"{value!r} is not a box, which is an object of x, y, width and height.")
+    if checks_itself:
+        return value
+    low, high, choices = options.get("min"), options.get("max"), options.get("options")
+    if low is not None and value < low:
+        raise ValueError(f"{value} is below the smallest allowed value, {low}.")
+    if high is not None and value > high:
+        raise ValueError(f"{value} is above the largest allowed value, {high}.")
+    if choices is not None and value not in choices:
+        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, choices)) or 'the choices: there are none'}.")
+    return value
+
+
+def _own_checks(node: type[io.ComfyNode]) -> tuple[str, ...]:
+    """The inputs that a class validates itself, which ComfyUI then leaves to it."""
+    if node.validate_inputs.__func__ is io.ComfyNode.validate_inputs.__func__:
+        return ()
+    return tuple(inspect.signature(node.validate_inputs).parameters)
+
+
+def _run_own_checks(node: type[io.ComfyNode], names: tuple[str, ...], values: dict[str, Any]) -> Iterator[str]:
+    """Linked inputs are not known yet, and given as None."""
+    given = {name: None if isinstance(values[name], list) else values[name] for name in names if name in values}
+    answer = node.validate_inputs(**given)
+    if answer is not True:
+        yield f"input {', '.join(names)}: {answer or 'the node refuses it'}."

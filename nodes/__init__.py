@@ -1,0 +1,24 @@
+"""The pack's nodes, one file per stage."""
+
+from __future__ import annotations
+
+from ..bridge import ComfyExtension
+from .degradation import Degrade, EstimateDegradation
+from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
+from .fusion import BlendFaces, ColorFix
+from .report import Report
+from .restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces, RestoreScene, UpscaleModelRestorer
+from .sources import LibraryFromImages, LoadLibrary, Sample
+
+NODES = (
+    Sample, LoadLibrary, LibraryFromImages,
+    DetectFaces, MatchFaces, FacesToImages, ImagesToFaces,
+    Degrade, EstimateDegradation,
+    EmbeddedRestorer, ReferenceDetail, UpscaleModelRestorer, RestoreFaces, RestoreScene,
+    BlendFaces, ColorFix, Report,
+)
+
+
+class PersonalRestore(ComfyExtension):
+    async def get_node_list(self):
+        return list(NODES)

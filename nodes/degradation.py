@@ -1,0 +1,94 @@
+"""Making damage on purpose, and reading what damage there is."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from ..bridge import io, keep
+from ..degradation.estimate import describe, estimate, face_pair
+from ..degradation.families import FAMILIES
+from ..degradation.recipe import Recipe
+from ..restorers import embedded
+from ..vocabulary import Faces
+from . import sockets
+from .layout import check_same_photos, to_image, to_photos
+
+
+class Degrade(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_Degrade",
+            display_name="Degrade Photograph",
+            category=sockets.CATEGORY,
+            description="Damages a good photograph in a way that can be repeated exactly, to try a workflow where the truth is known.",
+            search_aliases=["add noise", "blur", "jpeg", "synthetic degradation"],
+            inputs=[
+                io.Image.Input("image", tooltip="A good photograph."),
+                io.Combo.Input(
+                    "family", options=list(FAMILIES), default="trial",
+                    tooltip="What is drawn: trial = everyday blur, noise, JPEG and enlarging; light = hardly any; realesrgan and s3diff "
+                    "= the second-order pipelines that the published restorers were trained on.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
+                    tooltip="Chooses the damage and its noise. Same seed, same picture.",
+                ),
+                io.String.Input(
+                    "recipe", default="", multiline=True, optional=True,
+                    tooltip="A recipe as JSON, from this node's second output; used instead of family and seed when not empty.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The damaged photograph, same size."),
+                io.String.Output(display_name="recipe", tooltip="What was done, as JSON; the same JSON does it again."),
+                sockets.Degradation.Output(display_name="degradation", tooltip="The same as an object, for nodes that apply it elsewhere."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, family: str, seed: int, recipe: str = "") -> io.NodeOutput:
+        drawn = Recipe.from_json(recipe) if recipe.strip() else FAMILIES[family](seed)
+        return io.NodeOutput(to_image(drawn.apply(to_photos(image))), drawn.to_json(), drawn)
+
+
+class EstimateDegradation(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_EstimateDegradation",
+            display_name="Estimate Degradation from Face",
+            category=sockets.CATEGORY,
+            description="Compares a restored face with the damaged one and says what happened to the photograph (Face2Scene's FaDeX and "
+            "MapNet, in the small version that ships with the pack). Without a restored face there is no code, and the scene is "
+            "restored without one.",
+            search_aliases=["fadex", "mapnet", "face2scene", "damage", "blur estimate", "noise estimate"],
+            inputs=[
+                io.Image.Input("image", tooltip="The damaged photograph that the faces were found in."),
+                sockets.Faces.Input("faces", tooltip="Restored faces."),
+                io.Int.Input(
+                    "face", default=-1, min=-1, max=999, advanced=True,
+                    tooltip="Which face to read, counted in reading order from 0; -1 takes the largest restored one.",
+                ),
+            ],
+            outputs=[
+                sockets.Code.Output(display_name="code", tooltip="The degradation code, or nothing where no face tells."),
+                io.String.Output(display_name="report", tooltip="The damage in plain words and in numbers."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, faces: Faces, face: int) -> io.NodeOutput:
+        photos = to_photos(image)
+        check_same_photos("Estimate Degradation", photos, faces)
+        every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
+        if face >= 0:
+            every = every[face:face + 1]
+        pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]
+        if not pairs:
+            return io.NodeOutput(None, "No restored face of 16 pixels or more: the scene is restored without a degradation code.")
+        code = estimate(embedded.extractor(keep)(), max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2]))
+        words = describe(code.scalars)
+        return io.NodeOutput(code, f"{words}\n{json.dumps({name: round(value, 2) for name, value in code.scalars.items()})}")

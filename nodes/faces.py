@@ -1,0 +1,182 @@
+"""Finding faces, knowing them, and exchanging them with other packs' nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..bridge import io
+from ..faces.detect import detect_faces, from_boxes, from_landmarks, make_face
+from ..faces.embed import best_embedder
+from ..faces.match import match_faces
+from ..vocabulary import Faces, Library, UserError
+from . import sockets
+from .layout import to_image, to_photos
+
+
+class DetectFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_DetectFaces",
+            display_name="Detect Faces",
+            category=sockets.CATEGORY,
+            description="Finds the faces of a photograph with five landmarks each, on several scales, and cuts them out aligned. "
+            "A photograph without a face passes through: the rest of the workflow then restores the scene alone.",
+            search_aliases=["face detection", "landmarks", "face crop"],
+            inputs=[
+                io.Image.Input("image", tooltip="The damaged photograph."),
+                io.Float.Input(
+                    "threshold", default=0.8, min=0.1, max=0.99, step=0.01,
+                    tooltip="How sure the detector must be. Lower it when faces are missed, raise it when things are taken for faces.",
+                ),
+                io.Image.Input(
+                    "second_look", optional=True,
+                    tooltip="The same photograph, already restored as well as can be without knowing the damage. Faces are looked "
+                    "for there too: heavy damage hides a third of them from every detector.",
+                ),
+                io.BoundingBox.Input(
+                    "boxes", optional=True, tooltip="Faces marked by hand or by another node; used instead of the detector.",
+                ),
+                io.Custom("FACE_LANDMARKS").Input(
+                    "landmarks", optional=True, tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
+                ),
+            ],
+            outputs=[
+                sockets.Faces.Output(display_name="faces", tooltip="The faces, in reading order."),
+                io.String.Output(display_name="report", tooltip="How many were found, where."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: torch.Tensor, threshold: float, second_look: torch.Tensor | None = None, boxes: Any = None,
+        landmarks: Any = None,
+    ) -> io.NodeOutput:
+        photos = to_photos(image)
+        looks = None if second_look is None else to_photos(second_look)
+        if looks is not None and len(looks) != len(photos):
+            raise UserError(f"Detect Faces: image has {len(photos)} picture(s), second_look has {len(looks)}; give as many.")
+        frames = []
+        for index, photo in enumerate(photos):
+            if landmarks is not None:
+                found = from_landmarks(landmarks, index)
+            elif boxes is not None:
+                found = from_boxes(photo, boxes, index)
+            else:
+                found = detect_faces(photo, threshold=threshold, second_look=None if looks is None else looks[index])
+            frames.append(tuple(make_face(photo, detection) for detection in found))
+        faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
+        return io.NodeOutput(faces, describe(faces))
+
+
+class MatchFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_MatchFaces",
+            display_name="Match Faces to People",
+            category=sockets.CATEGORY,
+            description="Says who is who: every face is given to at most one person of the library and every person to at most one "
+            "face of a photograph. Strangers stay strangers.",
+            search_aliases=["face recognition", "identity", "who is who"],
+            inputs=[
+                sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
+                sockets.Library.Input("library", tooltip="The people you know."),
+                io.Float.Input(
+                    "threshold", default=0.5, min=0.0, max=1.0, step=0.01,
+                    tooltip="How alike a face and an album must be, 0 to 1; 0.5 is the usual limit of the embedding in use. Lower it "
+                    "when a known person is missed in a bad photograph, raise it when a stranger is taken for one.",
+                ),
+                io.String.Input(
+                    "override", default="",
+                    tooltip="Your word against the matching: '0=Anna, 2=nobody'. Numbers count faces in reading order from 0.",
+                ),
+            ],
+            outputs=[
+                sockets.Faces.Output(display_name="faces", tooltip="The faces with names and confidences."),
+                io.String.Output(display_name="report", tooltip="Who is who, and how sure that is."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, faces: Faces, library: Library, threshold: float, override: str) -> io.NodeOutput:
+        matched = match_faces(faces, library, best_embedder(), threshold, override)
+        return io.NodeOutput(matched, describe(matched))
+
+
+class FacesToImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_FacesToImages",
+            display_name="Faces to Images",
+            category=sockets.CATEGORY,
+            description="Hands the aligned crops to any other node, one by one; Images to Faces brings them back.",
+            search_aliases=["crop faces", "face list"],
+            inputs=[
+                sockets.Faces.Input("faces", tooltip="Faces to hand out. Without any, the lists are empty and what follows is skipped."),
+                io.Boolean.Input("restored", default=True, tooltip="The restored crops where there are any, else the crops as found."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="crops", is_output_list=True, tooltip="Aligned crops, 512x512 each."),
+                io.Mask.Output(display_name="masks", is_output_list=True, tooltip="1 inside the photograph, 0 beyond its border."),
+                io.BoundingBox.Output(display_name="boxes", is_output_list=True, tooltip="Where the faces are in the photograph."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, faces: Faces, restored: bool) -> io.NodeOutput:
+        every = [face for frame in faces.frames for face in frame]
+        crops = [to_image((face.best if restored else face.crop)[None]) for face in every]
+        boxes = [
+            {"x": round(x0), "y": round(y0), "width": round(x1 - x0), "height": round(y1 - y0)}
+            for x0, y0, x1, y1 in (face.box for face in every)
+        ]
+        return io.NodeOutput(crops, [face.valid for face in every], boxes)
+
+
+class ImagesToFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_ImagesToFaces",
+            display_name="Images to Faces",
+            category=sockets.CATEGORY,
+            description="Takes crops that other nodes worked on back as the restored faces.",
+            search_aliases=["replace faces"],
+            is_input_list=True,
+            inputs=[
+                sockets.Faces.Input("faces", tooltip="The faces whose crops were handed out."),
+                io.Image.Input("crops", tooltip="One crop per face in the same order, any square size."),
+            ],
+            outputs=[sockets.Faces.Output(display_name="faces", tooltip="The faces with the crops as their restoration.")],
+        )
+
+    @classmethod
+    def execute(cls, faces: list[Faces], crops: list[torch.Tensor]) -> io.NodeOutput:
+        given = [crop[None] for batch in crops for crop in to_photos(batch)]
+        if len(given) != len(faces[0]):
+            raise UserError(f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s); give one per face, in order.")
+        rest = iter(given)
+
+        def take(face):
+            crop, size = next(rest), face.similarity.size
+            if crop.shape[-2:] != (size, size):
+                crop = F.interpolate(crop, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+            return replace(face, restored=crop[0])
+
+        return io.NodeOutput(faces[0].map(take))
+
+
+def describe(faces: Faces) -> str:
+    """One line per face."""
+    lines = []
+    for face in (face for frame in faces.frames for face in frame):
+        x0, y0, x1, y1 = (round(v) for v in face.box)
+        who = f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known"
+        lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}")
+    return "\n".join(lines) or "No face found: the scene is restored without one."

@@ -1,0 +1,28 @@
+"""The border: ComfyUI's ``[B, H, W, C]`` and ours ``[B, 3, H, W]``, converted here and nowhere else."""
+
+from __future__ import annotations
+
+import torch
+
+from ..vocabulary import Faces, UserError
+
+
+def to_photos(image: torch.Tensor) -> torch.Tensor:
+    """IMAGE to float32 ``[B, 3, H, W]`` in 0..1. Grey is repeated, alpha is dropped."""
+    photos = image[..., :3].movedim(-1, 1).float()
+    return photos.expand(-1, 3, -1, -1) if photos.shape[1] == 1 else photos
+
+
+def to_image(photos: torch.Tensor) -> torch.Tensor:
+    """``[B, 3, H, W]`` to a contiguous IMAGE on the CPU."""
+    return photos.movedim(1, -1).float().cpu().contiguous()
+
+
+def check_same_photos(node: str, photos: torch.Tensor, faces: Faces) -> None:
+    """Raises UserError when faces were found in other pictures than these."""
+    found, given = (len(faces.frames), *faces.size), (len(photos), *photos.shape[-2:])
+    if found != given:
+        raise UserError(
+            f"{node}: the faces were found in {found[0]} picture(s) of {found[2]}x{found[1]}, but the image has "
+            f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph that the faces were detected in."
+        )

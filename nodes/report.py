@@ -1,0 +1,41 @@
+"""What was done, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from ..bridge import io
+from ..report import summarize
+from ..vocabulary import DegradationCode, Faces
+from . import sockets
+from .layout import to_photos
+
+
+class Report(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_Report",
+            display_name="Restoration Report",
+            category=sockets.CATEGORY,
+            description="Says who was found, what the damage was and, where the truth is known, how much better the result is, as JSON.",
+            search_aliases=["psnr", "ssim", "metrics", "quality"],
+            inputs=[
+                io.Image.Input("before", tooltip="The damaged photograph."),
+                io.Image.Input("after", tooltip="The restored photograph."),
+                sockets.Faces.Input("faces", optional=True, tooltip="The faces, matched and restored."),
+                sockets.Code.Input("code", optional=True, tooltip="The estimated damage."),
+                io.Image.Input("truth", optional=True, tooltip="The undamaged photograph, where there is one."),
+            ],
+            outputs=[io.String.Output(display_name="report", tooltip="JSON: faces, damage, quality.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, before: torch.Tensor, after: torch.Tensor, faces: Faces | None = None, code: DegradationCode | None = None,
+        truth: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        summary = summarize(to_photos(before), to_photos(after), faces, code, None if truth is None else to_photos(truth))
+        return io.NodeOutput(json.dumps(summary, indent=2, ensure_ascii=False))

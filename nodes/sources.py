@@ -1,0 +1,103 @@
+"""Where photographs and people come from."""
+
+from __future__ import annotations
+
+
+import torch
+
+from .. import samples
+from ..bridge import io, resolve_input
+from ..faces import library as albums
+from ..faces.embed import best_embedder
+from ..vocabulary import Library
+from . import sockets
+from .layout import to_image, to_photos
+
+
+class Sample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_Sample",
+            display_name="Sample Photograph and Album",
+            category=sockets.CATEGORY,
+            description="NASA's portrait of Eileen Collins and an album made from it, so that a workflow runs before you have "
+            "chosen a photograph of your own. " + samples.NOTE,
+            search_aliases=["example", "demo", "test image", "astronaut"],
+            inputs=[],
+            outputs=[
+                io.Image.Output(display_name="photograph", tooltip="The portrait, 512x512, undamaged."),
+                sockets.Library.Output(display_name="library", tooltip="One person, four pictures."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        library = albums.library_from_images(samples.album(), samples.PERSON, best_embedder())
+        return io.NodeOutput(to_image(samples.photograph()), library)
+
+
+class LoadLibrary(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_LoadLibrary",
+            display_name="Load Library of People",
+            category=sockets.CATEGORY,
+            description="Reads good pictures of people you know from a folder inside ComfyUI's input folder: one sub-folder per "
+            "person (its name is the person's), or just pictures (one person). Pictures that cannot be used are named in the report.",
+            search_aliases=["album", "reference photos", "people", "identity"],
+            inputs=[
+                io.String.Input(
+                    "folder", default="album",
+                    tooltip="Folder with the album, relative to the input folder. 3 to 10 sharp pictures per person serve best.",
+                ),
+            ],
+            outputs=[
+                sockets.Library.Output(display_name="library", tooltip="The known people with their aligned references."),
+                io.String.Output(display_name="report", tooltip="Who was found, and which pictures were skipped and why."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str) -> str:
+        return albums.fingerprint(resolve_input(folder))
+
+    @classmethod
+    def execute(cls, folder: str) -> io.NodeOutput:
+        library = albums.load_library(resolve_input(folder), best_embedder())
+        return io.NodeOutput(library, report(library))
+
+
+class LibraryFromImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_LibraryFromImages",
+            display_name="Library from Images",
+            category=sockets.CATEGORY,
+            description="Makes one person of pictures in the graph, optionally added to the people of another library.",
+            search_aliases=["album", "reference images", "person"],
+            inputs=[
+                io.Image.Input("images", tooltip="Good pictures of one person; 3 to 10 serve best."),
+                io.String.Input("name", default="person", tooltip="The person's name."),
+                sockets.Library.Input("library", optional=True, tooltip="People to add this one to."),
+            ],
+            outputs=[
+                sockets.Library.Output(display_name="library", tooltip="The known people."),
+                io.String.Output(display_name="report", tooltip="Who was found, and which pictures were skipped and why."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, name: str, library: Library | None = None) -> io.NodeOutput:
+        merged = albums.library_from_images(list(to_photos(images)), name, best_embedder())
+        if library is not None:
+            merged = albums.merge(library, merged)
+        return io.NodeOutput(merged, report(merged))
+
+
+def report(library: Library) -> str:
+    """One line per person, then the notes."""
+    people = [f"{person.name}: {len(person.references)} picture(s)" for person in library.people]
+    return "\n".join([*people, *library.notes]) or "The library is empty."

@@ -1,0 +1,79 @@
+"""Brings a restorer to faces and to whole scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from ..faces.align import take_crop
+from ..faces.paste import covered_region
+from ..vocabulary import Conditions, DegradationCode, Face, Faces, Library, Persona, Restorer, Similarity
+
+MARGIN = 16  # pixels of surroundings for a restorer that works at the photograph's scale
+
+
+def restore_faces(
+    photos: torch.Tensor, faces: Faces, restorer: Restorer, library: Library, *, strength: float = 1.0, seed: int = 0,
+    code: DegradationCode | None = None, persona: Persona | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Faces:
+    """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
+
+    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing.
+    A face that was restored before is restored further.
+    """
+    total, done = len(faces), 0
+
+    def change(photo: torch.Tensor, face: Face) -> Face:
+        nonlocal done
+        person = library.get(face.person)
+        references = person.references if person else ()
+        out = face
+        if strength > 0 and (references or not restorer.needs_references):
+            # Called between the steps of one face, so that it can be cancelled in the middle.
+            inner = lambda _step, _steps: progress(done, total)  # noqa: E731
+            conditions = Conditions(references, persona, code, seed, inner)
+            restored = restore_crop(photo, face, restorer, conditions)
+            out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
+        done += 1
+        progress(done, total)
+        return out
+
+    frames = tuple(tuple(change(photo, face) for face in frame) for photo, frame in zip(photos, faces.frames, strict=True))
+    return replace(faces, frames=frames)
+
+
+def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions: Conditions) -> torch.Tensor:
+    """The face's crop ``[3, S, S]``, restored.
+
+    A restorer without a native size sees the face at the photograph's own scale, where the damage looks as it was made;
+    one with a native size sees the aligned crop in that size.
+    """
+    size = face.similarity.size
+    if restorer.native_size is not None:
+        inside = face.best[None]
+        if restorer.native_size != size:
+            inside = F.interpolate(inside, (restorer.native_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
+        out = restorer.restore(inside, conditions)
+        if out.shape[-1] != size:
+            out = F.interpolate(out, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return out[0]
+    x0, y0, x1, y1 = covered_region(face.similarity.inverse, size, photo.shape[-2:], MARGIN)
+    restored = restorer.restore(photo[None, :, y0:y1, x0:x1], conditions)[0]
+    shifted = face.similarity.matrix.copy()
+    shifted[:, 2] += shifted[:, :2] @ (x0, y0)
+    return take_crop(restored, Similarity(shifted, size).scaled(restorer.scale))[0]
+
+
+def restore_scene(photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0) -> torch.Tensor:
+    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes with the (enlarged) input, 0 gives it back."""
+    if restorer.scale == 1:
+        original = photos
+    else:
+        original = F.interpolate(photos, scale_factor=restorer.scale, mode="bicubic").clamp(0, 1)
+    if strength == 0:
+        return original
+    restored = restorer.restore(photos, conditions)
+    return restored if strength == 1 else torch.lerp(original, restored, strength)

@@ -1,0 +1,89 @@
+"""Bootstrap: ``python run.py demo`` on a machine with nothing but Python 3.11 or newer.
+
+Makes ``.venv`` beside this file, installs what is needed there, and hands the command line on to ``headless/cli.py``.
+Only the standard library is used here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+# The trio that was tested together. Installed only where torch is absent, in one resolver call with everything else.
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+
+
+def load_package():
+    """Imports this folder, whatever its name, as the package ``personal_restore``."""
+    if "personal_restore" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            "personal_restore", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["personal_restore"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["personal_restore"]
+
+
+def wanted(command: str) -> list[str]:
+    """pip's arguments for a command: the requirements, the extras, and for tests what a ComfyUI at hand requires."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    arguments = ["-r", str(ROOT / "requirements.txt"), *extras["identity"]]
+    if command == "test":
+        arguments += extras["test"]
+        comfyui = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
+        if (comfyui / "requirements.txt").is_file():
+            arguments += ["-r", str(comfyui / "requirements.txt")]
+    return arguments
+
+
+def install(command: str) -> None:
+    """Makes the environment and installs what the command wants, unless a stamp says that it is there already."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}.")
+    arguments = wanted(command)
+    files = [Path(text).read_bytes() for flag, text in zip(arguments, arguments[1:], strict=False) if flag == "-r"]
+    stamp = hashlib.sha256(repr((sys.version, arguments, files)).encode()).hexdigest()
+    stamps = ENVIRONMENT / "installed.txt"
+    if stamps.is_file() and stamp in stamps.read_text().split():
+        return
+    if not PYTHON.is_file():
+        print(f"Making {ENVIRONMENT} ...", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+    has_torch = subprocess.run([PYTHON, "-c", "import torch"], capture_output=True).returncode == 0
+    print("Installing what is needed (some gigabytes the first time) ...", flush=True)
+    done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", *arguments, *([] if has_torch else TORCH)])
+    if done.returncode:
+        sys.exit(f"pip could not install the requirements (see above). Mend that and run the command again; {ENVIRONMENT} may be deleted.")
+    with stamps.open("a") as lines:
+        lines.write(stamp + "\n")
+
+
+def main() -> int:
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if Path(sys.prefix).resolve() != ENVIRONMENT.resolve():
+        install(command)
+        return subprocess.run([PYTHON, str(ROOT / "run.py"), *sys.argv[1:]]).returncode
+    if command == "test":
+        return subprocess.run([PYTHON, "-m", "pytest", str(ROOT / "tests"), *sys.argv[2:]], cwd=ROOT).returncode
+    load_package()
+    from personal_restore.headless.cli import main as run_command
+
+    return run_command(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,157 @@
+"""A real ComfyUI server with this pack in it, on a free port, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+FOLDER = "odd folder name"
+START_SECONDS, RUN_SECONDS = 120, 240
+
+
+def found_comfyuis() -> list[Path]:
+    """``COMFYUI_PATH``, else those of comfy-cli's default folder, else one beside the project."""
+    if named := os.environ.get("COMFYUI_PATH"):
+        candidates = [Path(named)]
+    else:
+        candidates = sorted((Path.home() / "comfy").glob("ComfyUI*")) or [PACK.parent / "ComfyUI"]
+    return [path for path in candidates if (path / "comfyui_version.py").is_file()]
+
+
+@dataclass
+class Picture:
+    """One file that a SaveImage or PreviewImage has written."""
+
+    node: str
+    path: Path
+
+
+@dataclass
+class Server:
+    """A running server. ``version`` is ComfyUI's, ``base`` the folder with its input and output."""
+
+    root: Path
+    base: Path
+    port: int
+
+    @property
+    def version(self) -> str:
+        return (self.root / "comfyui_version.py").read_text().split('"')[1]
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def object_info(self, node: str | None = None) -> dict[str, Any]:
+        """Of all nodes by their ids, or of one."""
+        return self.get(f"/object_info/{node}")[node] if node else self.get("/object_info")
+
+    def upload(self, path: Path, subfolder: str = "") -> str:
+        """Puts a file into the input folder; returns what LoadImage calls it."""
+        target = self.base / "input" / subfolder / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        return target.relative_to(self.base / "input").as_posix()
+
+    def queue(self, graph: dict[str, Any]) -> tuple[dict[str, Any], list[Picture]]:
+        """Runs a graph to its end; what the nodes showed, by id, and the pictures in the order of their node and batch.
+
+        Fails the test where ComfyUI refuses the graph or a node raises.
+        """
+        body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/prompt", body)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                prompt_id = json.load(answer)["prompt_id"]
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"ComfyUI {self.version} refuses the graph: {error.read().decode()}", pytrace=False)
+        end = time.monotonic() + RUN_SECONDS
+        while not (done := self.get(f"/history/{prompt_id}")):
+            if time.monotonic() > end:
+                pytest.fail(f"ComfyUI {self.version} has not finished after {RUN_SECONDS} s:\n{self.log()[-3000:]}")
+            time.sleep(0.1)
+        history = done[prompt_id]
+        if history["status"]["status_str"] != "success":
+            pytest.fail(f"a node failed in ComfyUI {self.version}:\n{history['status']['messages']}", pytrace=False)
+        pictures = [
+            Picture(node, self.base / picture["type"] / picture["subfolder"] / picture["filename"])
+            for node, shown in history["outputs"].items()
+            for picture in shown.get("images", ())
+        ]
+        return history["outputs"], pictures
+
+    def log(self) -> str:
+        return (self.base / "server.log").read_text(errors="replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _command(root: Path, base: Path, port: int) -> list[str]:
+    options = ["--cpu", "--listen", "127.0.0.1", "--base-directory", str(base), "--disable-auto-launch"]
+    database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
+    return [sys.executable, str(root / "main.py"), "--port", str(port), *options, *database]
+
+
+@pytest.fixture(scope="session", params=found_comfyuis() or [None], ids=lambda path: path.name if path else "none")
+def comfyui_root(request: pytest.FixtureRequest) -> Path:
+    """The folder of every ComfyUI that is there, one after the other."""
+    if request.param is None:
+        pytest.skip("no ComfyUI found: set COMFYUI_PATH, or put it into ~/comfy/ComfyUI or beside this project")
+    script = "import aiohttp, alembic, av, comfyui_frontend_package, comfy_kitchen, torchaudio, torchsde, transformers"
+    check = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    if check.returncode:
+        reason = check.stderr.strip().splitlines()[-1]
+        pytest.skip(f"{sys.executable} cannot run ComfyUI ({reason}): pip install -r {request.param}/requirements.txt")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def comfyui(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    base = tmp_path_factory.mktemp("comfyui")
+    for name in ("custom_nodes", "input", "output"):
+        (base / name).mkdir()
+    (base / "custom_nodes" / FOLDER).symlink_to(PACK, target_is_directory=True)
+    server = Server(comfyui_root, base, _free_port())
+    with (base / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            _command(comfyui_root, base, server.port), cwd=comfyui_root, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(server: Server, process: subprocess.Popen) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            server.get("/system_stats")
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"ComfyUI {server.version} did not start:\n{server.log()[-3000:]}", pytrace=False)

@@ -1,0 +1,62 @@
+"""What a real ComfyUI says about the pack, on every version that is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from personal_restore.headless.core_nodes import CORE_NODES
+from personal_restore.headless.io import object_info
+from personal_restore.nodes import NODES
+
+pytestmark = pytest.mark.comfyui
+
+FOLDER = "odd folder name"
+
+
+def test_the_pack_loads_without_a_warning_of_ours(comfyui):
+    log = comfyui.log()
+    assert re.search(rf"seconds: .*{FOLDER}", log), f"it was not imported:\n{log}"
+    assert "IMPORT FAILED" not in log and "Traceback" not in log, log
+    ours = [line for line in log.splitlines() if FOLDER in line and "Prestartup" not in line]
+    assert not [line for line in ours if re.search(r"warn|error", line, re.IGNORECASE)], ours
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_a_schema_equals_the_live_object_info(comfyui, node):
+    expected = object_info(node, python_module=f"custom_nodes.{FOLDER}")
+    assert comfyui.object_info(expected["name"]) == expected
+
+
+def test_the_server_has_no_node_of_ours_that_is_not_tested(comfyui):
+    live = {id for id, info in comfyui.object_info().items() if info["python_module"] == f"custom_nodes.{FOLDER}"}
+    assert live == {node.define_schema().node_id for node in NODES}
+
+
+@pytest.mark.parametrize("node", CORE_NODES, ids=lambda node: node.__name__)
+def test_a_core_node_has_the_schema_of_the_live_one(comfyui, node):
+    ours = object_info(node)
+    assert in_words_of_v3(ours) == in_words_of_v3(comfyui.object_info(ours["name"]))
+
+
+def in_words_of_v3(info):
+    """What a graph can notice of a node. Some of core's nodes are of the older kind, which writes inputs otherwise."""
+    inputs = {}
+    for name, (kind, *options) in {**info["input"]["required"], **info["input"].get("optional", {})}.items():
+        options = {**(options[0] if options else {})}
+        if isinstance(kind, list):
+            kind, options = "COMBO", {"multiselect": False, "options": kind, **options}
+        if kind == "STRING":
+            options.setdefault("multiline", False)
+        if "image_upload" in options:
+            del options["options"]  # the pictures in the input folder
+        inputs[name] = (kind, options)
+    same = ("output", "output_is_list", "output_name", "output_node", "is_input_list", "category", "display_name")
+    order = {kind: names for kind, names in info["input_order"].items() if kind != "hidden"}
+    return inputs, order, {key: info[key] for key in (*same, "description")}, info["search_aliases"] or []
+
+
+def test_the_workflows_are_listed_as_templates(comfyui):
+    workflows = sorted(path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json"))
+    assert sorted(comfyui.get("/workflow_templates").get(FOLDER, [])) == workflows

@@ -1,0 +1,51 @@
+"""Loads the pack under its installed name, whatever the folder is called, and finds the optional test material."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parent.parent
+
+spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
+run = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run)
+run.load_package()
+
+GOLDEN = Path(os.environ.get("PR_GOLDEN_DIR", ROOT.parent / "shared" / "golden"))
+PHOTOS = ROOT.parent / "shared" / "photos"
+
+
+@pytest.fixture
+def golden():
+    """golden(item) -> (tensors, description); skips where the vectors are absent."""
+
+    def load(item: str):
+        if not (GOLDEN / f"{item}.safetensors").is_file():
+            pytest.skip(f"no golden vectors at {GOLDEN / item}.safetensors (set PR_GOLDEN_DIR)")
+        return load_file(GOLDEN / f"{item}.safetensors"), json.loads((GOLDEN / f"{item}.json").read_text())
+
+    load.folder = GOLDEN
+    return load
+
+
+@pytest.fixture
+def photos() -> Path:
+    if not PHOTOS.is_dir():
+        pytest.skip(f"no test photographs at {PHOTOS}")
+    return PHOTOS
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> torch.Tensor:
+    """float32 [1, 3, 512, 512] in 0..1: NASA's portrait of Eileen Collins from the scikit-image wheel."""
+    from skimage.data import astronaut
+
+    return torch.from_numpy(np.ascontiguousarray(astronaut())).permute(2, 0, 1)[None].float() / 255

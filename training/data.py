@@ -1,0 +1,89 @@
+"""Training pairs: crops of procedural pictures and their damaged versions, drawn from seeds.
+
+Crops of one group come from different pictures and went through the same operator: one to restore, one to read the damage from.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..degradation.families import FAMILIES
+from ..degradation.recipe import Recipe
+from ..models.gauge import DamageGauge
+from . import procedural
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """mixture: family -> share of the draws; crop: side in pixels; pictures: in the bank."""
+
+    mixture: tuple[tuple[str, float], ...] = (("trial", 0.75), ("s3diff", 0.1), ("light", 0.15))
+    crop: int = 128
+    pictures: int = 600
+    seed: int = 0
+
+
+def bank(folder: Path, config: DataConfig) -> np.ndarray:
+    """All procedural pictures, uint8 ``[N, S, S, 3]``, memory-mapped; drawn once and kept in ``folder``."""
+    path = folder / f"bank-{config.seed}-{config.pictures}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        seeds = range(config.seed * 10**6, config.seed * 10**6 + config.pictures)
+        with ProcessPoolExecutor() as pool:
+            pictures = list(tqdm(pool.map(procedural.draw, seeds, chunksize=8), "procedural pictures", len(seeds)))
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, np.stack(pictures))
+        partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def draw_recipe(config: DataConfig, rng: np.random.Generator) -> Recipe:
+    names, shares = zip(*config.mixture, strict=True)
+    return FAMILIES[rng.choice(names, p=shares)](int(rng.integers(2**62)))
+
+
+class Groups(Dataset):
+    """Item i: two clean crops ``[2, 3, S, S]``, their damaged versions, the operator's label and true scalars ``[4]``.
+
+    Endless by construction: the index is the seed.
+    """
+
+    MARGIN = 16  # cut off at random after the damage, so that JPEG's grid has every phase and no border effect remains
+
+    def __init__(self, pictures: np.ndarray, config: DataConfig, length: int):
+        self.pictures, self.config, self.length = pictures, config, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((self.config.seed, index))
+        recipe = draw_recipe(self.config, rng)
+        clean = torch.stack([self._crop(rng) for _ in range(2)])
+        damaged = recipe.apply(clean)
+        top, left = rng.integers(0, self.MARGIN + 1, 2)
+        side = self.config.crop
+        window = np.s_[..., top:top + side, left:left + side]
+        return {
+            "clean": clean[window], "damaged": damaged[window], "label": torch.tensor(index),
+            "scalars": torch.tensor(DamageGauge.targets(recipe.summary())),
+        }
+
+    def _crop(self, rng: np.random.Generator) -> torch.Tensor:
+        picture = self.pictures[rng.integers(len(self.pictures))]
+        side = self.config.crop + self.MARGIN
+        top, left = rng.integers(0, picture.shape[0] - side + 1, 2)
+        crop = np.array(picture[top:top + side, left:left + side])
+        crop = np.rot90(crop, int(rng.integers(4)))[:, ::rng.choice([-1, 1])]
+        crop = (crop.astype(np.float32) / 255) ** np.float32(np.exp(rng.normal(0, 0.25)))
+        return torch.from_numpy(np.ascontiguousarray(crop[..., rng.permutation(3)])).permute(2, 0, 1)

@@ -1,0 +1,69 @@
+"""Trains FaDeX as the paper does: momentum contrast with a label-aware InfoNCE loss (Face2Scene, equation 1)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..models.fadex import FaDeX
+
+
+def label_aware_info_nce(
+    query: torch.Tensor, keys: torch.Tensor, query_labels: torch.Tensor, key_labels: torch.Tensor, temperature: float = 0.07
+) -> torch.Tensor:
+    """Mean over queries i of -1/|P(i)| sum over p in P(i) of log( exp(s_ip) / sum over a of exp(s_ia) ).
+
+    query: ``[Q, C]``, keys: ``[K, C]``, normalised here, so that scaling them changes nothing; s = cosine / temperature.
+    P(i) are the keys under the same degradation; every key counts in the denominator, so a key of the same degradation is
+    never a negative. A query without a positive contributes nothing.
+    """
+    scores = F.normalize(query, dim=1) @ F.normalize(keys, dim=1).T / temperature
+    log_prob = scores - scores.logsumexp(1, keepdim=True)
+    positive = query_labels[:, None] == key_labels[None]
+    count = positive.sum(1)
+    per_query = -(log_prob * positive).sum(1) / count.clamp(min=1)
+    return per_query[count > 0].sum() / (count > 0).sum().clamp(min=1)
+
+
+class MomentumContrast(nn.Module):
+    """Query encoder, its momentum copy, and a first-in first-out queue of keys with their degradation labels.
+
+    Defaults: queue 5120, momentum .999, temperature .07 (DASR and MoCo; the paper gives none).
+    """
+
+    def __init__(self, encoder: FaDeX, width: int, size: int = 5120, momentum: float = 0.999, temperature: float = 0.07):
+        super().__init__()
+        self.query, self.key = encoder, copy.deepcopy(encoder).requires_grad_(False)
+        self.momentum, self.temperature = momentum, temperature
+        self.register_buffer("queue", F.normalize(torch.randn(size, width), dim=1))
+        self.register_buffer("queue_labels", torch.full((size,), -1, dtype=torch.long))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    def forward(self, query_pairs: torch.Tensor, key_pairs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss for pairs ``[B, 6, H, W]`` under the degradations ``labels`` ``[B]``; updates key encoder and queue."""
+        query = self.query.project(self.query(query_pairs))
+        with torch.no_grad():
+            self.follow()
+            key = F.normalize(self.key.project(self.key(key_pairs)).float(), dim=1)
+        filled = self.queue_labels >= 0
+        keys = torch.cat([key, self.queue[filled]])
+        key_labels = torch.cat([labels, self.queue_labels[filled]])
+        loss = label_aware_info_nce(query.float(), keys, labels, key_labels, self.temperature)
+        self.enqueue(key, labels)
+        return loss
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """key <- momentum * key + (1 - momentum) * query. Batch statistics are the key encoder's own, as in DASR."""
+        for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
+            key.lerp_(query, 1 - self.momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: torch.Tensor, labels: torch.Tensor) -> None:
+        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[places] = keys
+        self.queue_labels[places] = labels
+        self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))

@@ -1,0 +1,102 @@
+"""One training loop for every network of ours: Accelerate underneath, a step budget, checkpoints, resume, a curve."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """steps and batch fix the amount of work; the learning rate warms up over ``warmup`` steps and falls as a cosine to zero."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int = 100
+    save_every: int = 250
+    workers: int = 1
+    seed: int = 0
+
+
+class _From(Sampler):
+    """The indices from ``start`` on: resuming continues with data not seen yet."""
+
+    def __init__(self, start: int, stop: int):
+        self.start, self.stop = start, stop
+
+    def __iter__(self):
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def train(
+    folder: Path,
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: Callable[[int], Dataset],
+    loss: Callable[[nn.Module, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    schedule: Schedule,
+) -> nn.Module:
+    """Runs or resumes the schedule in ``folder`` and returns the trained module, unwrapped.
+
+    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimised.
+    Killed at any moment it resumes from the last checkpoint with the same data and random numbers.
+    """
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    set_seed(schedule.seed)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, schedule))
+    trained, optimizer, scheduler = accelerator.prepare(trained, optimizer, scheduler)
+    state, done = folder / "state", 0
+    if (state / "step.json").is_file():
+        accelerator.load_state(str(state))
+        done = json.loads((state / "step.json").read_text())["step"]
+        log.info("resuming %s at step %d", folder, done)
+    data = dataset(schedule.steps * schedule.batch)
+    loader = DataLoader(
+        data, schedule.batch, sampler=_From(done * schedule.batch, len(data)), num_workers=schedule.workers,
+        persistent_workers=schedule.workers > 0,
+    )
+    loader = accelerator.prepare(loader)
+    folder.mkdir(parents=True, exist_ok=True)
+    running: dict[str, float] = {}
+    bar = tqdm(loader, folder.name, schedule.steps, initial=done, disable=not accelerator.is_main_process, mininterval=5)
+    for step, batch in enumerate(bar, done + 1):
+        with accelerator.autocast():
+            terms = loss(trained, batch)
+        accelerator.backward(terms["loss"])
+        accelerator.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        for name, value in terms.items():
+            running[name] = 0.98 * running.get(name, value.item()) + 0.02 * value.item()
+        bar.set_postfix({name: f"{value:.4f}" for name, value in running.items()}, refresh=False)
+        if step % 50 == 0 and accelerator.is_main_process:
+            with (folder / "log.jsonl").open("a") as lines:
+                lines.write(json.dumps({"step": step, **running}) + "\n")
+        if step % schedule.save_every == 0 or step == schedule.steps:
+            accelerator.save_state(str(state))
+            if accelerator.is_main_process:
+                (state / "step.json").write_text(json.dumps({"step": step}))
+    return accelerator.unwrap_model(trained)
+
+
+def _warm_cosine(step: int, schedule: Schedule) -> float:
+    warm = min(1.0, (step + 1) / max(schedule.warmup, 1))
+    return warm * 0.5 * (1 + math.cos(math.pi * min(step / schedule.steps, 1.0)))

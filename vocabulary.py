@@ -1,0 +1,197 @@
+"""The payloads that travel between nodes, one frozen dataclass per socket.
+
+Conventions, everywhere below the nodes:
+- pictures are float32 tensors ``[B, 3, H, W]`` in 0..1, RGB; a single crop is ``[3, H, W]``;
+- ComfyUI's ``[B, H, W, C]`` is converted once, in ``nodes/layout.py``;
+- points are float64 arrays ``[N, 2]`` of (x, y) in pixels, pixel centres at integers;
+- boxes are ``(x0, y0, x1, y1)`` in pixels of the photograph, x1 and y1 exclusive;
+- five-point landmarks: left eye, right eye, nose, left and right mouth corner (left and right of the picture).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+Box = tuple[float, float, float, float]
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Rotation, uniform scale and translation that maps photograph pixels to crop pixels.
+
+    ``matrix`` is float64 ``[2, 3]``; ``size`` is the side of the square crop in pixels.
+    """
+
+    matrix: np.ndarray
+    size: int
+
+    @property
+    def inverse(self) -> np.ndarray:
+        """float64 ``[2, 3]``: crop pixels to photograph pixels."""
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return np.hstack([linear, -linear @ self.matrix[:, 2:]])
+
+    @property
+    def scale(self) -> float:
+        """Crop pixels per photograph pixel."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
+    def scaled(self, factor: float) -> Similarity:
+        """The same crop taken from a photograph enlarged by ``factor`` (geometry scaled, nothing resampled).
+
+        Pixel centres are integers, so photograph coordinate x becomes ``factor * (x + .5) - .5``.
+        """
+        linear = self.matrix[:, :2] / factor
+        shift = (factor - 1) / 2
+        return replace(self, matrix=np.hstack([linear, self.matrix[:, 2:] - linear.sum(1, keepdims=True) * shift]))
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of one photograph.
+
+    box: in the photograph; landmarks: float64 ``[5, 2]`` in the photograph; score: the detector's, 0..1.
+    crop: ``[3, S, S]`` as found; restored: the same frame after restoration, or None.
+    valid: ``[1, S, S]`` in 0..1, 0 where the crop reaches beyond the photograph.
+    person: name in the library, or None for a stranger; confidence: similarity of the match, 0..1.
+    strength: how much of the restoration is blended back, 0..1.
+    """
+
+    box: Box
+    landmarks: np.ndarray
+    score: float
+    similarity: Similarity
+    crop: torch.Tensor
+    valid: torch.Tensor
+    restored: torch.Tensor | None = None
+    person: str | None = None
+    confidence: float = 0.0
+    strength: float = 1.0
+
+    @property
+    def best(self) -> torch.Tensor:
+        """The restored crop if there is one, else the crop as found. ``[3, S, S]``."""
+        return self.crop if self.restored is None else self.restored
+
+
+@dataclass(frozen=True)
+class Faces:
+    """PR_FACES: the faces of one batch of photographs.
+
+    frames: one tuple of faces per photograph, in reading order; size: (height, width) of the photographs.
+    """
+
+    frames: tuple[tuple[Face, ...], ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.frames))
+
+    def map(self, change: Callable[[Face], Face]) -> Faces:
+        """A copy in which every face went through ``change``."""
+        return replace(self, frames=tuple(tuple(change(face) for face in frame) for frame in self.frames))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One good picture of a person: aligned crop ``[3, S, S]``, landmarks in the crop ``[5, 2]``, unit embedding ``[D]``.
+
+    embedding is None where no identity backend is at hand; name is the file's name, never its path.
+    """
+
+    name: str
+    crop: torch.Tensor
+    landmarks: np.ndarray
+    embedding: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """A name, the album's aligned references, and the noun that prompts use ("person", "woman", ...)."""
+
+    name: str
+    references: tuple[Reference, ...]
+    noun: str = "person"
+
+
+@dataclass(frozen=True)
+class Library:
+    """PR_LIBRARY: the known people.
+
+    embedder: which embedding space the references live in; notes: what was skipped and why, for the report.
+    """
+
+    people: tuple[Person, ...] = ()
+    embedder: str = "none"
+    notes: tuple[str, ...] = ()
+
+    def get(self, name: str | None) -> Person | None:
+        return next((person for person in self.people if person.name == name), None)
+
+
+@dataclass(frozen=True)
+class DegradationCode:
+    """PR_DEGCODE: what the face pair reveals about the damage.
+
+    map: FaDeX features ``[B, 256, h, w]``; tokens: ``[B, 21, D]`` (16 of the 4x4 grid, 4 of the 2x2, 1 global);
+    space: name of the token space, so that tokens never reach a network that was not trained on them;
+    scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``.
+    """
+
+    map: torch.Tensor
+    tokens: torch.Tensor
+    space: str
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Persona:
+    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance."""
+
+    kind: str
+    base: str
+    tensors: dict[str, torch.Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
+
+    progress(done, total) is called between steps and may raise to cancel.
+    """
+
+    references: tuple[Reference, ...] = ()
+    persona: Persona | None = None
+    code: DegradationCode | None = None
+    seed: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+@runtime_checkable
+class Restorer(Protocol):
+    """PR_RESTORER: restores pictures.
+
+    native_size: side of the square crops it wants, or None for any size at the photograph's own scale;
+    scale: output pixels per input pixel; tileable: its field of view is bounded, so tiles may be restored apart;
+    needs_references: without an album it has nothing to add.
+    """
+
+    name: str
+    native_size: int | None
+    scale: int
+    tileable: bool
+    needs_references: bool
+
+    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
+        ...
