@@ -11,6 +11,8 @@ from .degradation.estimate import describe
 from .metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
+ANOTHER_PICTURE = 12.0  # dB of PSNR, below which even heavy damage does not go
+
 
 def summarize(
     before: torch.Tensor, after: torch.Tensor, faces: Faces | None, code: DegradationCode | None, truth: torch.Tensor | None
@@ -33,6 +35,10 @@ def summarize(
         },
     }
     if truth is None:
+        return summary
+    if truth.shape != before.shape or float(psnr(before, truth)) < ANOTHER_PICTURE:
+        summary["quality"] = None
+        summary["quality_note"] = "The truth that is connected belongs to another picture than the photograph; disconnect it."
         return summary
     size = after.shape[-2:]
     truth, before = (F.interpolate(x, size, mode="bicubic").clamp(0, 1) if x.shape[-2:] != size else x for x in (truth, before))

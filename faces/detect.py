@@ -212,7 +212,7 @@ def _mtcnn(model_folder: Path | None) -> Detector | None:
         found = zip(boxes.tolist(), landmarks.double().numpy(), scores.tolist(), strict=True)
         return [Detection(tuple(box), points, score) for box, points, score in found]
 
-    return Detector("mtcnn", 0.9, scan)
+    return Detector("mtcnn", 0.85, scan)
 
 
 def scrfd_file(folder: Path | None) -> Path | None:

@@ -63,3 +63,6 @@ def _statistics(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     unbiased = min(1, image.shape[-2] * image.shape[-1] - 1)
     variance, mean = torch.var_mean(image, dim=(-2, -1), correction=unbiased, keepdim=True)
     return mean, (variance + 1e-5).sqrt()
+
+
+FIXES = {"wavelet": wavelet_fix, "adain": adain_fix}

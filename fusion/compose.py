@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
-from .color import color_fix
+from .color import FIXES
 from .mask import face_mask
 
 
@@ -64,7 +64,7 @@ def face_patch(scene: torch.Tensor, face: Face, factor: int, amount: float, colo
         below = scene[None, :, y0:y1, x0:x1]
         # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
-        picture = color_fix(filled, below, color)[0].clamp(0, 1)
+        picture = FIXES[color](filled, below)[0].clamp(0, 1)
     inside = oval if mask is None else mask[:, y0:y1, x0:x1]
     return Patch(picture, inside * amount, known, box)
 

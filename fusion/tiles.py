@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
 VARIANCE = 0.01  # of the Gaussian, in units of the tile's squared side
 
@@ -21,11 +20,12 @@ def tiled(
 ) -> torch.Tensor:
     """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``, float32 on the CPU.
 
-    apply maps ``[B, 3, h, w]`` to ``[B, 3, h * scale, w * scale]`` and gets every tile in the same size; a picture that
-    fits into one tile goes through it as it is. tile and overlap are in input pixels and rounded to multiples of
-    ``multiple``, as the tiles' origins are: the network's stride and JPEG's 8x8 grid then lie in every tile as in the
-    whole picture. A quarter of the overlap is discarded along the inner borders of a tile, where the network could not
-    see its surroundings: a network that looks no farther than that gives what it gives for the whole picture.
+    apply maps ``[B, 3, h, w]`` to ``[B, 3, h * scale, w * scale]``; a picture that fits into one tile goes through it as it
+    is. tile and overlap are in input pixels, rounded down to multiples of ``multiple``. Tiles start at multiples of it, so
+    that the network's stride and JPEG's 8x8 grid lie in every tile as in the whole picture, and have one size, less up to
+    ``multiple - 1`` px where the picture ends. A quarter of the overlap is discarded along a tile's inner borders, beyond
+    which the network could not see: one that looks no farther gives exactly what it gives for the whole picture.
+    progress(done, total) is called after every tile and may raise to cancel.
     """
     height, width = image.shape[-2:]
     tile = max(tile // multiple, 1) * multiple
@@ -36,18 +36,13 @@ def tiled(
         out = apply(image).float().cpu()
         progress(1, 1)
         return out
-    row_weights, column_weights = (
-        _weights(spans, side, overlap // 4, scale) for spans, side in ((rows, height), (columns, width))
-    )
+    row_weights, column_weights = (_weights(spans, overlap // 4, scale) for spans in (rows, columns))
     out = torch.zeros(*image.shape[:2], height * scale, width * scale)
     done = 0
     for (top, bottom), vertical in zip(rows, row_weights, strict=True):
         for (left, right), horizontal in zip(columns, column_weights, strict=True):
-            part = image[..., top:bottom, left:right]
-            # Only the last tile of a row or column can reach beyond the picture, by less than ``multiple``.
-            part = F.pad(part, (0, right - left - part.shape[-1], 0, bottom - top - part.shape[-2]), mode="reflect")
+            restored = apply(image[..., top:bottom, left:right]).float().cpu()
             place = out[..., top * scale : bottom * scale, left * scale : right * scale]
-            restored = apply(part)[..., : place.shape[-2], : place.shape[-1]].float().cpu()
             place += restored * vertical[:, None] * horizontal
             done += 1
             progress(done, total)
@@ -61,30 +56,23 @@ def window(size: int) -> torch.Tensor:
 
 
 def _spans(side: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
-    """Starts and ends of equal tiles that cover a side; the last one is shifted inwards, onto the grid."""
-    if side <= tile:
-        return [(0, side)]
-    last = -(-(side - tile) // multiple) * multiple
-    return [(start, start + tile) for start in [*range(0, last, tile - overlap), last]]
+    """Starts and ends of the tiles that cover a side. The last one is shifted inwards, as far as the grid allows."""
+    last = -(-max(side - tile, 0) // multiple) * multiple
+    return [(start, min(start + tile, side)) for start in [*range(0, last, tile - overlap), last]]
 
 
-def _weights(spans: list[tuple[int, int]], side: int, margin: int, scale: int) -> list[torch.Tensor]:
-    """Each span's window, cut at the picture's border, without the margin at inner borders; all add up to one.
+def _weights(spans: list[tuple[int, int]], margin: int, scale: int) -> list[torch.Tensor]:
+    """Every span's window without the margin at inner borders, in output pixels; together they sum to one everywhere.
 
-    The weights of a grid of tiles are products, so it is enough to normalise along each side: where only one tile
-    remains its weight is exactly one, however small its window is there.
+    Tiles form a grid and their weights are products, so it is enough to normalise along each side. Where one tile is
+    alone its weight is exactly one, however small its window is there.
     """
-    weights = []
-    for start, stop in spans:
+    side = spans[-1][1]
+    planes = torch.zeros(len(spans), side * scale)
+    for plane, (start, stop) in zip(planes, spans, strict=True):
+        left = margin if start > 0 else 0
+        right = margin if stop < side else 0
         weight = window((stop - start) * scale)
-        weight[: margin * scale * (start > 0)] = 0
-        if stop < side:
-            weight[len(weight) - margin * scale :] = 0
-        weights.append(weight[: (side - start) * scale])
-    total = torch.zeros(side * scale)
-    for (start, _), weight in zip(spans, weights, strict=True):
-        total[start * scale : start * scale + len(weight)] += weight
-    return [
-        weight / total[start * scale : start * scale + len(weight)]
-        for (start, _), weight in zip(spans, weights, strict=True)
-    ]
+        plane[(start + left) * scale : (stop - right) * scale] = weight[left * scale : len(weight) - right * scale]
+    planes /= planes.sum(0)
+    return [plane[start * scale : stop * scale] for plane, (start, stop) in zip(planes, spans, strict=True)]

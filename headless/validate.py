@@ -23,13 +23,14 @@ def checked(graph: Graph, known: Kinds) -> Graph:
     Raises `GraphError` with everything that is wrong.
     """
     check_structure(graph)
-    problems = [_no_class(id, node, known) for id, node in graph.items() if node["class_type"] not in known]
-    runnable = {id for id, node in graph.items() if node["class_type"] in known}
-    outputs = [id for id in graph if id in runnable and known[graph[id]["class_type"]].schema.is_output_node]
-    if not outputs:
+    strangers = [id for id, node in graph.items() if node["class_type"] not in known]
+    problems = [_no_class(id, graph[id], known) for id in strangers]
+    # A node that is not known here may be an output node, so what leads to it is checked too.
+    ends = [id for id in graph if id in strangers or known[graph[id]["class_type"]].schema.is_output_node]
+    if not ends:
         names = sorted(name for name, kind in known.items() if kind.schema.is_output_node)
         problems.append(f"it has no output node, so there is nothing to do. Add one of {', '.join(names)}.")
-    needs = _needs(graph, outputs)
+    needs = _needs(graph, ends)
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
@@ -38,7 +39,7 @@ def checked(graph: Graph, known: Kinds) -> Graph:
         order = list(needs)
     converted = {}
     for id in order:
-        if id in runnable:
+        if id not in strangers:
             values, found = _check_node(graph[id], graph, known)
             problems += [f"{label(id, graph[id])}, {problem}" for problem in found]
             converted[id] = graph[id] | {"inputs": values}
@@ -51,15 +52,14 @@ def _no_class(id: str, node: Node, known: Kinds) -> str:
     name = node["class_type"]
     if name in COMFYUI_ONLY:
         return f"{label(id, node)} runs in ComfyUI only. Open the workflow there."
-    if name.startswith("PR_"):
-        return f"{label(id, node)}: there is no such node. {suggest(name, known)}"
-    return f"{label(id, node)}: there is no such node here; other packs' nodes run in ComfyUI only. {suggest(name, known)}"
+    elsewhere = "" if name.startswith("PR_") else " Other packs' nodes run in ComfyUI only."
+    return f"{label(id, node)}: there is no such node here.{elsewhere} {suggest(name, known)}"
 
 
-def _needs(graph: Graph, outputs: list[str]) -> dict[str, list[str]]:
-    """Everything that the outputs need, directly or not, and what each of these needs."""
+def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
+    """These nodes and all that they need, directly or not, each with what it needs itself."""
     needs: dict[str, list[str]] = {}
-    pending = list(reversed(outputs))
+    pending = list(reversed(ends))
     while pending:
         id = pending.pop()
         if id not in needs:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..bridge import io
-from ..faces.detect import detect_faces, from_boxes, from_landmarks, make_face
+from ..bridge import io, models_folder
+from ..faces.detect import (
+    Detection, detect_faces, detections_from_boxes, detections_from_mesh, make_face, merge, reading_order,
+)
 from ..faces.embed import best_embedder
 from ..faces.match import match_faces
 from ..vocabulary import Faces, Library, UserError
@@ -30,8 +32,9 @@ class DetectFaces(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
                 io.Float.Input(
-                    "threshold", default=0.8, min=0.1, max=0.99, step=0.01,
-                    tooltip="How sure the detector must be. Lower it when faces are missed, raise it when things are taken for faces.",
+                    "threshold", default=0.0, min=0.0, max=0.99, step=0.01,
+                    tooltip="How sure the detector must be; 0 takes its usual value. Lower it when faces are missed, raise it when "
+                    "things are taken for faces.",
                 ),
                 io.Image.Input(
                     "second_look", optional=True,
@@ -39,7 +42,7 @@ class DetectFaces(io.ComfyNode):
                     "for there too: heavy damage hides a third of them from every detector.",
                 ),
                 io.BoundingBox.Input(
-                    "boxes", optional=True, tooltip="Faces marked by hand or by another node; used instead of the detector.",
+                    "boxes", optional=True, force_input=True, tooltip="Faces marked by hand or by another node; used instead of the detector.",
                 ),
                 io.Custom("FACE_LANDMARKS").Input(
                     "landmarks", optional=True, tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
@@ -57,20 +60,34 @@ class DetectFaces(io.ComfyNode):
         landmarks: Any = None,
     ) -> io.NodeOutput:
         photos = to_photos(image)
-        looks = None if second_look is None else to_photos(second_look)
-        if looks is not None and len(looks) != len(photos):
-            raise UserError(f"Detect Faces: image has {len(photos)} picture(s), second_look has {len(looks)}; give as many.")
-        frames = []
-        for index, photo in enumerate(photos):
+        looks = photos if second_look is None else to_photos(second_look)
+        if looks.shape != photos.shape:
+            raise UserError("Detect Faces: second_look must be the same photograph in the same size as image.")
+
+        def find(index: int) -> list[Detection]:
+            photo, look = photos[index], looks[index]
             if landmarks is not None:
-                found = from_landmarks(landmarks, index)
-            elif boxes is not None:
-                found = from_boxes(photo, boxes, index)
-            else:
-                found = detect_faces(photo, threshold=threshold, second_look=None if looks is None else looks[index])
-            frames.append(tuple(make_face(photo, detection) for detection in found))
-        faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
+                meshes = landmarks["frames"]
+                return detections_from_mesh(meshes[index] if index < len(meshes) else [])
+            if boxes is not None:
+                return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=models_folder())
+            found = detect_faces(photo, threshold=threshold or None, model_folder=models_folder())
+            if second_look is not None:
+                found += detect_faces(look, threshold=threshold or None, model_folder=models_folder())
+            return reading_order(merge(found))
+
+        frames = tuple(tuple(make_face(photo, one) for one in find(index)) for index, photo in enumerate(photos))
+        faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
         return io.NodeOutput(faces, describe(faces))
+
+
+def boxes_of(boxes: Any, index: int) -> list[dict]:
+    """Core sends one box, a list for one picture, or a list of lists, one per picture."""
+    if isinstance(boxes, dict):
+        return [boxes]
+    if boxes and isinstance(boxes[0], list):
+        return boxes[index] if index < len(boxes) else []
+    return boxes
 
 
 class MatchFaces(io.ComfyNode):
@@ -87,9 +104,9 @@ class MatchFaces(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
                 sockets.Library.Input("library", tooltip="The people you know."),
                 io.Float.Input(
-                    "threshold", default=0.5, min=0.0, max=1.0, step=0.01,
-                    tooltip="How alike a face and an album must be, 0 to 1; 0.5 is the usual limit of the embedding in use. Lower it "
-                    "when a known person is missed in a bad photograph, raise it when a stranger is taken for one.",
+                    "threshold", default=0.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="How alike a face and an album must be; 0 takes the usual limit of the embedding in use (dlib .5, ArcFace .3). "
+                    "Lower it when a known person is missed in a bad photograph, raise it when a stranger is taken for one.",
                 ),
                 io.String.Input(
                     "override", default="",
@@ -104,7 +121,7 @@ class MatchFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, faces: Faces, library: Library, threshold: float, override: str) -> io.NodeOutput:
-        matched = match_faces(faces, library, best_embedder(), threshold, override)
+        matched = match_faces(faces, library, best_embedder(models_folder()), threshold or None, override)
         return io.NodeOutput(matched, describe(matched))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..bridge import io
-from ..fusion.color import color_fix
+from ..fusion.color import FIXES
 from ..fusion.compose import compose_faces
 from ..vocabulary import Faces, UserError
 from . import sockets
@@ -85,4 +85,4 @@ class ColorFix(io.ComfyNode):
     def execute(cls, image: torch.Tensor, colors_of: torch.Tensor, method: str) -> io.NodeOutput:
         if image.shape[:-1] != colors_of.shape[:-1] and method == "wavelet":
             raise UserError("Color Fix: both images must have the same size for 'wavelet'; scale one of them or choose 'adain'.")
-        return io.NodeOutput(to_image(color_fix(to_photos(image), to_photos(colors_of), method).clamp(0, 1)))
+        return io.NodeOutput(to_image(FIXES[method](to_photos(image), to_photos(colors_of)).clamp(0, 1)))

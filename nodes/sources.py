@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from .. import samples
-from ..bridge import io, resolve_input
+from ..bridge import io, models_folder, resolve_input
 from ..faces import library as albums
 from ..faces.embed import best_embedder
 from ..vocabulary import Library
@@ -33,7 +33,7 @@ class Sample(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        library = albums.library_from_images(samples.album(), samples.PERSON, best_embedder())
+        library = albums.library_from_images(samples.album(), samples.PERSON, best_embedder(models_folder()))
         return io.NodeOutput(to_image(samples.photograph()), library)
 
 
@@ -65,7 +65,7 @@ class LoadLibrary(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
-        library = albums.load_library(resolve_input(folder), best_embedder())
+        library = albums.load_library(resolve_input(folder), best_embedder(models_folder()))
         return io.NodeOutput(library, report(library))
 
 
@@ -91,7 +91,7 @@ class LibraryFromImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: torch.Tensor, name: str, library: Library | None = None) -> io.NodeOutput:
-        merged = albums.library_from_images(list(to_photos(images)), name, best_embedder())
+        merged = albums.library_from_images(list(to_photos(images)), name, best_embedder(models_folder()))
         if library is not None:
             merged = albums.merge(library, merged)
         return io.NodeOutput(merged, report(merged))

@@ -127,12 +127,32 @@ def test_a_missing_required_input_is_named_and_a_missing_optional_one_is_not():
 
 def test_an_unknown_node_is_named_with_what_was_probably_meant():
     graph = GRAPH | {"4": {"class_type": "Restoree", "inputs": {}}}
-    assert problem(graph) == "node 4 (Restoree): there is no such node here. Did you mean 'Restore'?"
+    assert problem(graph) == (
+        "node 4 (Restoree): there is no such node here. Other packs' nodes run in ComfyUI only. Did you mean 'Restore'?"
+    )
 
 
 def test_a_node_of_core_runs_in_comfyui_only():
     graph = GRAPH | {"4": {"class_type": "KSampler", "inputs": {}}}
     assert problem(graph) == "node 4 (KSampler) runs in ComfyUI only. Open the workflow there."
+
+
+def test_an_unknown_node_of_this_pack_is_just_unknown():
+    graph = GRAPH | {"4": {"class_type": "PR_Restor", "inputs": {}}}
+    assert problem(graph).startswith("node 4 (PR_Restor): there is no such node here. Did you mean ")
+
+
+def test_a_graph_that_runs_in_comfyui_only_is_checked_all_the_same():
+    graph = {
+        "1": {"class_type": "Picture", "inputs": {"even": 5}},
+        "2": {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 0]}},
+        "3": {"class_type": "Restore", "inputs": {"image": ["2", 0], **VALUES, "seed": -1}},
+        "4": {"class_type": "SaveAnimatedWEBP", "inputs": {"images": ["3", 0]}},
+    }
+    found = problems(graph)
+    assert len(found) == 4
+    assert sum("in ComfyUI only" in line for line in found) == 2
+    assert sum(line.startswith(("node 1 (Picture), input", "node 3 (Restore), input")) for line in found) == 2
 
 
 def test_a_cycle_is_shown_as_a_path():
@@ -151,9 +171,10 @@ def test_a_graph_without_output_node_is_refused():
 
 
 def test_all_mistakes_are_told_at_once():
-    graph = changed("2", seed=-1, strength=2.0, method="x")
+    graph = changed("2", seed=-1, strength=2.0, method="x", mask=["2", 1])
     graph["1"]["inputs"] = {}
-    assert len(problems(graph)) == 4
+    graph["4"] = {"class_type": "KSampler", "inputs": {}}
+    assert len(problems(graph)) == 6
 
 
 def test_mistakes_in_nodes_that_do_not_run_are_not_told():
@@ -209,10 +230,33 @@ def test_an_override_finds_its_node_by_id_title_or_class(name):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("0.25", 0.25), ("true", True), ("a=b c", "a=b c"), ('"7"', "7"), ("", ""), ('["1", 0]', ["1", 0])],
+    ("name", "text", "value"),
+    [
+        ("strength", "0.25", 0.25),
+        ("fast", "true", True),
+        ("method", "adain", "adain"),
+        ("image", '["1", 0]', ["1", 0]),
+        ("box", '{"x": 1}', {"x": 1}),
+    ],
 )
-def test_an_override_is_json_or_else_text(text, value):
+def test_an_override_is_json_or_else_text(name, text, value):
+    assert apply_overrides(GRAPH, [f"2.{name}={text}"], KNOWN)["2"]["inputs"][name] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=b c", "a=b c"),
+        ("", ""),
+        ("true", "true"),
+        ("1e3", "1e3"),
+        ('{"seed": 1}', '{"seed": 1}'),
+        ("[1, 2]", "[1, 2]"),
+        ('"7"', "7"),
+        ('["1", 1]', ["1", 1]),
+    ],
+)
+def test_an_override_of_a_text_is_that_text_or_a_link(text, value):
     assert apply_overrides(GRAPH, [f"2.note={text}"], KNOWN)["2"]["inputs"]["note"] == value
 
 

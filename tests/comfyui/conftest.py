@@ -1,4 +1,4 @@
-"""A real ComfyUI server with this pack in it, on a free port, in a folder of its own."""
+"""A real ComfyUI with this pack in it: as a server on a free port, and as a process that runs scripts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,31 @@ from typing import Any
 import pytest
 
 PACK = Path(__file__).resolve().parents[2]
-FOLDER = "odd folder name"
-START_SECONDS, RUN_SECONDS = 120, 240
+FOLDER = "Odd folder, v1.2 (é)"
+START_SECONDS, RUN_SECONDS = 300, 300  # long, for a machine that is busy with other things
+
+# Starting takes seconds, so that one process runs the scripts of all tests, each in a namespace of its own.
+INTERPRETER = """
+import contextlib, json, pathlib, sys, traceback
+root, pack, base = sys.argv[1:4]
+sys.argv = ["main.py", "--cpu", "--base-directory", base]
+sys.path[:0] = [root, pack]
+answers = sys.stdout
+with contextlib.redirect_stdout(sys.stderr):
+    import comfy.options
+    comfy.options.enable_args_parsing()
+    import torch, folder_paths, nodes, comfy.model_management, comfy.utils, comfy_api.latest
+    import run
+    run.load_package()
+    from personal_restore import bridge
+    for line in sys.stdin:
+        try:
+            exec(json.loads(line), dict(globals()))
+            answer = ""
+        except BaseException:
+            answer = traceback.format_exc()
+        print(json.dumps(answer), file=answers, flush=True)
+"""
 
 
 def found_comfyuis() -> list[Path]:
@@ -94,8 +118,18 @@ class Server:
         ]
         return history["outputs"], pictures
 
+    @property
+    def folder(self) -> str:
+        """The name of the pack's folder."""
+        return FOLDER
+
     def log(self) -> str:
-        return (self.base / "server.log").read_text(errors="replace")
+        return (self.base / "server.log").read_text(encoding="utf-8", errors="replace")
+
+    def loading_log(self) -> str:
+        """What was logged while the pack was loaded, libraries that it imports included."""
+        before, loading = self.log().split(f"Trying to load custom node {self.base / 'custom_nodes' / FOLDER}")
+        return loading.split("Import times for custom nodes")[0]
 
 
 def _free_port() -> int:
@@ -106,6 +140,7 @@ def _free_port() -> int:
 
 def _command(root: Path, base: Path, port: int) -> list[str]:
     options = ["--cpu", "--listen", "127.0.0.1", "--base-directory", str(base), "--disable-auto-launch"]
+    options += ["--disable-api-nodes", "--verbose", "DEBUG"]
     database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
     return [sys.executable, str(root / "main.py"), "--port", str(port), *options, *database]
 
@@ -155,3 +190,25 @@ def _wait_until_ready(server: Server, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.2)
     pytest.fail(f"ComfyUI {server.version} did not start:\n{server.log()[-3000:]}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def inside(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+    """inside(script) runs Python where ComfyUI's modules and the pack are imported, and fails the test if it raises."""
+    base = tmp_path_factory.mktemp("inside")
+    (base / "input").mkdir()
+    command = [sys.executable, "-c", INTERPRETER, str(comfyui_root), str(PACK), str(base)]
+    with (base / "errors.log").open("wb") as errors, subprocess.Popen(
+        command, cwd=comfyui_root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+    ) as process:
+
+        def run(script: str) -> None:
+            process.stdin.write(json.dumps(textwrap.dedent(script)) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            error = json.loads(answer) if answer else (base / "errors.log").read_text(errors="replace")[-3000:]
+            if error or not answer:
+                pytest.fail(error, pytrace=False)
+
+        yield run
+        process.stdin.close()

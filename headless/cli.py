@@ -1,0 +1,170 @@
+"""The command line: the same workflows as in ComfyUI, without it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..vocabulary import UserError
+
+PACK = Path(__file__).resolve().parent.parent
+WORKFLOWS = PACK / "workflows" / "api"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; 0 where everything went well, 1 where something did not, with a line on standard error that says what."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'Stopped.'}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("run.py", description="Restores whole photographs of people you know.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="restore a sample photograph; see output/demo")
+    demo.add_argument("--out", type=Path, default=Path("output/demo"))
+    demo.set_defaults(run=_demo)
+
+    restore = commands.add_parser("restore", help="restore photographs of your own")
+    restore.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
+    restore.add_argument("--album", type=Path, help="a folder with one sub-folder of good pictures per person, or just pictures of one")
+    restore.add_argument("--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)")
+    restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
+    restore.add_argument("--seed", type=int, default=0)
+    restore.add_argument("--strength", type=float, default=1.0, help="0 gives the photograph back, 1 restores fully (default)")
+    restore.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value of the workflow")
+    restore.set_defaults(run=_restore)
+
+    run = commands.add_parser("run", help="run any API-format workflow; pictures go to --out")
+    run.add_argument("workflow", type=Path)
+    run.add_argument("--input", type=Path, default=Path("input"), help="folder that LoadImage and albums are read from")
+    run.add_argument("--out", type=Path, default=Path("output"))
+    run.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE")
+    run.set_defaults(run=_run)
+
+    api = commands.add_parser("api", help="write the API-format twin of a UI-format workflow")
+    api.add_argument("workflow", type=Path)
+    api.add_argument("target", type=Path)
+    api.set_defaults(run=_api)
+
+    train = commands.add_parser("train", help="train the embedded weights again")
+    train.add_argument("stage", choices=("all", "blind", "fadex", "guided", "gauge", "export"))
+    train.add_argument("--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it")
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import demo
+    from .graph import load_graph
+
+    report = demo(load_graph(WORKFLOWS / "face2scene.json"), options.out)
+    quality = report["quality"]
+    print(f"\n{report['note']}")
+    print(f"Damage: {report['damage']['words'] if report['damage'] else 'not estimated'}")
+    for name, figures in (("whole picture", quality), ("face", quality.get("face"))):
+        if figures:
+            print(
+                f"{name}: PSNR {figures['psnr_before']:.2f} -> {figures['psnr_after']:.2f} dB, "
+                f"SSIM {figures['ssim_before']:.3f} -> {figures['ssim_after']:.3f}"
+            )
+    print(f"The pictures are in {options.out.resolve()}: restored.png, comparison.png; the figures in report.json.")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from . import own
+    from .graph import apply_overrides, kinds, load_graph
+    from .host import allow_folder
+    from .restore import restore_file
+
+    if not 0 <= options.strength <= 1:
+        raise UserError(f"--strength {options.strength} is not between 0 and 1.")
+    bundled = WORKFLOWS / f"{options.workflow}.json"
+    graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
+    with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
+        album = options.album or Path(nobody)
+        if not album.is_dir():
+            raise UserError(f"--album {album}: there is no such folder.")
+        graph = own.with_album(graph, allow_folder(album))
+        graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
+        from ..nodes import NODES
+        from .core_nodes import CORE_NODES
+
+        graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
+        photos, failed = list(_pictures(options.photos)), []
+        for photo in photos:
+            print(f"\n{photo.name}", flush=True)
+            try:
+                print(f"-> {restore_file(graph, photo, options.out)}", flush=True)
+            except UserError as error:
+                failed.append(f"{photo.name}: {error}")
+                print(f"error: {error}", file=sys.stderr, flush=True)
+    if failed and len(photos) > 1:
+        print(f"\n{len(failed)} of {len(photos)} failed:", *failed, sep="\n- ", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
+    """The files as given, and the pictures of the folders."""
+    from ..faces.pictures import is_picture
+
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.iterdir() if is_picture(file))
+        else:
+            yield path
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..nodes import NODES
+    from .graph import load_graph
+    from .host import folders
+    from .runner import run_graph
+
+    folders.input, folders.output = options.input, options.out
+    results = run_graph(
+        load_graph(options.workflow), NODES, overrides=options.set,
+        on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True),
+    )
+    for shown in results.ui.values():
+        for text in shown.get("text", ()):
+            print(text)
+    return 0
+
+
+def _api(options: argparse.Namespace) -> int:
+    from ..nodes import NODES
+    from .convert import to_api
+    from .core_nodes import CORE_NODES
+    from .graph import kinds
+
+    graph = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), kinds((*CORE_NODES, *NODES)))
+    options.target.write_text(json.dumps(graph, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ..models import embedded
+    from ..training import stages
+
+    config = stages.Config()
+    for stage in stages.STAGES if options.stage == "all" else [options.stage]:
+        if stage != "export":
+            stages.run(stage, options.out, config)
+    if options.stage in ("all", "export"):
+        stages.export(options.out, config, embedded.FOLDER)
+    return 0

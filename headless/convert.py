@@ -1,0 +1,60 @@
+"""From the UI format, which people edit, to the API format, which machines run: what the frontend does on "Export (API)"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import io
+from .graph import Graph, GraphError, Kinds
+
+MUTED, BYPASSED = 2, 4
+VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+
+
+def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
+    """The graph of a UI-format workflow without subgraphs. Notes and muted nodes are dropped, reroutes are followed.
+
+    Raises `GraphError` for node classes that are not known here, since their widgets cannot be named.
+    """
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
+
+    def source(link: int | None) -> list | None:
+        """[node id, output] behind a link, past reroutes; None where it ends at a node that does not run."""
+        if link is None or link not in links:
+            return None
+        id, output = links[link]
+        node = nodes[id]
+        if node["type"] == "Reroute":
+            return source(node["inputs"][0]["link"])
+        return None if node["mode"] in (MUTED, BYPASSED) else [str(id), output]
+
+    graph: Graph = {}
+    for node in sorted(workflow["nodes"], key=lambda node: node.get("order", 0)):
+        if node["type"] in VIRTUAL or node["mode"] in (MUTED, BYPASSED):
+            continue
+        if node["type"] not in known:
+            raise GraphError([f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."])
+        schema = known[node["type"]].schema
+        inputs = dict(zip(_widgets(schema), node.get("widgets_values") or [], strict=False))
+        inputs = {name: value for name, value in inputs.items() if name is not None}
+        if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same
+            inputs["compare_view"] = {}
+        for slot in node.get("inputs", ()):
+            if (link := source(slot.get("link"))) is not None:
+                inputs[slot["name"]] = link
+        title = node.get("title") or schema.display_name or node["type"]
+        graph[str(node["id"])] = {"inputs": inputs, "class_type": node["type"], "_meta": {"title": title}}
+    return graph
+
+
+def _widgets(schema: io.Schema) -> list[str | None]:
+    """The names of a node's widgets in the order of ``widgets_values``; None for values that are no input."""
+    names: list[str | None] = []
+    ordered = sorted(schema.inputs, key=lambda item: bool(item.optional))
+    for item in ordered:
+        if isinstance(item, io.WidgetInput) and not item.options.get("forceInput"):
+            names.append(item.id)
+            if item.options.get("control_after_generate") or item.options.get("image_upload"):
+                names.append(None)
+    return names

@@ -1,0 +1,160 @@
+"""The bridge and the stand-in for ComfyUI's types, where ComfyUI's own are at hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.comfyui
+
+
+def test_the_bridge_finds_comfyui(inside):
+    inside("assert bridge.IN_COMFYUI and bridge.io is comfy_api.latest.io")
+
+
+def test_a_network_is_under_comfyui_s_memory_management(inside):
+    inside("""
+        class LikeDiffusers(torch.nn.Conv2d):
+            @property
+            def device(self):
+                return self.weight.device
+
+        comfy.model_management.unload_all_models()
+        with torch.inference_mode():
+            network = LikeDiffusers(3, 3, 1)
+            before = network.weight.clone()
+            load = bridge.keep(network)
+            assert load(memory_required=2**20) is network and load() is network
+            held = [loaded.model.model for loaded in comfy.model_management.current_loaded_models]
+            assert [one.module for one in held] == [network]
+            comfy.model_management.unload_all_models()
+            assert not comfy.model_management.current_loaded_models
+            assert torch.equal(load().weight, before) and not network.training
+    """)
+
+
+def test_an_upscaler_of_core_is_managed_with_and_without_a_patcher_of_its_own(inside):
+    inside("""
+        import comfy.model_patcher
+
+        class Descriptor:
+            def __init__(self):
+                self.model = torch.nn.Conv2d(3, 3, 1)
+
+        plain, patched = Descriptor(), Descriptor()
+        cpu = torch.device("cpu")
+        patched.patcher = comfy.model_patcher.CoreModelPatcher(patched.model, load_device=cpu, offload_device=cpu)
+        for upscaler in (plain, patched):
+            assert bridge.keep_upscaler(upscaler)() is upscaler
+        loaded = [loaded.model for loaded in comfy.model_management.current_loaded_models]
+        assert len(loaded) <= 2 and patched.patcher in loaded
+    """)
+
+
+def test_progress_reaches_the_bar_and_raises_when_the_user_cancels(inside):
+    inside("""
+        heard = []
+        comfy.utils.set_progress_bar_global_hook(lambda done, total, *rest, **more: heard.append((done, total)))
+        update = bridge.progress(4)
+        update(1, 4)
+        comfy.model_management.interrupt_current_processing()
+        try:
+            update(2, 4)
+        except comfy.model_management.InterruptProcessingException:
+            update(4, 4)
+        assert heard == [(1, 4), (4, 4)], heard
+    """)
+
+
+def test_folders_are_comfyui_s_own(inside):
+    inside("""
+        assert bridge.input_folder() == pathlib.Path(base) / "input"
+        assert bridge.output_folder() == pathlib.Path(base) / "output"
+        assert bridge.models_folder() == pathlib.Path(base) / "models" / "personal_restore"
+        assert bridge.device() == torch.device("cpu")
+        (bridge.input_folder() / "a b.png").touch()
+        assert bridge.resolve_input("a b.png [input]").name == "a b.png"
+        try:
+            bridge.resolve_input(root)
+        except ValueError as error:
+            assert "lies outside" in str(error) and "command line" not in str(error)
+        else:
+            raise AssertionError("a path outside was not refused")
+    """)
+
+
+def test_a_models_folder_named_by_the_user_comes_first(inside):
+    inside("""
+        folder_paths.folder_names_and_paths.pop("personal_restore", None)
+        folder_paths.add_model_folder_path("personal_restore", "/somewhere/else")
+        assert bridge.models_folder() == pathlib.Path("/somewhere/else")
+    """)
+
+
+def test_the_stand_in_describes_every_kind_of_input_as_comfyui_does(inside):
+    inside("""
+        import json
+        from personal_restore.headless import io as stand_in
+
+        def make(io):
+            common = dict(display_name="shown", optional=True, tooltip="a hint", advanced=True)
+            widget = dict(common, socketless=True, force_input=True)
+            class Node(io.ComfyNode):
+                @classmethod
+                def define_schema(cls):
+                    return io.Schema(
+                        node_id="PR_Test", display_name="Test", category="here/there", description="What it does.",
+                        search_aliases=["probe"], is_output_node=True, is_experimental=True, is_deprecated=True,
+                        is_input_list=True, not_idempotent=True, essentials_category="Basics",
+                        hidden=[io.Hidden.unique_id],
+                        inputs=[
+                            io.Image.Input("image"), io.Mask.Input("mask", **common), io.UpscaleModel.Input("model"),
+                            io.Conditioning.Input("conditioning"), io.AnyType.Input("anything"),
+                            io.Custom("PR_X").Input("x"),
+                            io.Int.Input("int"),
+                            io.Int.Input(
+                                "int2", default=0, min=0, max=2**53 - 1, step=2, control_after_generate=True,
+                                display_mode=io.NumberDisplay.slider, **widget,
+                            ),
+                            io.Int.Input("int3", control_after_generate=io.ControlAfterGenerate.fixed),
+                            io.Float.Input("float"),
+                            io.Float.Input(
+                                "float2", default=0.0, min=-1.0, max=1.0, step=0.1, round=0.01,
+                                display_mode=io.NumberDisplay.slider, **widget,
+                            ),
+                            io.String.Input("text"),
+                            io.String.Input(
+                                "text2", default="", multiline=True, placeholder="name", dynamic_prompts=False, **widget
+                            ),
+                            io.Boolean.Input("switch"),
+                            io.Boolean.Input("switch2", default=False, label_on="yes", label_off="no", **widget),
+                            io.Combo.Input("combo", options=["a", "b"], default="b", **common),
+                            io.Combo.Input("combo2", ["a"], "shown", True, "a hint"),
+                            io.Combo.Input("numbers", options=[1, 2]),
+                            io.BoundingBox.Input("box"),
+                            io.BoundingBox.Input(
+                                "box2", optional=True, default=dict(x=1, y=1, width=1, height=1), component="ImageCrop",
+                                socketless=False, force_input=True,
+                            ),
+                            io.ImageCompare.Input("compare", optional=True, tooltip="a hint", advanced=True),
+                        ],
+                        outputs=[
+                            io.Image.Output(), io.Image.Output("named"), io.Mask.Output("id", "shown", "a hint", True),
+                            io.Custom("PR_X").Output(display_name="x", is_output_list=True),
+                        ],
+                    )
+
+                @classmethod
+                def execute(cls, **inputs):
+                    return io.NodeOutput()
+
+            class Bare(Node):
+                @classmethod
+                def define_schema(cls):
+                    return io.Schema(node_id="PR_Bare")
+
+            return Node, Bare
+
+        for theirs, ours in zip(make(bridge.io), make(stand_in)):
+            expected = json.loads(json.dumps(theirs.GET_NODE_INFO_V1()))
+            assert json.loads(json.dumps(stand_in.object_info(ours))) == expected, expected
+    """)

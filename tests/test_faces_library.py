@@ -1,0 +1,176 @@
+"""Albums and picture files as people really keep them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.faces import library, mtcnn
+from personal_restore.faces.embed import Classical
+from personal_restore.faces.pictures import read_picture
+from personal_restore.vocabulary import UserError
+from PIL import Image
+
+needs_detector = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
+
+
+@pytest.fixture
+def portrait(astronaut) -> Image.Image:
+    pixels = (astronaut[0, :, :260, 90:350] * 255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def save(image: Image.Image, path, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+def test_every_mode_becomes_three_channels(tmp_path, portrait):
+    expected = read_picture_of(portrait, tmp_path / "rgb.png")
+    assert expected.shape == (3, 260, 260) and expected.dtype == torch.float32
+    grey = read_picture_of(portrait.convert("L"), tmp_path / "grey.png")
+    assert grey.shape == expected.shape and torch.equal(grey[0], grey[2])
+    rgba = portrait.convert("RGBA")
+    rgba.putalpha(100)
+    assert torch.equal(read_picture_of(rgba, tmp_path / "rgba.png"), expected)
+    palette = read_picture_of(portrait.convert("P"), tmp_path / "palette.png")
+    assert (palette - expected).abs().mean() < 0.08
+    cmyk = read_picture_of(portrait.convert("CMYK"), tmp_path / "cmyk.tif")
+    assert (cmyk - expected).abs().mean() < 0.02
+
+
+def read_picture_of(image: Image.Image, path) -> torch.Tensor:
+    image.save(path)
+    return read_picture(path)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    picture = read_picture(tmp_path / "deep.png")
+    torch.testing.assert_close(picture[1], torch.from_numpy(ramp.astype(np.float32) / 65535))
+
+
+def test_exif_orientation_is_applied(tmp_path, portrait):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    portrait.crop((0, 0, 200, 100)).save(tmp_path / "turned.png", exif=exif)
+    assert read_picture(tmp_path / "turned.png").shape == (3, 200, 100)
+
+
+@pytest.mark.parametrize(("name", "content"), [("note.jpg", b"dear diary"), ("empty.png", b""), ("gone.png", None)])
+def test_a_file_that_is_no_picture_is_named_without_its_folder(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=name) as error:
+        read_picture(tmp_path / name)
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_a_cut_off_picture_is_a_user_error(tmp_path, portrait):
+    save(portrait, tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        read_picture(tmp_path / "cut.jpg")
+
+
+@needs_detector
+def test_an_album_of_everything_gives_people_and_names_what_was_skipped(tmp_path, portrait):
+    album = tmp_path / "Ordner mit Bildern"
+    save(portrait, album / "Zoë Müller" / "mit leerzeichen ß.jpg")
+    save(portrait.convert("RGBA"), album / "Zoë Müller" / "alpha.png")
+    save(portrait.convert("L"), album / "Zoë Müller" / "sub" / "grey.png")
+    save(Image.new("RGB", (200, 200), "teal"), album / "Zoë Müller" / "wall.png")
+    (album / "Zoë Müller" / "letter.jpg").write_text("not a picture")
+    (album / "Zoë Müller" / "notes.txt").write_text("ignored")
+    (album / "Zoë Müller" / "._alpha.png").write_text("resource fork")
+    save(portrait, album / "stray.png")
+    (album / "nobody here").mkdir()
+
+    result = library.load_library(album, Classical())
+    assert [person.name for person in result.people] == ["Zoë Müller"]
+    references = result.people[0].references
+    assert sorted(reference.name for reference in references) == ["alpha.png", "grey.png", "mit leerzeichen ß.jpg"]
+    for reference in references:
+        assert reference.crop.shape == (3, 512, 512)
+        assert np.linalg.norm(reference.embedding) == pytest.approx(1, abs=1e-5)
+        assert 0 < reference.landmarks.min() and reference.landmarks.max() < 512
+    assert result.embedder == "classical"
+    notes = "\n".join(result.notes)
+    assert "letter.jpg" in notes and "wall.png, no face" in notes and "stray.png" in notes
+    assert len(result.notes) == 3 and str(tmp_path) not in notes
+
+
+@needs_detector
+def test_a_folder_of_pictures_is_one_person_named_after_it(tmp_path, portrait):
+    save(portrait, tmp_path / "Eileen" / "one.png")
+    result = library.load_library(tmp_path / "Eileen", None)
+    assert [person.name for person in result.people] == ["Eileen"]
+    assert result.embedder == "none" and result.people[0].references[0].embedding is None
+    assert any("only 1 usable" in note for note in result.notes)
+
+
+@needs_detector
+def test_only_the_ten_most_detailed_references_are_kept(tmp_path, portrait):
+    for number in range(12):
+        side = 260 if number < 10 else 60
+        save(portrait.resize((side, side)), tmp_path / "Eileen" / f"{number:02}.png")
+    result = library.load_library(tmp_path / "Eileen", None)
+    assert {reference.name for reference in result.people[0].references} == {f"{number:02}.png" for number in range(10)}
+    assert any("of 12 pictures the 10" in note for note in result.notes)
+
+
+@needs_detector
+def test_of_several_faces_the_largest_is_taken_and_noted(tmp_path, portrait):
+    wide = Image.new("RGB", (500, 260), "grey")
+    wide.paste(portrait.resize((120, 120)), (10, 70))
+    wide.paste(portrait, (200, 0))
+    save(wide, tmp_path / "Eileen" / "two.png")
+    alone = Image.new("RGB", (500, 260), "grey")
+    alone.paste(portrait, (200, 0))
+    save(alone, tmp_path / "Alone" / "one.png")
+    both = library.load_library(tmp_path, None)
+    assert any("two.png shows 2 faces" in note for note in both.notes)
+    one, two = (both.get(name).references[0].crop for name in ("Alone", "Eileen"))
+    assert (one - two)[:, 128:384, 128:384].abs().mean() < 0.02
+
+
+def test_an_empty_album_is_an_empty_library_with_a_note(tmp_path):
+    result = library.load_library(tmp_path, Classical())
+    assert result.people == () and "empty" in result.notes[0]
+
+
+def test_a_missing_album_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        library.load_library(tmp_path / "nowhere", None)
+
+
+@needs_detector
+def test_pictures_from_the_graph_make_a_library_too(astronaut):
+    images = torch.cat([astronaut, astronaut.flip(3), torch.full_like(astronaut, 0.3)])
+    result = library.library_from_images(images, "Eileen", Classical())
+    assert [reference.name for reference in result.people[0].references] == ["image 0", "image 1"]
+    assert any("image 2, no face" in note for note in result.notes)
+
+
+def test_the_fingerprint_changes_exactly_when_the_album_does(tmp_path, portrait):
+    album = tmp_path / "Zoë M"
+    save(portrait, album / "a.png")
+    first = library.fingerprint(album)
+    assert library.fingerprint(album) == first
+    (album / "notes.txt").write_text("no picture")
+    assert library.fingerprint(album) == first
+
+    save(portrait, album / "sub" / "b.png")
+    added = library.fingerprint(album)
+    os.utime(album / "a.png", (1, 1))
+    changed = library.fingerprint(album)
+    shutil.move(album / "a.png", album / "c.png")
+    renamed = library.fingerprint(album)
+    (album / "c.png").unlink()
+    removed = library.fingerprint(album)
+    assert len({first, added, changed, renamed, removed}) == 5
+    assert library.fingerprint(tmp_path / "nowhere") == library.fingerprint(tmp_path / "neither")

@@ -1,0 +1,127 @@
+"""Who is who: one-to-one, independent of the order of people, and the user's word is final."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.faces import match
+from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+
+
+class FakeEmbedder:
+    """The embedding of a crop is its mean colour, so that a test paints who a face is."""
+
+    name, threshold, proposes = "fake", 0.9, False
+
+    def embed(self, crop):
+        colour = crop.mean((1, 2)).numpy()
+        return (colour / np.linalg.norm(colour)).astype(np.float32)
+
+    def similarity(self, faces, references):
+        return np.clip(faces @ references.T, 0, 1)
+
+
+RED, GREEN, BLUE, GREY = (1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0), (0.5, 0.5, 0.5)
+
+
+def crop(colour) -> torch.Tensor:
+    return torch.tensor(colour)[:, None, None].expand(3, 8, 8)
+
+
+def face(colour) -> Face:
+    similarity = Similarity(np.eye(2, 3), 8)
+    return Face((0, 0, 8, 8), np.zeros((5, 2)), 1.0, similarity, crop(colour), torch.ones(1, 8, 8))
+
+
+def person(name, *colours) -> Person:
+    embed = FakeEmbedder().embed
+    return Person(name, tuple(Reference(str(c), crop(c), np.zeros((5, 2)), embed(crop(c))) for c in colours))
+
+
+LIBRARY = Library((person("Anna", RED), person("Ben", GREY, GREEN)), "fake")
+
+
+def names(faces: Faces) -> list[list[str | None]]:
+    return [[face.person for face in frame] for frame in faces.frames]
+
+
+def matched(*frames, library=LIBRARY, **options) -> Faces:
+    faces = Faces(tuple(tuple(face(colour) for colour in frame) for frame in frames), (8, 8))
+    return match.match_faces(faces, library, FakeEmbedder(), **options)
+
+
+def test_each_photograph_is_matched_on_its_own_and_strangers_stay_strangers():
+    result = matched([BLUE, GREEN, RED], [], [RED])
+    assert names(result) == [[None, "Ben", "Anna"], [], ["Anna"]]
+    assert [face.confidence > 0.9 for face in result.frames[0]] == [False, True, True]
+
+
+def test_a_person_is_given_to_one_face_only():
+    assert names(matched([(1.0, 0.3, 0.1), RED, RED])) == [[None, "Anna", None]]
+
+
+def test_assignment_is_one_to_one_and_blind_to_the_order_of_people():
+    people = ["Anna", "Ben", "Cleo", "Dora"]
+    for seed in range(20):
+        # Coarse values, so that ties are common.
+        similarity = np.random.default_rng(seed).integers(0, 5, (5, 4)) / 4
+        expected = match.assign(similarity, people, 0.5)
+        assigned = [name for name in expected if name]
+        assert len(assigned) == len(set(assigned))
+        assert all(name is None or similarity[row, people.index(name)] >= 0.5 for row, name in enumerate(expected))
+        for order in itertools.permutations(range(4)):
+            assert match.assign(similarity[:, order], [people[i] for i in order], 0.5) == expected
+
+
+def test_an_empty_library_leaves_everybody_a_stranger():
+    assert names(matched([RED, GREEN], library=Library())) == [[None, None]]
+
+
+def test_no_faces_are_no_trouble():
+    assert names(matched([], [])) == [[], []]
+
+
+def test_references_without_embeddings_match_nobody():
+    bare = Person("Anna", (Reference("a", crop(RED), np.zeros((5, 2))),))
+    assert names(matched([RED], library=Library((bare,), "fake"))) == [[None]]
+
+
+def test_a_library_from_another_embedding_space_is_refused():
+    with pytest.raises(UserError, match="dlib.*fake"):
+        matched([RED], library=Library(LIBRARY.people, "dlib"))
+
+
+def test_the_override_counts_over_the_whole_batch_and_is_final():
+    result = matched([BLUE, RED], [RED, GREEN], override="0=anna, 3 = nobody")
+    assert names(result) == [["Anna", None], ["Anna", None]]
+    assert result.frames[0][0].confidence == 1 and result.frames[1][1].confidence == 0
+
+
+def test_names_with_commas_can_be_overridden():
+    people = ["Smith, Anna", "Ben"]
+    assert match.parse_override("0=Smith, Anna, 1=Ben\n2=nobody,", 3, people) == {0: "Smith, Anna", 1: "Ben", 2: None}
+    assert match.parse_override("  ", 3, people) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Anna", "not understood"),
+        ("x=Anna", "not understood"),
+        ("-1=Anna", "not understood"),
+        ("2=Anna", "last face is number 1"),
+        ("0=Zoe", "no 'Zoe'.*Anna, Ben"),
+        ("0=Anna, 0=Ben", "twice"),
+    ],
+)
+def test_an_override_that_cannot_be_meant_is_explained(text, complaint):
+    with pytest.raises(UserError, match=complaint):
+        match.parse_override(text, 2, ["Anna", "Ben"])
+
+
+def test_an_override_without_any_face_says_so():
+    with pytest.raises(UserError, match="no face was found"):
+        match.parse_override("0=Anna", 0, ["Anna"])
