@@ -1,7 +1,7 @@
 """PSNR and SSIM (Wang et al. 2004), as BasicSR computes them.
 
-Pictures are ``[3, H, W]`` or ``[B, 3, H, W]``, RGB in 0..1; a batch scores the mean of its pictures. ``crop`` pixels are
-cut off every side first. ``luma`` compares the Y of BT.601 in studio range, not rounded. Raises UserError where two
+Pictures are ``[3, H, W]`` or ``[B, 3, H, W]``, RGB in 0..1; a batch scores the mean of its pictures. ``crop`` pixels
+are cut off every side first. ``luma`` compares the Y of BT.601 in studio range, not rounded. Raises UserError where two
 pictures differ in size or the crop leaves nothing.
 """
 
@@ -26,7 +26,7 @@ def psnr(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = F
 
 
 def ssim(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = False) -> float:
-    """Structural similarity, at most 1: Gaussian window of 11 px, sigma 1.5, valid positions only, mean over the channels.
+    """Structural similarity, at most 1: Gaussian window of 11 px, valid positions only, mean over the channels.
 
     Along a side shorter than 11 px the window is the longest odd one that fits.
     """
@@ -35,11 +35,11 @@ def ssim(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = F
 
 
 def _ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    row, column = _window(x.shape[1]), _window(x.shape[0])
-    inside = tuple(slice(len(kernel) // 2, side - len(kernel) // 2) for kernel, side in zip((column, row), x.shape, strict=True))
+    column, row = kernels = [_window(side) for side in x.shape]
+    (top, left), (height, width) = (len(kernel) // 2 for kernel in kernels), x.shape
 
     def local(plane: np.ndarray) -> np.ndarray:
-        return cv2.sepFilter2D(plane, -1, row, column)[inside]
+        return cv2.sepFilter2D(plane, -1, row, column)[top : height - top, left : width - left]
 
     mean_x, mean_y = local(x), local(y)
     variances = local(x * x + y * y) - mean_x**2 - mean_y**2

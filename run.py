@@ -64,7 +64,9 @@ def install(command: str) -> None:
     print("Installing what is needed (some gigabytes the first time) ...", flush=True)
     done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", *arguments, *([] if has_torch else TORCH)])
     if done.returncode:
-        sys.exit(f"pip could not install the requirements (see above). Mend that and run the command again; {ENVIRONMENT} may be deleted.")
+        sys.exit(
+            f"pip could not install the requirements (see above). Mend that and run the command again; {ENVIRONMENT} may be deleted."
+        )
     with stamps.open("a") as lines:
         lines.write(stamp + "\n")
 

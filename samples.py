@@ -24,7 +24,9 @@ def photograph() -> torch.Tensor:
     spec = importlib.util.find_spec("skimage")
     path = Path(spec.origin).parent / "data" / "astronaut.png" if spec else None
     if path is None or not path.is_file():
-        raise UserError("The sample photograph comes with scikit-image, which is not installed: pip install scikit-image")
+        raise UserError(
+            "The sample photograph comes with scikit-image, which is not installed: pip install scikit-image"
+        )
     with Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
@@ -34,8 +36,10 @@ def album() -> list[torch.Tensor]:
     """Four pictures ``[3, h, w]`` made from the portrait."""
     photo = photograph()
 
-    def view(top: int, left: int, side: int, scale: float, gamma: float, gain: tuple[float, float, float], mirrored: bool):
-        crop = photo[..., top:top + side, left:left + side]
+    def view(
+        top: int, left: int, side: int, scale: float, gamma: float, gain: tuple[float, float, float], mirrored: bool
+    ):
+        crop = photo[..., top : top + side, left : left + side]
         crop = F.interpolate(crop, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
         lit = (crop**gamma * torch.tensor(gain).view(1, 3, 1, 1)).clamp(0, 1)
         return (lit.flip(-1) if mirrored else lit)[0].contiguous()

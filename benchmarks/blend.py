@@ -26,7 +26,7 @@ FACES, SIDE, REPEATS = 8, 200, 15
 
 
 def fastest(*jobs: Callable[[], object]) -> list[float]:
-    """Milliseconds of processor time of each job's quickest run; they take turns, so that other load disturbs all alike."""
+    """Milliseconds of processor time of each job's quickest run; they take turns: other load disturbs all alike."""
     times = [[] for _ in jobs]
     for _ in range(REPEATS):
         for job, spent in zip(jobs, times, strict=True):

@@ -30,7 +30,7 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     top, bottom = max(top, middle_y - LARGEST // 2), min(bottom, middle_y + LARGEST // 2)
     if min(right - left, bottom - top) < SMALLEST:
         return None
-    restored = region[:, top - y0:bottom - y0, left - x0:right - x0]
+    restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 

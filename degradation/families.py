@@ -78,7 +78,11 @@ def second_order(stages: tuple[Stage, Stage], name: str) -> Callable[[int], Reci
         scale = math.prod(step.parameters["scale"] for step in steps if step.operator == "resize")
         tail = _stage(second, rng, scale=scale)
         compress, tail = tail[-1], tail[:-1]
-        final = [Step("sinc", {"size": _odd(rng), "cutoff": rng.uniform(math.pi / 3, math.pi)})] if rng.random() < 0.8 else []
+        final = (
+            [Step("sinc", {"size": _odd(rng), "cutoff": rng.uniform(math.pi / 3, math.pi)})]
+            if rng.random() < 0.8
+            else []
+        )
         ending = [*final, compress] if rng.random() < 0.5 else [compress, *final]
         return Recipe((*steps, *tail, *ending), seed, name)
 

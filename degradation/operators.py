@@ -30,7 +30,7 @@ def gaussian_kernel(
     """
     cos, sin = math.cos(angle), math.sin(angle)
     rotation = torch.tensor([[cos, -sin], [sin, cos]])
-    covariance = rotation @ torch.diag(torch.tensor([sigma_x**2, sigma_y**2])) @ rotation.T
+    covariance = rotation @ torch.diag(torch.tensor([sigma_x**2, sigma_y**2], dtype=torch.float32)) @ rotation.T
     grid = _grid(size)
     distance = ((grid @ torch.linalg.inv(covariance)) * grid).sum(-1)
     kernel = 1 / (distance**beta + 1) if plateau else torch.exp(-0.5 * distance**beta)
@@ -55,7 +55,13 @@ def filter2d(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 
 def blur(
-    image: torch.Tensor, *, size: int, sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0,
+    image: torch.Tensor,
+    *,
+    size: int,
+    sigma_x: float,
+    sigma_y: float,
+    angle: float = 0.0,
+    beta: float = 1.0,
     plateau: bool = False,
 ) -> torch.Tensor:
     """Gaussian blur of any of the six families."""

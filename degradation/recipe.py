@@ -73,8 +73,10 @@ class Recipe:
                 case "jpeg":
                     quality = min(quality, p["quality"])
         return {
-            "blur_sigma": math.sqrt(blur), "noise_sigma": math.sqrt(noise),
-            "jpeg_quality": float(quality), "downscale": downscale,
+            "blur_sigma": math.sqrt(blur),
+            "noise_sigma": math.sqrt(noise),
+            "jpeg_quality": float(quality),
+            "downscale": downscale,
         }
 
     def to_json(self) -> str:
@@ -89,9 +91,13 @@ class Recipe:
             raw = [dict(step) for step in data["steps"]]
             names = [step.pop("operator") for step in raw]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}") from error
+            raise UserError(
+                f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}"
+            ) from error
         for index, name in enumerate(names):
             if name not in OPERATORS:
-                raise UserError(f"degradation recipe: step {index} names {name!r}; known operators: {', '.join(OPERATORS)}")
+                raise UserError(
+                    f"degradation recipe: step {index} names {name!r}; known operators: {', '.join(OPERATORS)}"
+                )
         steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
         return cls(steps, int(data.get("seed", 0)), str(data.get("name", "custom")))

@@ -23,7 +23,7 @@ TEMPLATE_512 = np.array(
         [313.08905, 371.15118],
     ]
 )
-# The neutral grey-blue with which the published restorers fill what lies outside of the photograph, as RGB in 0..1.
+# What the published restorers see beyond the edge of the photograph: a neutral grey, RGB in 0..1.
 PUBLISHED_BORDER = (132 / 255, 133 / 255, 135 / 255)
 SMALLEST_TRIANGLE = 0.02
 
@@ -36,8 +36,8 @@ def template(size: int) -> np.ndarray:
 def least_squares_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """``[2, 3]`` that maps ``source`` to ``target`` (``[N, 2]``) with the least squared error, never mirrored.
 
-    Umeyama (1991) for two dimensions, where rotation and scale are one complex factor. Raises UserError where all source
-    points coincide.
+    Umeyama (1991) for two dimensions, where rotation and scale are one complex factor. Raises UserError where all
+    source points coincide.
     """
     z, w = source @ [1, 1j], target @ [1, 1j]
     centred = z - z.mean()
@@ -111,7 +111,7 @@ def crop_face(
 def take_crop(
     photo: Tensor, similarity: Similarity, border: tuple[float, float, float] | None = None, antialias: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The crop ``[3, S, S]`` that a similarity describes, and its validity ``[1, S, S]``: 0 outside of the photograph."""
+    """The crop ``[3, S, S]`` that a similarity describes, and its validity ``[1, S, S]``, 0 beyond the photograph."""
     size = (similarity.size, similarity.size)
     crop = warp(photo, similarity.matrix, size, border, antialias)
     return crop, coverage(photo.shape[-2:], similarity.matrix, size)
@@ -126,17 +126,17 @@ def warp(
 ) -> Tensor:
     """``[C, H, W]`` resampled bilinearly to ``[C, *size]``; ``matrix`` ``[2, 3]`` maps its pixels to the result's.
 
-    border: None repeats the edge, so that nothing foreign enters a network or a blend; a colour of C values fills instead,
-    as the published restorers were trained with. antialias: where the picture shrinks to less than two thirds, every
-    result pixel averages as many bilinear samples as needed; the published crops alias there.
+    border: None repeats the edge, so that nothing foreign enters a network or a blend; a colour of C values fills
+    instead, as the published restorers were trained with. antialias: where the picture shrinks to less than two
+    thirds, every result pixel averages as many bilinear samples as needed; the published crops alias there.
     """
     shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     samples = max(1, round(shrink)) if antialias else 1
     matrix = matrix * samples
     matrix[:, 2] += (samples - 1) / 2
     height, width = size[0] * samples, size[1] * samples
-    grid = F.affine_grid(_normalised(matrix, image.shape[-2:], (height, width)), [1, 1, height, width], align_corners=False)
-    grid = grid.to(image)
+    theta = _normalised(matrix, image.shape[-2:], (height, width))
+    grid = F.affine_grid(theta, [1, 1, height, width], align_corners=False).to(image)
     if border is None:
         result = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
     else:
@@ -146,7 +146,7 @@ def warp(
 
 
 def coverage(shape: tuple[int, int], matrix: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """``[1, *size]`` in 0..1: how much of each result pixel's bilinear support lies on a picture of ``shape`` (H, W)."""
+    """``[1, *size]`` in 0..1: how much of each result pixel's support lies on a picture of ``shape`` (H, W)."""
     x, y = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     inside = np.ones(size)

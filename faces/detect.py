@@ -121,11 +121,12 @@ def detections_from_boxes(
 ) -> list[Detection]:
     """One detection per box ``{x, y, width, height}`` that the user drew, in the order given.
 
-    The detector looks inside of the enlarged box; where it sees nothing, the landmarks are those of a typical upright face
-    and the score is low. Raises UserError for a box without area or outside of the photograph.
+    The detector looks inside of the enlarged box; where it sees nothing, the landmarks are those of a typical upright
+    face and the score is low. Raises UserError for a box without area or outside of the photograph.
     """
     detector = get_detector(backend, model_folder)
-    return [_detect_in_box(photo, _checked_box(box, photo.shape[-2:], number), detector) for number, box in enumerate(boxes)]
+    checked = [_checked_box(box, photo.shape[-2:], number) for number, box in enumerate(boxes)]
+    return [_detect_in_box(photo, box, detector) for box in checked]
 
 
 def detections_from_mesh(faces: Sequence[dict[str, Any]]) -> list[Detection]:
@@ -273,8 +274,9 @@ def _dlib(model_folder: Path | None) -> Detector | None:
         found = []
         for rectangle, margin in zip(rectangles, margins, strict=True):
             points = np.array([(point.x, point.y) for point in predictor(picture, rectangle).parts()], np.float64)
-            box = tuple(float(side) for side in (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()))
-            found.append(Detection(box, five_points(points), float(1 / (1 + np.exp(-margin)))))
+            sides = rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1
+            score = float(1 / (1 + np.exp(-margin)))
+            found.append(Detection(tuple(map(float, sides)), five_points(points), score))
         return found
 
     return Detector("dlib", 0.5, scan)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from ..vocabulary import UserError
 from .align import TEMPLATE_512, least_squares_similarity, warp
 from .detect import dlib_file, to_uint8
 
-ARCFACE_112 = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 ARCFACE_NAMES = ("w600k", "glintr", "glint360k", "ms1mv3", "webface", "arcface")
 # The square of the 512 px crop that dlib's own 150 px chip covers, measured with its landmark predictors (median).
 DLIB_CHIP = 150
@@ -120,7 +122,7 @@ class Classical:
 
 def best_embedder(model_folder: Path | None = None) -> Embedder:
     """The best embedder whose files are present; the classical one always is."""
-    return next(embedder for name in EMBEDDERS if (embedder := _build(name, model_folder)) is not None)
+    return next(embedder for name in EMBEDDERS if (embedder := _find(name, model_folder)) is not None)
 
 
 def by_name(name: str, model_folder: Path | None = None) -> Embedder:
@@ -129,21 +131,24 @@ def by_name(name: str, model_folder: Path | None = None) -> Embedder:
         return best_embedder(model_folder)
     if name not in EMBEDDERS:
         raise UserError(f"There is no identity embedding {name!r}. Choose auto, {', '.join(EMBEDDERS)}.")
-    embedder = _build(name, model_folder)
+    embedder = _find(name, model_folder)
     if embedder is None:
         raise UserError(f"The identity embedding {name} is not there: {EMBEDDERS[name]} Or choose auto.")
     return embedder
 
 
-@lru_cache(maxsize=3)
-def _build(name: str, model_folder: Path | None) -> Embedder | None:
+def _find(name: str, model_folder: Path | None) -> Embedder | None:
     if name == "classical":
         return Classical()
     if name == "dlib":
         path = dlib_file("dlib_face_recognition_resnet_model_v1.dat")
-        return None if path is None else DlibFace(path)
+        return None if path is None else _load_dlib(path)
     path = arcface_file(model_folder)
-    return None if path is None or importlib.util.find_spec("insightface") is None else ArcFace(path)
+    return None if path is None or importlib.util.find_spec("insightface") is None else _load_arcface(path)
+
+
+_load_dlib = lru_cache(maxsize=1)(DlibFace)
+_load_arcface = lru_cache(maxsize=1)(ArcFace)
 
 
 def arcface_file(folder: Path | None) -> Path | None:

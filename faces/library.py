@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,12 +23,13 @@ FEW_REFERENCES = 3
 def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
     """The people of an album folder: one sub-folder per person, or just pictures of one person.
 
-    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an empty
-    library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not exist.
+    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an
+    empty library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not
+    exist.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UserError(f"The album folder {folder.name!r} does not exist. Give the folder that holds the people's pictures.")
+        raise UserError(f"There is no album folder {folder.name!r}. Give the folder that holds the people's pictures.")
     notes: list[str] = []
     people = []
     for name, paths in _albums(folder, notes):
@@ -39,12 +41,26 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
     return Library(tuple(people), _space(embedder), tuple(notes))
 
 
-def library_from_images(images: Tensor, name: str, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
-    """A library of one person from pictures ``[B, 3, H, W]`` in 0..1 that show them."""
+def library_from_images(
+    images: Tensor, name: str, embedder: Embedder | None, model_folder: Path | None = None
+) -> Library:
+    """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
     notes: list[str] = []
     pictures = ((f"image {number}", image) for number, image in enumerate(images))
     person = _person(name, pictures, embedder, model_folder, notes)
     return Library((person,) if person else (), _space(embedder), tuple(notes))
+
+
+def merge(first: Library, second: Library) -> Library:
+    """The people of both; the references of a person in both are put together. Raises UserError for two embedding spaces."""
+    if first.people and second.people and first.embedder != second.embedder:
+        raise UserError(f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}.")
+    people = {person.name: person for person in first.people}
+    for person in second.people:
+        known = people.get(person.name)
+        people[person.name] = replace(known, references=known.references + person.references) if known else person
+    space = first.embedder if first.people else second.embedder
+    return Library(tuple(people.values()), space, first.notes + second.notes)
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -67,8 +83,8 @@ def _pictures(folder: Path) -> list[Path]:
 def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
     """Every person's name with their pictures."""
     loose = sorted(path for path in folder.iterdir() if is_picture(path))
-    albums = [(sub, _pictures(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
-    albums = [(sub, paths) for sub, paths in albums if paths]
+    subs = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    albums = [(sub, paths) for sub in subs if (paths := _pictures(sub))]
     if not albums:
         albums = [(folder.resolve(), loose)] if loose else []
     else:
@@ -118,7 +134,7 @@ def _reference(file: str, picture: Tensor, detection: Detection, embedder: Embed
 
 
 def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
-    """The largest and most central face of a picture of ``size`` (H, W): area, halved from the centre to a corner."""
+    """The largest and most central face of a picture of ``size`` (H, W): area, halved towards a corner."""
 
     def weight(detection: Detection) -> float:
         x0, y0, x1, y1 = detection.box

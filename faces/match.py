@@ -18,8 +18,8 @@ def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> l
     """At most one face per person, and one person per face, of one photograph.
 
     similarity: ``[faces, people]``. The surest pair goes first (a best sum would give up a sure match for two doubtful
-    ones), until nothing reaches the threshold. Ties go to the earlier face, then to the name that sorts first, so that the
-    order of people never matters.
+    ones), until nothing reaches the threshold. Ties go to the earlier face, then to the name that sorts first, so that
+    the order of people never matters.
     """
     pairs = [
         (-similarity[face, column], face, name, column)
@@ -99,7 +99,7 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
     for entry in filter(None, (part.strip() for part in re.split(r"[,;\n](?=\s*\d+\s*=|\s*$)", text))):
         number, equals, name = (part.strip() for part in entry.partition("="))
         if not equals or not number.isdecimal():
-            raise UserError(f"The override {entry!r} is not understood. Write face=person, for example 0=Anna, 2=nobody.")
+            raise UserError(f"The override {entry!r} is not understood. Write face=person, such as 0=Anna, 2=nobody.")
         index = int(number)
         if index >= faces:
             last = f"the last face is number {faces - 1}" if faces else "no face was found"
@@ -107,6 +107,7 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
         if index in fixed:
             raise UserError(f"The override names face {index} twice. Keep one of them.")
         if name.casefold() != NOBODY and name.casefold() not in known:
-            raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {', '.join(people) or 'nobody'}.")
+            known_names = ", ".join(people) or "nobody"
+            raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {known_names}.")
         fixed[index] = known.get(name.casefold())
     return fixed

@@ -1,14 +1,15 @@
 """MTCNN face detector: three small networks in a cascade, over an image pyramid.
 
-Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016). PNet proposes
-12 px windows at every scale, RNet refuses most of them, ONet decides and places five landmarks. Thresholds, pyramid factor
-and overlaps are the published ones. The weights are the three files that the facenet-pytorch wheel carries; they are read
-by path, the package itself is never imported.
+Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016). PNet
+proposes 12 px windows at every scale, RNet refuses most of them, ONet decides and places five landmarks. Thresholds,
+pyramid factor and overlaps are the published ones. The weights are the three files that the facenet-pytorch wheel
+carries; they are read by path, the package itself is never imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class ONet(nn.Module):
 
 
 def weight_folder() -> Path | None:
-    """Where the installed facenet-pytorch keeps its weights, found without importing it; None if it is not installed."""
+    """Where the installed facenet-pytorch keeps its weights, found without importing it; None if it is absent."""
     spec = importlib.util.find_spec("facenet_pytorch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -109,10 +110,10 @@ def load(folder: Path) -> tuple[PNet, RNet, ONet]:
 def detect(photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, threshold: float):
     """Boxes ``[N, 4]``, landmarks ``[N, 5, 2]`` and scores ``[N]`` of the faces in ``[3, H, W]`` in 0..1.
 
-    min_face: smallest face side to look for, pixels; it sets the largest picture that is scanned, hence time and memory.
+    min_face: smallest face side to look for, pixels; it sets the largest picture that is scanned, hence the time.
     """
     pnet, rnet, onet = networks
-    halvings = _halvings(photo.float().mul(255).sub(127.5).div(128)[None])
+    halvings = _halvings(photo.float().mul(255 / 128).sub_(127.5 / 128)[None])
 
     boxes = _propose(halvings, pnet, min_face)
     score, shift, _ = _judge(halvings, boxes, 24, rnet)
@@ -120,7 +121,8 @@ def detect(photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, th
     boxes = _square(boxes[nms(boxes, score, 0.7)])
 
     score, shift, points = _judge(halvings, boxes, 48, onet)
-    boxes, score = _regress(boxes, shift)[score >= DECIDE], score[score >= DECIDE]
+    found = score >= min(DECIDE, threshold)
+    boxes, score = _regress(boxes, shift)[found], score[found]
     boxes = boxes[suppress(boxes, score, 0.7)]
 
     score, landmarks = _confirm(halvings, boxes, onet)
@@ -133,10 +135,9 @@ def _confirm(halvings: list[Tensor], boxes: Tensor, onet: ONet) -> tuple[Tensor,
 
     Not published. A face stays one in the mirror, most false alarms do not, and the mean landmarks are steadier.
     """
-    square, width = _square(boxes), halvings[0].shape[-1]
-    flipped = torch.stack([width - square[:, 2], square[:, 1], width - square[:, 0], square[:, 3]], 1)
+    square = _square(boxes)
     score, _, points = _judge(halvings, square, 48, onet)
-    mirror_score, _, mirror_points = _judge([level.flip(3) for level in halvings], flipped, 48, onet)
+    mirror_score, _, mirror_points = _judge(halvings, square, 48, onet, mirror=True)
     points, mirror_points = points.unflatten(1, (2, 5)), mirror_points.unflatten(1, (2, 5))[:, :, MIRRORED]
     points = torch.stack([points[:, 0] + 1 - mirror_points[:, 0], points[:, 1] + mirror_points[:, 1]], 2) / 2
     # Boxes count from the pixels' edges, landmarks from their centres.
@@ -145,12 +146,13 @@ def _confirm(halvings: list[Tensor], boxes: Tensor, onet: ONet) -> tuple[Tensor,
 
 
 def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Indices that survive, best first, when a box that shares ``overlap`` of the *smaller* area with a better one goes.
+    """Indices that survive, best first, where a box goes that shares ``overlap`` of the *smaller* area with a better one.
 
     Of two nested boxes the larger has a small advantage: a face inside of a face is an ear or a collar.
     """
     area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
-    corner, end = torch.maximum(boxes[:, None, :2], boxes[None, :, :2]), torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    corner = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    end = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = (end - corner).clamp(min=0).prod(2) / torch.minimum(area[:, None], area[None]).clamp(min=1e-6)
     rank = scores * area.pow(NESTING_BIAS)
     kept: list[int] = []
@@ -173,7 +175,7 @@ def _propose(halvings: list[Tensor], pnet: PNet, min_face: float) -> Tensor:
     scale = min(CELL / min_face, 1.0)
     boxes, scores = [torch.zeros(0, 4)], [torch.zeros(0)]
     while min(height, width) * scale >= CELL:
-        level = min(int(torch.tensor(1 / scale).log2()), len(halvings) - 1)
+        level = min(int(math.log2(1 / scale)), len(halvings) - 1)
         size = round(height * scale), round(width * scale)
         probability, shift = pnet(F.interpolate(halvings[level], size=size, mode="area"))
         rows, columns = torch.nonzero(probability >= PROPOSE, as_tuple=True)
@@ -188,7 +190,9 @@ def _propose(halvings: list[Tensor], pnet: PNet, min_face: float) -> Tensor:
     return _square(every[nms(every, score, 0.7)])
 
 
-def _judge(halvings: list[Tensor], boxes: Tensor, size: int, network: RNet | ONet) -> tuple[Tensor, Tensor, Tensor]:
+def _judge(
+    halvings: list[Tensor], boxes: Tensor, size: int, network: RNet | ONet, mirror: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Score, regression and landmarks of every box, each cut at ``size`` px from the halving just above that size."""
     score, shift, points = torch.zeros(len(boxes)), torch.zeros(len(boxes), 4), torch.zeros(len(boxes), 10)
     side = boxes[:, 2] - boxes[:, 0]
@@ -196,7 +200,7 @@ def _judge(halvings: list[Tensor], boxes: Tensor, size: int, network: RNet | ONe
     for level, image in enumerate(halvings):
         for chosen in torch.nonzero(levels == level)[:, 0].split(BATCH):
             crops = roi_align(image, [boxes[chosen]], size, spatial_scale=0.5**level, sampling_ratio=2, aligned=True)
-            score[chosen], shift[chosen], *rest = network(crops)
+            score[chosen], shift[chosen], *rest = network(crops.flip(3) if mirror else crops)
             if rest:
                 points[chosen] = rest[0]
     return score, shift, points

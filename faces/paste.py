@@ -19,7 +19,7 @@ def unwarp(crop: Tensor, similarity: Similarity, size: tuple[int, int]) -> tuple
     """A crop ``[C, S, S]`` laid back into the frame of a photograph of ``size`` (H, W).
 
     Returns the region ``[C, h, w]``, its validity ``[1, h, w]`` in 0..1 (0 beyond the crop), and where it lies
-    (x0, y0, x1, y1). Pixels beyond the crop repeat its edge. Shrinking averages, so fine restored detail does not alias.
+    (x0, y0, x1, y1). Pixels beyond the crop repeat its edge. Shrinking averages, so fine detail does not alias.
     """
     region = covered_region(similarity.inverse, similarity.size, size)
     matrix, shape = _onto(similarity.inverse, region)
@@ -27,12 +27,13 @@ def unwarp(crop: Tensor, similarity: Similarity, size: tuple[int, int]) -> tuple
 
 
 def covered_region(inverse: np.ndarray, crop_size: int, size: tuple[int, int], margin: int = 0) -> Region:
-    """The pixels of a photograph of ``size`` (H, W) that a crop reaches; ``inverse`` ``[2, 3]`` maps crop to photograph.
+    """The pixels of a photograph of ``size`` (H, W) that a crop reaches.
 
-    Clipped to the photograph, and at least one pixel, even for a crop that lies wholly outside.
+    inverse: ``[2, 3]``, crop pixels to photograph pixels. Clipped to the photograph, and at least one pixel, even for a
+    crop that lies wholly outside.
     """
-    ends = np.array([[-0.5, -0.5], [crop_size - 0.5, -0.5], [-0.5, crop_size - 0.5], [crop_size - 0.5, crop_size - 0.5]])
-    corners = ends @ inverse[:, :2].T + inverse[:, 2]
+    low, high = -0.5, crop_size - 0.5
+    corners = np.array([[low, low], [high, low], [low, high], [high, high]]) @ inverse[:, :2].T + inverse[:, 2]
     (x0, y0), (x1, y1) = corners.min(0) + 0.5, corners.max(0) + 0.5
     return _clip((x0 - margin, y0 - margin, x1 + margin, y1 + margin), size)
 
@@ -50,8 +51,8 @@ def face_region(box: Box, margin: float, size: tuple[int, int]) -> Region:
 def paste_face(background: Tensor, face: Tensor, similarity: Similarity, upscale: int = 1) -> Tensor:
     """The published soft-mask paste: ``face`` ``[3, S, S]`` into ``background`` ``[3, H * upscale, W * upscale]``.
 
-    similarity: of the photograph before it was enlarged. The mask is the crop's square, eroded and blurred by a width that
-    follows its area. Returns a new picture. Pyramid blending is better at seams; this is the reference to compare with.
+    similarity: of the photograph before it was enlarged. The mask is the crop's square, eroded and blurred by a width
+    that follows its area. Returns a new picture. Pyramid blending is better at seams; this one is for comparison.
     """
     inverse = upscaled_inverse(similarity, upscale)
     if upscale > 1:
@@ -70,7 +71,7 @@ def paste_face(background: Tensor, face: Tensor, similarity: Similarity, upscale
 
 
 def upscaled_inverse(similarity: Similarity, upscale: int) -> np.ndarray:
-    """Crop pixels to pixels of the enlarged photograph, in the published convention (plain multiplication). ``[2, 3]``."""
+    """``[2, 3]``: crop pixels to those of the enlarged photograph, in the published convention (multiplication)."""
     return similarity.inverse * upscale
 
 

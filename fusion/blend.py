@@ -1,7 +1,7 @@
 """Mask-guided, context-aware pyramid blending of restored faces into a photograph (PerFuSe, supplement).
 
 A Laplacian pyramid is linear, so blending source S into target T with mask M is ``T + collapse(G(M) * L(S - T))``. The
-correction vanishes a few pixels outside the mask: only the face's surroundings are computed, and nothing else is touched.
+correction vanishes a few pixels outside the mask: only the face's surroundings are computed, nothing else is touched.
 "Context" is what the source canvas shows where the face crop has no content. If it is empty, black leaks across the
 mask's edge through the low bands, which is the dark seam of the paper's ablation.
 """
@@ -47,7 +47,8 @@ def blend_faces(
 
     Farther than ``2 ** (levels + 1)`` px from every mask the result equals the target bit for bit.
     context: what surrounds a face's content: "target" the photograph itself; "lq" the same place of ``reference``
-    ``[3, H, W]`` (the enlarged input, say); "reflect" its own mirror image; "off" black. Raises UserError for any other.
+    ``[3, H, W]`` (the enlarged input, say); "reflect" its own mirror image; "off" black. Raises UserError for any
+    other, and for "lq" without a reference of the target's size.
     """
     if context not in CONTEXTS:
         raise UserError(f"Blending: context {context!r} is unknown. Choose one of {', '.join(CONTEXTS)}.")
@@ -73,7 +74,7 @@ def blend_faces(
             fill = _mirrored(source, valid > 0)
         else:
             fill = torch.zeros_like(below)
-        # Not valid * source + (1 - valid) * fill - below: this order is exactly zero where source and fill equal the target.
+        # valid * source + (1 - valid) * fill - below, in the order that is exactly zero where all three are equal.
         difference = valid * (source - fill) + (fill - below)
         bands = zip(gaussian_pyramid(mask, levels), laplacian_pyramid(difference, levels), strict=True)
         below += collapse([weight * band for weight, band in bands])

@@ -24,7 +24,7 @@ def color_fix(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.
 
 
 def color_fix_uint8(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.Tensor:
-    """``color_fix`` of uint8 pictures to uint8: clamped, then truncated, as the published code leaves it to torchvision."""
+    """``color_fix`` of uint8 pictures to uint8, clamped and truncated as torchvision's ToPILImage does."""
     return (color_fix(content / 255, style / 255, method).clamp(0, 1) * 255).byte()
 
 
@@ -63,6 +63,3 @@ def _statistics(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     unbiased = min(1, image.shape[-2] * image.shape[-1] - 1)
     variance, mean = torch.var_mean(image, dim=(-2, -1), correction=unbiased, keepdim=True)
     return mean, (variance + 1e-5).sqrt()
-
-
-FIXES = {"wavelet": wavelet_fix, "adain": adain_fix}

@@ -10,13 +10,20 @@ import torch.nn.functional as F
 from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
-from .color import FIXES
-from .mask import face_mask
+from .color import color_fix
+from .mask import border_fade, face_mask
 
 
 def compose_faces(
-    scenes: torch.Tensor, faces: Faces, *, strength: float = 1.0, per_face: str = "", context: str = "target",
-    color: str = "wavelet", mask: torch.Tensor | None = None, photos: torch.Tensor | None = None,
+    scenes: torch.Tensor,
+    faces: Faces,
+    *,
+    strength: float = 1.0,
+    per_face: str = "",
+    context: str = "target",
+    color: str = "wavelet",
+    mask: torch.Tensor | None = None,
+    photos: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
@@ -32,9 +39,12 @@ def compose_faces(
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
     around = None
     if photos is not None:
-        around = F.interpolate(photos, size, mode="bicubic").clamp(0, 1) if photos.shape[-2:] != scenes.shape[-2:] else photos
+        same = photos.shape[-2:] == scenes.shape[-2:]
+        around = photos if same else F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
     if context == "lq" and around is None:
-        raise UserError("Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'.")
+        raise UserError(
+            "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
+        )
     out, index = [], 0
     for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
         patches = []
@@ -52,20 +62,23 @@ def compose_faces(
     return torch.stack(out), used
 
 
-def face_patch(scene: torch.Tensor, face: Face, factor: int, amount: float, color: str, mask: torch.Tensor | None) -> Patch:
+def face_patch(
+    scene: torch.Tensor, face: Face, factor: int, amount: float, color: str, mask: torch.Tensor | None
+) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    oval = face_mask(similarity.size)
-    stack = torch.cat([face.restored, face.valid, oval])
+    shape = face_mask if mask is None else border_fade
+    stack = torch.cat([face.restored, face.valid, shape(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
-    picture, known, oval = region[:3], region[3:4] * valid, region[4:5]
+    picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
         # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
-        picture = FIXES[color](filled, below)[0].clamp(0, 1)
-    inside = oval if mask is None else mask[:, y0:y1, x0:x1]
+        picture = color_fix(filled, below, color)[0].clamp(0, 1)
+    if mask is not None:
+        inside = inside * mask[:, y0:y1, x0:x1]
     return Patch(picture, inside * amount, known, box)
 
 
@@ -75,7 +88,9 @@ def parse_strengths(text: str, count: int) -> dict[int, float]:
     for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
         match = re.fullmatch(r"\s*(\d+)\s*=\s*([0-9.]+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
-            raise UserError(f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'.")
+            raise UserError(
+                f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+            )
         if int(match[1]) >= count:
             raise UserError(f"Blend Faces: per_face names face {match[1]}, but there are {count} (counted from 0).")
         out[int(match[1])] = float(match[2])

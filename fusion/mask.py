@@ -20,3 +20,14 @@ def face_mask(size: int = 512) -> torch.Tensor:
     radius = torch.hypot(x[None, :], y[:, None])[None]
     inside = ((1 + FADE - radius) / FADE).clamp(0, 1)
     return inside * inside * (3 - 2 * inside)
+
+
+def border_fade(size: int = 512) -> torch.Tensor:
+    """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 towards its border.
+
+    For masks from elsewhere, which may reach beyond the crop: its border must never show.
+    """
+    at = (torch.arange(size) + 0.5) / size
+    edge = (torch.minimum(at, 1 - at) / FADE).clamp(0, 1)
+    edge = edge * edge * (3 - 2 * edge)
+    return (edge[None, :] * edge[:, None])[None]

@@ -1,7 +1,7 @@
 """Gaussian and Laplacian pyramids (Burt and Adelson 1983) of pictures of any size, down to one pixel.
 
 Coarse sample j lies on fine sample 2j, so a region's pyramid matches the whole picture's wherever the region starts at
-a multiple of ``2 ** (levels - 1)``. Every function is linear, takes ``[..., H, W]`` and computes on the CPU.
+a multiple of ``2 ** (levels - 1)``. Every function is linear, takes ``[..., C, H, W]`` and computes on the CPU.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ def collapse(pyramid: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _enlarge(image: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Twice as large, one less where ``shape`` is odd. OpenCV's weights sum to one at the borders too: constants survive."""
+    """Twice as large, one less where ``shape`` is odd. Weights sum to one at the borders too: constants survive."""
     return each_plane(lambda plane: cv2.pyrUp(plane, dstsize=(shape[-1], shape[-2])), image)
 
 
 def each_plane(change: Callable[[np.ndarray], np.ndarray], image: torch.Tensor) -> torch.Tensor:
-    """``change`` of every plane ``[H, W]`` of ``[..., H, W]``, for filters of OpenCV: ten times torch's speed on a CPU."""
+    """``change`` of every plane ``[H, W]`` of ``[..., C, H, W]``. OpenCV filters ten times as fast as torch here."""
     planes = image.cpu().flatten(0, -3).contiguous().numpy()
-    return torch.from_numpy(np.stack([change(plane) for plane in planes])).unflatten(0, image.shape[:-2]).to(image.device)
+    changed = torch.from_numpy(np.stack([change(plane) for plane in planes]))
+    return changed.unflatten(0, image.shape[:-2]).to(image.device)

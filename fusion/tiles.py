@@ -20,11 +20,11 @@ def tiled(
 ) -> torch.Tensor:
     """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``, float32 on the CPU.
 
-    apply maps ``[B, 3, h, w]`` to ``[B, 3, h * scale, w * scale]``; a picture that fits into one tile goes through it as it
-    is. tile and overlap are in input pixels, rounded down to multiples of ``multiple``. Tiles start at multiples of it, so
-    that the network's stride and JPEG's 8x8 grid lie in every tile as in the whole picture, and have one size, less up to
-    ``multiple - 1`` px where the picture ends. A quarter of the overlap is discarded along a tile's inner borders, beyond
-    which the network could not see: one that looks no farther gives exactly what it gives for the whole picture.
+    apply maps ``[B, 3, h, w]`` to ``[B, 3, h * scale, w * scale]``; a picture that fits into one tile goes through it
+    as it is. tile and overlap are in input pixels, rounded down to multiples of ``multiple``. Tiles start at multiples
+    of it, so that the network's stride and JPEG's 8x8 grid lie in every tile as in the whole picture. They have one
+    size, less up to ``multiple - 1`` px where the picture ends. A quarter of the overlap is discarded along the inner
+    borders of a tile: a network that looks no farther than that gives what it gives for the whole picture.
     progress(done, total) is called after every tile and may raise to cancel.
     """
     height, width = image.shape[-2:]
@@ -50,7 +50,7 @@ def tiled(
 
 
 def window(size: int) -> torch.Tensor:
-    """Gaussian weights ``[size]``, float32, symmetric and positive: 3.7e-6 of the middle at the ends, so never in float16."""
+    """Gaussian weights ``[size]``, float32: symmetric, positive, 3.7e-6 of the middle's at the ends."""
     offset = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     return torch.exp(-offset.square() / (2 * VARIANCE * size**2))
 

@@ -40,12 +40,20 @@ def _parser() -> argparse.ArgumentParser:
 
     restore = commands.add_parser("restore", help="restore photographs of your own")
     restore.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
-    restore.add_argument("--album", type=Path, help="a folder with one sub-folder of good pictures per person, or just pictures of one")
-    restore.add_argument("--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)")
+    restore.add_argument(
+        "--album", type=Path, help="a folder with one sub-folder of good pictures per person, or just pictures of one"
+    )
+    restore.add_argument(
+        "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
+    )
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
     restore.add_argument("--seed", type=int, default=0)
-    restore.add_argument("--strength", type=float, default=1.0, help="0 gives the photograph back, 1 restores fully (default)")
-    restore.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value of the workflow")
+    restore.add_argument(
+        "--strength", type=float, default=1.0, help="0 gives the photograph back, 1 restores fully (default)"
+    )
+    restore.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value of the workflow"
+    )
     restore.set_defaults(run=_restore)
 
     run = commands.add_parser("run", help="run any API-format workflow; pictures go to --out")
@@ -62,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train the embedded weights again")
     train.add_argument("stage", choices=("all", "blind", "fadex", "guided", "gauge", "export"))
-    train.add_argument("--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it")
+    train.add_argument(
+        "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
+    )
     train.set_defaults(run=_train)
     return parser
 
@@ -137,7 +147,9 @@ def _run(options: argparse.Namespace) -> int:
 
     folders.input, folders.output = options.input, options.out
     results = run_graph(
-        load_graph(options.workflow), NODES, overrides=options.set,
+        load_graph(options.workflow),
+        NODES,
+        overrides=options.set,
         on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True),
     )
     for shown in results.ui.values():

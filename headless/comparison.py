@@ -78,7 +78,7 @@ def _detailed(picture: Image.Image, boxes: list[Box]) -> Box:
     for y in range(0, picture.height - side + 1, max(side // 2, 1)):
         for x in range(0, picture.width - side + 1, max(side // 2, 1)):
             clear = all(x + side <= b[0] or x >= b[2] or y + side <= b[1] or y >= b[3] for b in boxes)
-            contrast = float(grey[y:y + side, x:x + side].std())
+            contrast = float(grey[y : y + side, x : x + side].std())
             if clear and contrast > best:
                 best, window = contrast, (x, y, x + side, y + side)
     return window

@@ -34,7 +34,9 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
     found = [id for id, node in graph.items() if title(node) == PHOTOGRAPH]
     found = found or [id for id, node in graph.items() if node["class_type"] == "LoadImage"]
     if len(found) != 1:
-        raise UserError(f"The workflow has {len(found)} nodes that could be the photograph; give one of them the title {PHOTOGRAPH!r}.")
+        raise UserError(
+            f"The workflow has {len(found)} nodes that could be the photograph; give one of them the title {PHOTOGRAPH!r}."
+        )
     for node in graph.values():
         for name, (source, output) in links(node).items():
             if source == found[0] and output == 0:

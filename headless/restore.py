@@ -35,12 +35,20 @@ def restore(graph: Graph) -> Restored:
     """Runs a graph that ends in SaveImage, ImageCompare and a shown report."""
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
-        results = run_graph(graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True))
+        results = run_graph(
+            graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
+        )
         after = _picture(results, graph, "SaveImage", "images", folders.output)
         before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
-    shown = [results.ui[id]["text"][0] for id, node in graph.items() if node["class_type"] == "PreviewAny" and id in results.ui]
+    shown = [
+        results.ui[id]["text"][0]
+        for id, node in graph.items()
+        if node["class_type"] == "PreviewAny" and id in results.ui
+    ]
     report = json.loads(shown[0]) if shown else {}
-    report["seconds"] = {title(graph[id]) or label(id, graph[id]): round(seconds, 2) for id, seconds in results.seconds.items()}
+    report["seconds"] = {
+        title(graph[id]) or label(id, graph[id]): round(seconds, 2) for id, seconds in results.seconds.items()
+    }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
     return Restored(before, after, report)
 

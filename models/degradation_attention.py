@@ -8,7 +8,12 @@ from torch import nn
 
 
 def differential_attention(
-    q1: torch.Tensor, k1: torch.Tensor, q2: torch.Tensor, k2: torch.Tensor, value: torch.Tensor, weight: torch.Tensor | float
+    q1: torch.Tensor,
+    k1: torch.Tensor,
+    q2: torch.Tensor,
+    k2: torch.Tensor,
+    value: torch.Tensor,
+    weight: torch.Tensor | float,
 ) -> torch.Tensor:
     """(softmax(q1 k1 / sqrt d) - weight * softmax(q2 k2 / sqrt d)) value, without building the N x M maps.
 
@@ -49,8 +54,11 @@ class DegradationAttention(nn.Module):
         first, second = tokens.chunk(2, -1)
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
         attended = differential_attention(
-            split(self.query1(first)), split(self.key1(first)),
-            split(self.query2(second)), split(self.key2(second)),
-            split(self.value(tokens)), self.weight,
+            split(self.query1(first)),
+            split(self.key1(first)),
+            split(self.query2(second)),
+            split(self.key2(second)),
+            split(self.value(tokens)),
+            self.weight,
         )
         return self.out(head_rms_norm(attended, self.gain).transpose(1, 2).flatten(2))

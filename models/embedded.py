@@ -40,9 +40,14 @@ MODELS = {"extractor": Extractor, "one_step": OneStepNet}
 
 def save(path: Path, kind: str, module: nn.Module, config: dict, provenance: dict) -> None:
     """Writes float16 weights with configuration, token space and provenance."""
-    tensors = {name: value.half() if value.is_floating_point() else value for name, value in module.state_dict().items()}
+    tensors = {
+        name: value.half() if value.is_floating_point() else value for name, value in module.state_dict().items()
+    }
     metadata = {
-        "kind": kind, "config": json.dumps(config), "token_space": TOKEN_SPACE, "provenance": json.dumps(provenance),
+        "kind": kind,
+        "config": json.dumps(config),
+        "token_space": TOKEN_SPACE,
+        "provenance": json.dumps(provenance),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)

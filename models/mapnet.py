@@ -18,13 +18,17 @@ class MapNet(nn.Module):
     Defaults are the paper's: 256 channels in, 512 embedded, four heads per branch, tokens as wide as SD's text.
     """
 
-    def __init__(self, channels: int = 256, embedding: int = 512, width: int = 256, heads: int = 4, token_width: int = 1024):
+    def __init__(
+        self, channels: int = 256, embedding: int = 512, width: int = 256, heads: int = 4, token_width: int = 1024
+    ):
         super().__init__()
         self.embed = nn.Conv2d(channels, embedding, 3, 2, 1)
         self.norm = nn.LayerNorm(embedding)
         self.attention = DegradationAttention(embedding, width, heads)
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, token_width), nn.GELU(), nn.Linear(token_width, token_width), nn.LayerNorm(token_width))
+            nn.Sequential(
+                nn.Linear(width, token_width), nn.GELU(), nn.Linear(token_width, token_width), nn.LayerNorm(token_width)
+            )
             for _ in GRIDS
         )
 

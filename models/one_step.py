@@ -76,8 +76,12 @@ class OneStepNet(nn.Module):
     """
 
     def __init__(
-        self, channels: tuple[int, ...] = (48, 96, 144), blocks: tuple[int, ...] = (1, 2, 2), unshuffle: int = 2,
-        token_width: int = 192, heads: int = 4,
+        self,
+        channels: tuple[int, ...] = (48, 96, 144),
+        blocks: tuple[int, ...] = (1, 2, 2),
+        unshuffle: int = 2,
+        token_width: int = 192,
+        heads: int = 4,
     ):
         super().__init__()
         self.unshuffle = unshuffle

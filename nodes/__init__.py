@@ -11,11 +11,23 @@ from .restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces, RestoreSce
 from .sources import LibraryFromImages, LoadLibrary, Sample
 
 NODES = (
-    Sample, LoadLibrary, LibraryFromImages,
-    DetectFaces, MatchFaces, FacesToImages, ImagesToFaces,
-    Degrade, EstimateDegradation,
-    EmbeddedRestorer, ReferenceDetail, UpscaleModelRestorer, RestoreFaces, RestoreScene,
-    BlendFaces, ColorFix, Report,
+    Sample,
+    LoadLibrary,
+    LibraryFromImages,
+    DetectFaces,
+    MatchFaces,
+    FacesToImages,
+    ImagesToFaces,
+    Degrade,
+    EstimateDegradation,
+    EmbeddedRestorer,
+    ReferenceDetail,
+    UpscaleModelRestorer,
+    RestoreFaces,
+    RestoreScene,
+    BlendFaces,
+    ColorFix,
+    Report,
 )
 
 

@@ -28,23 +28,34 @@ class Degrade(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="A good photograph."),
                 io.Combo.Input(
-                    "family", options=list(FAMILIES), default="trial",
+                    "family",
+                    options=list(FAMILIES),
+                    default="trial",
                     tooltip="What is drawn: trial = everyday blur, noise, JPEG and enlarging; light = hardly any; realesrgan and s3diff "
                     "= the second-order pipelines that the published restorers were trained on.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    control_after_generate=False,
                     tooltip="Chooses the damage and its noise. Same seed, same picture.",
                 ),
                 io.String.Input(
-                    "recipe", default="", multiline=True, optional=True,
+                    "recipe",
+                    default="",
+                    multiline=True,
+                    optional=True,
                     tooltip="A recipe as JSON, from this node's second output; used instead of family and seed when not empty.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The damaged photograph, same size."),
                 io.String.Output(display_name="recipe", tooltip="What was done, as JSON; the same JSON does it again."),
-                sockets.Degradation.Output(display_name="degradation", tooltip="The same as an object, for nodes that apply it elsewhere."),
+                sockets.Degradation.Output(
+                    display_name="degradation", tooltip="The same as an object, for nodes that apply it elsewhere."
+                ),
             ],
         )
 
@@ -69,12 +80,18 @@ class EstimateDegradation(io.ComfyNode):
                 io.Image.Input("image", tooltip="The damaged photograph that the faces were found in."),
                 sockets.Faces.Input("faces", tooltip="Restored faces."),
                 io.Int.Input(
-                    "face", default=-1, min=-1, max=999, advanced=True,
+                    "face",
+                    default=-1,
+                    min=-1,
+                    max=999,
+                    advanced=True,
                     tooltip="Which face to read, counted in reading order from 0; -1 takes the largest restored one.",
                 ),
             ],
             outputs=[
-                sockets.Code.Output(display_name="code", tooltip="The degradation code, or nothing where no face tells."),
+                sockets.Code.Output(
+                    display_name="code", tooltip="The degradation code, or nothing where no face tells."
+                ),
                 io.String.Output(display_name="report", tooltip="The damage in plain words and in numbers."),
             ],
         )
@@ -85,10 +102,14 @@ class EstimateDegradation(io.ComfyNode):
         check_same_photos("Estimate Degradation", photos, faces)
         every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
         if face >= 0:
-            every = every[face:face + 1]
+            every = every[face : face + 1]
         pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]
         if not pairs:
-            return io.NodeOutput(None, "No restored face of 16 pixels or more: the scene is restored without a degradation code.")
+            return io.NodeOutput(
+                None, "No restored face of 16 pixels or more: the scene is restored without a degradation code."
+            )
         code = estimate(embedded.extractor(keep)(), max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2]))
         words = describe(code.scalars)
-        return io.NodeOutput(code, f"{words}\n{json.dumps({name: round(value, 2) for name, value in code.scalars.items()})}")
+        return io.NodeOutput(
+            code, f"{words}\n{json.dumps({name: round(value, 2) for name, value in code.scalars.items()})}"
+        )

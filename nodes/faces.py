@@ -10,7 +10,13 @@ import torch.nn.functional as F
 
 from ..bridge import io, models_folder
 from ..faces.detect import (
-    Detection, detect_faces, detections_from_boxes, detections_from_mesh, make_face, merge, reading_order,
+    Detection,
+    detect_faces,
+    detections_from_boxes,
+    detections_from_mesh,
+    make_face,
+    merge,
+    reading_order,
 )
 from ..faces.embed import best_embedder
 from ..faces.match import match_faces
@@ -32,20 +38,30 @@ class DetectFaces(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
                 io.Float.Input(
-                    "threshold", default=0.0, min=0.0, max=0.99, step=0.01,
+                    "threshold",
+                    default=0.0,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
                     tooltip="How sure the detector must be; 0 takes its usual value. Lower it when faces are missed, raise it when "
                     "things are taken for faces.",
                 ),
                 io.Image.Input(
-                    "second_look", optional=True,
+                    "second_look",
+                    optional=True,
                     tooltip="The same photograph, already restored as well as can be without knowing the damage. Faces are looked "
                     "for there too: heavy damage hides a third of them from every detector.",
                 ),
                 io.BoundingBox.Input(
-                    "boxes", optional=True, force_input=True, tooltip="Faces marked by hand or by another node; used instead of the detector.",
+                    "boxes",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Faces marked by hand or by another node; used instead of the detector.",
                 ),
                 io.Custom("FACE_LANDMARKS").Input(
-                    "landmarks", optional=True, tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
+                    "landmarks",
+                    optional=True,
+                    tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
                 ),
             ],
             outputs=[
@@ -56,7 +72,11 @@ class DetectFaces(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, threshold: float, second_look: torch.Tensor | None = None, boxes: Any = None,
+        cls,
+        image: torch.Tensor,
+        threshold: float,
+        second_look: torch.Tensor | None = None,
+        boxes: Any = None,
         landmarks: Any = None,
     ) -> io.NodeOutput:
         photos = to_photos(image)
@@ -104,12 +124,17 @@ class MatchFaces(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
                 sockets.Library.Input("library", tooltip="The people you know."),
                 io.Float.Input(
-                    "threshold", default=0.0, min=0.0, max=1.0, step=0.01,
+                    "threshold",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
                     tooltip="How alike a face and an album must be; 0 takes the usual limit of the embedding in use (dlib .5, ArcFace .3). "
                     "Lower it when a known person is missed in a bad photograph, raise it when a stranger is taken for one.",
                 ),
                 io.String.Input(
-                    "override", default="",
+                    "override",
+                    default="",
                     tooltip="Your word against the matching: '0=Anna, 2=nobody'. Numbers count faces in reading order from 0.",
                 ),
             ],
@@ -135,13 +160,21 @@ class FacesToImages(io.ComfyNode):
             description="Hands the aligned crops to any other node, one by one; Images to Faces brings them back.",
             search_aliases=["crop faces", "face list"],
             inputs=[
-                sockets.Faces.Input("faces", tooltip="Faces to hand out. Without any, the lists are empty and what follows is skipped."),
-                io.Boolean.Input("restored", default=True, tooltip="The restored crops where there are any, else the crops as found."),
+                sockets.Faces.Input(
+                    "faces", tooltip="Faces to hand out. Without any, the lists are empty and what follows is skipped."
+                ),
+                io.Boolean.Input(
+                    "restored", default=True, tooltip="The restored crops where there are any, else the crops as found."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="crops", is_output_list=True, tooltip="Aligned crops, 512x512 each."),
-                io.Mask.Output(display_name="masks", is_output_list=True, tooltip="1 inside the photograph, 0 beyond its border."),
-                io.BoundingBox.Output(display_name="boxes", is_output_list=True, tooltip="Where the faces are in the photograph."),
+                io.Mask.Output(
+                    display_name="masks", is_output_list=True, tooltip="1 inside the photograph, 0 beyond its border."
+                ),
+                io.BoundingBox.Output(
+                    display_name="boxes", is_output_list=True, tooltip="Where the faces are in the photograph."
+                ),
             ],
         )
 
@@ -170,14 +203,18 @@ class ImagesToFaces(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="The faces whose crops were handed out."),
                 io.Image.Input("crops", tooltip="One crop per face in the same order, any square size."),
             ],
-            outputs=[sockets.Faces.Output(display_name="faces", tooltip="The faces with the crops as their restoration.")],
+            outputs=[
+                sockets.Faces.Output(display_name="faces", tooltip="The faces with the crops as their restoration.")
+            ],
         )
 
     @classmethod
     def execute(cls, faces: list[Faces], crops: list[torch.Tensor]) -> io.NodeOutput:
         given = [crop[None] for batch in crops for crop in to_photos(batch)]
         if len(given) != len(faces[0]):
-            raise UserError(f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s); give one per face, in order.")
+            raise UserError(
+                f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s); give one per face, in order."
+            )
         rest = iter(given)
 
         def take(face):

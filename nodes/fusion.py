@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..bridge import io
-from ..fusion.color import FIXES
+from ..fusion.color import color_fix
 from ..fusion.compose import compose_faces
 from ..vocabulary import Faces, UserError
 from . import sockets
@@ -23,28 +23,46 @@ class BlendFaces(io.ComfyNode):
             "meet the scene. The scene may be larger than the photograph by a whole factor.",
             search_aliases=["paste faces", "composite", "laplacian pyramid", "perfuse"],
             inputs=[
-                io.Image.Input("scene", tooltip="The restored scene (or the photograph itself, to restore faces only)."),
+                io.Image.Input(
+                    "scene", tooltip="The restored scene (or the photograph itself, to restore faces only)."
+                ),
                 sockets.Faces.Input("faces", tooltip="Restored faces. Faces without a restoration are left out."),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
                     tooltip="0 gives the scene back bit for bit, 1 takes the restored faces whole.",
                 ),
                 io.String.Input(
-                    "per_face", default="",
+                    "per_face",
+                    default="",
                     tooltip="Another strength for single faces: '0=0.5, 2=0'. Numbers count faces in reading order from 0.",
                 ),
                 io.Combo.Input(
-                    "context", options=["target", "lq", "reflect", "off"], default="target", advanced=True,
+                    "context",
+                    options=["target", "lq", "reflect", "off"],
+                    default="target",
+                    advanced=True,
                     tooltip="What surrounds a face crop before its pyramid is built. target: the scene. lq: the photograph (connect it). "
                     "reflect: the crop mirrored. off: nothing, which leaves the dark band of the paper's figure S1.",
                 ),
                 io.Combo.Input(
-                    "color", options=["wavelet", "adain", "none"], default="wavelet",
+                    "color",
+                    options=["wavelet", "adain", "none"],
+                    default="wavelet",
                     tooltip="Gives a face the colours of the scene: wavelet keeps its detail and takes the scene's low frequencies, adain "
                     "matches mean and spread, none leaves it as it was restored.",
                 ),
-                io.Mask.Input("mask", optional=True, tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own oval."),
-                io.Image.Input("photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own oval.",
+                ),
+                io.Image.Input(
+                    "photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The whole photograph, restored."),
@@ -54,11 +72,24 @@ class BlendFaces(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, scene: torch.Tensor, faces: Faces, strength: float, per_face: str, context: str, color: str,
-        mask: torch.Tensor | None = None, photograph: torch.Tensor | None = None,
+        cls,
+        scene: torch.Tensor,
+        faces: Faces,
+        strength: float,
+        per_face: str,
+        context: str,
+        color: str,
+        mask: torch.Tensor | None = None,
+        photograph: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         out, used = compose_faces(
-            to_photos(scene), faces, strength=strength, per_face=per_face, context=context, color=color, mask=mask,
+            to_photos(scene),
+            faces,
+            strength=strength,
+            per_face=per_face,
+            context=context,
+            color=color,
+            mask=mask,
             photos=None if photograph is None else to_photos(photograph),
         )
         return io.NodeOutput(to_image(out), used)
@@ -76,7 +107,12 @@ class ColorFix(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The restored picture: its detail is kept."),
                 io.Image.Input("colors_of", tooltip="The picture that has the right colours, of the same size."),
-                io.Combo.Input("method", options=["wavelet", "adain"], default="wavelet", tooltip="wavelet takes the low frequencies, adain mean and spread."),
+                io.Combo.Input(
+                    "method",
+                    options=["wavelet", "adain"],
+                    default="wavelet",
+                    tooltip="wavelet takes the low frequencies, adain mean and spread.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture with the other's colours.")],
         )
@@ -84,5 +120,7 @@ class ColorFix(io.ComfyNode):
     @classmethod
     def execute(cls, image: torch.Tensor, colors_of: torch.Tensor, method: str) -> io.NodeOutput:
         if image.shape[:-1] != colors_of.shape[:-1] and method == "wavelet":
-            raise UserError("Color Fix: both images must have the same size for 'wavelet'; scale one of them or choose 'adain'.")
-        return io.NodeOutput(to_image(FIXES[method](to_photos(image), to_photos(colors_of)).clamp(0, 1)))
+            raise UserError(
+                "Color Fix: both images must have the same size for 'wavelet'; scale one of them or choose 'adain'."
+            )
+        return io.NodeOutput(to_image(color_fix(to_photos(image), to_photos(colors_of), method).clamp(0, 1)))

@@ -34,8 +34,14 @@ class Report(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, before: torch.Tensor, after: torch.Tensor, faces: Faces | None = None, code: DegradationCode | None = None,
+        cls,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        faces: Faces | None = None,
+        code: DegradationCode | None = None,
         truth: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        summary = summarize(to_photos(before), to_photos(after), faces, code, None if truth is None else to_photos(truth))
+        summary = summarize(
+            to_photos(before), to_photos(after), faces, code, None if truth is None else to_photos(truth)
+        )
         return io.NodeOutput(json.dumps(summary, indent=2, ensure_ascii=False))

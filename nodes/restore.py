@@ -27,7 +27,9 @@ class EmbeddedRestorer(io.ComfyNode):
             "to a degradation code.",
             search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer"],
             inputs=[],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores any picture at its own scale.")],
+            outputs=[
+                sockets.Restorer.Output(display_name="restorer", tooltip="Restores any picture at its own scale.")
+            ],
         )
 
     @classmethod
@@ -47,11 +49,18 @@ class ReferenceDetail(io.ComfyNode):
             search_aliases=["reference face", "identity", "album detail"],
             inputs=[
                 io.Float.Input(
-                    "agreement", default=0.85, min=0.3, max=0.95, step=0.05, advanced=True,
+                    "agreement",
+                    default=0.85,
+                    min=0.3,
+                    max=0.95,
+                    step=0.05,
+                    advanced=True,
                     tooltip="How alike face and album must look at a place for detail to be taken. Lower takes more and risks more.",
                 ),
             ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")],
+            outputs=[
+                sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")
+            ],
         )
 
     @classmethod
@@ -72,19 +81,27 @@ class UpscaleModelRestorer(io.ComfyNode):
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From core's Load Upscale Model."),
                 io.Boolean.Input(
-                    "aligned_faces", default=False,
+                    "aligned_faces",
+                    default=False,
                     tooltip="On for face models such as GFPGAN, which want aligned crops of 512x512; off for everything else.",
                 ),
             ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores with that model, at its scale.")],
+            outputs=[
+                sockets.Restorer.Output(display_name="restorer", tooltip="Restores with that model, at its scale.")
+            ],
         )
 
     @classmethod
     def execute(cls, upscale_model, aligned_faces: bool) -> io.NodeOutput:
-        return io.NodeOutput(UpscalerRestorer(
-            keep_upscaler(upscale_model), type(upscale_model.model).__name__, upscale_model.scale,
-            native_size=512 if aligned_faces else None, tileable=not aligned_faces,
-        ))
+        return io.NodeOutput(
+            UpscalerRestorer(
+                keep_upscaler(upscale_model),
+                type(upscale_model.model).__name__,
+                upscale_model.scale,
+                native_size=512 if aligned_faces else None,
+                tileable=not aligned_faces,
+            )
+        )
 
 
 class RestoreFaces(io.ComfyNode):
@@ -102,25 +119,46 @@ class RestoreFaces(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="Faces, matched to people if the restorer uses an album."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer."),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
                     tooltip="0 leaves the faces as they were, 1 takes the restoration whole.",
                 ),
                 io.Int.Input("seed", control_after_generate=False, **SEED),
-                sockets.Library.Input("library", optional=True, tooltip="The albums, for restorers that use references."),
-                sockets.Code.Input("code", optional=True, tooltip="What is known about the damage, for restorers that listen to it."),
+                sockets.Library.Input(
+                    "library", optional=True, tooltip="The albums, for restorers that use references."
+                ),
+                sockets.Code.Input(
+                    "code", optional=True, tooltip="What is known about the damage, for restorers that listen to it."
+                ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
         )
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, faces: Faces, restorer: Restorer, strength: float, seed: int,
-        library: Library | None = None, code: DegradationCode | None = None,
+        cls,
+        image: torch.Tensor,
+        faces: Faces,
+        restorer: Restorer,
+        strength: float,
+        seed: int,
+        library: Library | None = None,
+        code: DegradationCode | None = None,
     ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Restore Faces", photos, faces)
         restored = restore_faces(
-            photos, faces, restorer, library or Library(), strength=strength, seed=seed, code=code, progress=progress(),
+            photos,
+            faces,
+            restorer,
+            library or Library(),
+            strength=strength,
+            seed=seed,
+            code=code,
+            progress=progress(),
         )
         return io.NodeOutput(restored)
 
@@ -138,21 +176,33 @@ class RestoreScene(io.ComfyNode):
                 io.Image.Input("image", tooltip="The damaged photograph."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer that works on whole pictures."),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
                     tooltip="0 gives the photograph back bit for bit, 1 takes the restoration whole.",
                 ),
                 io.Int.Input("seed", control_after_generate=False, **SEED),
                 sockets.Code.Input(
-                    "code", optional=True,
+                    "code",
+                    optional=True,
                     tooltip="What a restored face revealed about the damage (Estimate Degradation). Without it the restorer judges alone.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The restored photograph, at the restorer's scale.")],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The restored photograph, at the restorer's scale.")
+            ],
         )
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, restorer: Restorer, strength: float, seed: int, code: DegradationCode | None = None,
+        cls,
+        image: torch.Tensor,
+        restorer: Restorer,
+        strength: float,
+        seed: int,
+        code: DegradationCode | None = None,
     ) -> io.NodeOutput:
         conditions = Conditions(code=code, seed=seed, progress=progress())
         return io.NodeOutput(to_image(restore_scene(to_photos(image), restorer, conditions, strength)))

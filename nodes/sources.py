@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch
 
 from .. import samples
@@ -49,13 +48,18 @@ class LoadLibrary(io.ComfyNode):
             search_aliases=["album", "reference photos", "people", "identity"],
             inputs=[
                 io.String.Input(
-                    "folder", default="album",
+                    "folder",
+                    default="album",
                     tooltip="Folder with the album, relative to the input folder. 3 to 10 sharp pictures per person serve best.",
                 ),
             ],
             outputs=[
-                sockets.Library.Output(display_name="library", tooltip="The known people with their aligned references."),
-                io.String.Output(display_name="report", tooltip="Who was found, and which pictures were skipped and why."),
+                sockets.Library.Output(
+                    display_name="library", tooltip="The known people with their aligned references."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="Who was found, and which pictures were skipped and why."
+                ),
             ],
         )
 
@@ -85,7 +89,9 @@ class LibraryFromImages(io.ComfyNode):
             ],
             outputs=[
                 sockets.Library.Output(display_name="library", tooltip="The known people."),
-                io.String.Output(display_name="report", tooltip="Who was found, and which pictures were skipped and why."),
+                io.String.Output(
+                    display_name="report", tooltip="Who was found, and which pictures were skipped and why."
+                ),
             ],
         )
 

@@ -16,8 +16,16 @@ MARGIN = 16  # pixels of surroundings for a restorer that works at the photograp
 
 
 def restore_faces(
-    photos: torch.Tensor, faces: Faces, restorer: Restorer, library: Library, *, strength: float = 1.0, seed: int = 0,
-    code: DegradationCode | None = None, persona: Persona | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
+    photos: torch.Tensor,
+    faces: Faces,
+    restorer: Restorer,
+    library: Library,
+    *,
+    strength: float = 1.0,
+    seed: int = 0,
+    code: DegradationCode | None = None,
+    persona: Persona | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Faces:
     """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
@@ -41,7 +49,9 @@ def restore_faces(
         progress(done, total)
         return out
 
-    frames = tuple(tuple(change(photo, face) for face in frame) for photo, frame in zip(photos, faces.frames, strict=True))
+    frames = tuple(
+        tuple(change(photo, face) for face in frame) for photo, frame in zip(photos, faces.frames, strict=True)
+    )
     return replace(faces, frames=frames)
 
 
@@ -67,7 +77,9 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
     return take_crop(restored, Similarity(shifted, size).scaled(restorer.scale))[0]
 
 
-def restore_scene(photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0) -> torch.Tensor:
+def restore_scene(
+    photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0
+) -> torch.Tensor:
     """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes with the (enlarged) input, 0 gives it back."""
     if restorer.scale == 1:
         original = photos

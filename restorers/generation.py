@@ -38,7 +38,9 @@ class GenerationRestorer:
             return image
         net, persona = self.load(), conditions.persona
         if persona is not None and persona.base != self.base:
-            raise UserError(f"The persona was made for {persona.base!r}, this restorer is {self.base!r}. Load the model it belongs to.")
+            raise UserError(
+                f"The persona was made for {persona.base!r}, this restorer is {self.base!r}. Load the model it belongs to."
+            )
         tuned = {} if persona is None else {name: value.to(net.device) for name, value in persona.tensors.items()}
         schedule = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=True)
         generator = torch.Generator().manual_seed(conditions.seed)

@@ -58,7 +58,10 @@ def best_match(crop: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """
     weight = F.interpolate(face_mask(crop.shape[-1])[None].to(crop), (64, 64), mode="area")
     band = lambda x: laplacian_pyramid(F.interpolate(luminance(x), (64, 64), mode="area"), 4)  # noqa: E731
-    ours, theirs = (torch.cat([F.interpolate(b, (64, 64), mode="bilinear") for b in band(x)[1:3]], 1) for x in (crop[None], references))
+    ours, theirs = (
+        torch.cat([F.interpolate(b, (64, 64), mode="bilinear") for b in band(x)[1:3]], 1)
+        for x in (crop[None], references)
+    )
     agreement = (weight * ours * theirs).sum((1, 2, 3)) / ((weight * theirs**2).sum((1, 2, 3)) + 1e-8).sqrt()
     return references[int(agreement.argmax())]
 

@@ -18,10 +18,10 @@ def test_window_is_symmetric_positive_and_gaussian(size):
     assert torch.allclose(weights.double(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [*range(65, 258, 24), 128, 256], ids=str)
-@pytest.mark.parametrize("tile, overlap", [(64, 0), (64, 16), (96, 32), (72, 500), (50, 7)], ids=str)
+@pytest.mark.parametrize("size", [65, 72, 128, 199, 257], ids=str)
+@pytest.mark.parametrize("tile, overlap", [(64, 0), (96, 32), (72, 500), (50, 7)], ids=str)
 def test_a_pointwise_model_gives_what_it_gives_without_tiles(size, tile, overlap):
-    image = torch.rand(2, 3, size, 321 - size)
+    image = torch.rand(2, 3, size, 322 - size)
     out = tiled(lambda x: x.square() + 0.1, image, tile, overlap)
     assert (out - (image.square() + 0.1)).abs().max() <= 1e-5
 
@@ -51,7 +51,7 @@ def test_tiles_start_on_the_grid_and_differ_only_where_the_picture_ends(overlap)
     columns = torch.arange(width, dtype=torch.float32).expand(height, width)
     seen = []
     tiled(lambda x: seen.append(x) or x, torch.stack((rows, columns, rows))[None], 64, overlap)
-    ends_on_grid = {64: 64, 203: 203 - 144, 150: 150 - 88}
+    ends_on_grid = {203: 203 - 144, 150: 150 - 88}
     for x in seen:
         bottom, right = (int(x[0, channel, -1, -1]) + 1 for channel in (0, 1))
         assert x.shape[-2] == ends_on_grid.get(bottom, 64) and x.shape[-1] == ends_on_grid.get(right, 64)

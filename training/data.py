@@ -73,9 +73,11 @@ class Groups(Dataset):
         damaged = recipe.apply(clean)
         top, left = rng.integers(0, self.MARGIN + 1, 2)
         side = self.config.crop
-        window = np.s_[..., top:top + side, left:left + side]
+        window = np.s_[..., top : top + side, left : left + side]
         return {
-            "clean": clean[window], "damaged": damaged[window], "label": torch.tensor(index),
+            "clean": clean[window],
+            "damaged": damaged[window],
+            "label": torch.tensor(index),
             "scalars": torch.tensor(DamageGauge.targets(recipe.summary())),
         }
 
@@ -83,7 +85,7 @@ class Groups(Dataset):
         picture = self.pictures[rng.integers(len(self.pictures))]
         side = self.config.crop + self.MARGIN
         top, left = rng.integers(0, picture.shape[0] - side + 1, 2)
-        crop = np.array(picture[top:top + side, left:left + side])
-        crop = np.rot90(crop, int(rng.integers(4)))[:, ::rng.choice([-1, 1])]
+        crop = np.array(picture[top : top + side, left : left + side])
+        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])]
         crop = (crop.astype(np.float32) / 255) ** np.float32(np.exp(rng.normal(0, 0.25)))
         return torch.from_numpy(np.ascontiguousarray(crop[..., rng.permutation(3)])).permute(2, 0, 1)

@@ -12,7 +12,11 @@ from ..models.fadex import FaDeX
 
 
 def label_aware_info_nce(
-    query: torch.Tensor, keys: torch.Tensor, query_labels: torch.Tensor, key_labels: torch.Tensor, temperature: float = 0.07
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    query_labels: torch.Tensor,
+    key_labels: torch.Tensor,
+    temperature: float = 0.07,
 ) -> torch.Tensor:
     """Mean over queries i of -1/|P(i)| sum over p in P(i) of log( exp(s_ip) / sum over a of exp(s_ia) ).
 
@@ -34,7 +38,9 @@ class MomentumContrast(nn.Module):
     Defaults: queue 5120, momentum .999, temperature .07 (DASR and MoCo; the paper gives none).
     """
 
-    def __init__(self, encoder: FaDeX, width: int, size: int = 5120, momentum: float = 0.999, temperature: float = 0.07):
+    def __init__(
+        self, encoder: FaDeX, width: int, size: int = 5120, momentum: float = 0.999, temperature: float = 0.07
+    ):
         super().__init__()
         self.query, self.key = encoder, copy.deepcopy(encoder).requires_grad_(False)
         self.momentum, self.temperature = momentum, temperature

@@ -69,13 +69,18 @@ def train(
         log.info("resuming %s at step %d", folder, done)
     data = dataset(schedule.steps * schedule.batch)
     loader = DataLoader(
-        data, schedule.batch, sampler=_From(done * schedule.batch, len(data)), num_workers=schedule.workers,
+        data,
+        schedule.batch,
+        sampler=_From(done * schedule.batch, len(data)),
+        num_workers=schedule.workers,
         persistent_workers=schedule.workers > 0,
     )
     loader = accelerator.prepare(loader)
     folder.mkdir(parents=True, exist_ok=True)
     running: dict[str, float] = {}
-    bar = tqdm(loader, folder.name, schedule.steps, initial=done, disable=not accelerator.is_main_process, mininterval=5)
+    bar = tqdm(
+        loader, folder.name, schedule.steps, initial=done, disable=not accelerator.is_main_process, mininterval=5
+    )
     for step, batch in enumerate(bar, done + 1):
         with accelerator.autocast():
             terms = loss(trained, batch)

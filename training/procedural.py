@@ -39,16 +39,25 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         case 4:
             return _fractal(rng, height, width, rng.uniform(0.4, 1.8))
         case 5:
-            grain = cv2.GaussianBlur(rng.standard_normal((height, width)).astype(np.float32), (0, 0), rng.uniform(0.5, 1.2))
+            grain = cv2.GaussianBlur(
+                rng.standard_normal((height, width)).astype(np.float32), (0, 0), rng.uniform(0.5, 1.2)
+            )
             length = int(rng.integers(7, 31)) | 1
             line = np.zeros((length, length), np.float32)
             middle = length // 2
             reach = np.array([np.cos(angle), np.sin(angle)]) * middle
-            cv2.line(line, tuple(np.round(middle - reach).astype(int).tolist()), tuple(np.round(middle + reach).astype(int).tolist()), 1.0)
+            cv2.line(
+                line,
+                tuple(np.round(middle - reach).astype(int).tolist()),
+                tuple(np.round(middle + reach).astype(int).tolist()),
+                1.0,
+            )
             strokes = cv2.filter2D(grain, -1, line / line.sum())
             return strokes / (strokes.std() + 1e-6)
         case _:
-            specks = cv2.GaussianBlur(rng.standard_normal((height, width)).astype(np.float32), (0, 0), rng.uniform(0.7, 2.5))
+            specks = cv2.GaussianBlur(
+                rng.standard_normal((height, width)).astype(np.float32), (0, 0), rng.uniform(0.7, 2.5)
+            )
             return np.tanh(2 * specks / (specks.std() + 1e-6))
 
 
@@ -103,13 +112,15 @@ def _paint(canvas: np.ndarray, rng: np.random.Generator, colour: np.ndarray, rad
     contrast = np.exp(rng.uniform(np.log(0.01), np.log(0.2)))
     tint = 1 + rng.normal(0, 0.25, 3)
     body = colour * shade[..., None] + contrast * _texture(rng, height, width)[..., None] * tint
-    region = canvas[low[1]:high[1], low[0]:high[0]]
+    region = canvas[low[1] : high[1], low[0] : high[0]]
     region += mask * (body.astype(np.float32) - region)
 
 
 def _letters(canvas: np.ndarray, rng: np.random.Generator, colour: np.ndarray) -> None:
     """A line of text-like glyphs. In place."""
-    text = "".join(rng.choice(list("ABCDEFGHKLMNORSTUabcdeghiklmnorstu0123456789")) for _ in range(int(rng.integers(3, 12))))
+    text = "".join(
+        rng.choice(list("ABCDEFGHKLMNORSTUabcdeghiklmnorstu0123456789")) for _ in range(int(rng.integers(3, 12)))
+    )
     font = int(rng.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX]))
     where = tuple(int(v) for v in rng.integers(0, canvas.shape[0] - 20, 2))
     mask = np.zeros(canvas.shape[:2], np.uint8)

@@ -19,7 +19,7 @@ def random_window(pictures: torch.Tensor, smallest: int) -> torch.Tensor:
     """The same square window of all, of random side from ``smallest`` up: faces come in every size."""
     side = int(torch.randint(smallest, pictures.shape[-1] + 1, ()))
     top, left = (int(torch.randint(0, pictures.shape[-1] - side + 1, ())) for _ in range(2))
-    return pictures[..., top:top + side, left:left + side]
+    return pictures[..., top : top + side, left : left + side]
 
 
 class BlindLoss(nn.Module):

@@ -1,6 +1,6 @@
 """The four stages that make the embedded weights, in order: blind, fadex, guided, gauge; then ``export``.
 
-    python run.py train all --out runs/embedded
+python run.py train all --out runs/embedded
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Config:
     data: DataConfig = DataConfig()
     blind: Schedule = Schedule(steps=1750, batch=8, learning_rate=1e-3, seed=1)
     fadex: Schedule = Schedule(steps=700, batch=32, learning_rate=3e-2, seed=2)
-    guided: Schedule = Schedule(steps=3500, batch=8, learning_rate=5e-4, seed=3)
+    guided: Schedule = Schedule(steps=2200, batch=8, learning_rate=5e-4, seed=3)
     gauge: Schedule = Schedule(steps=300, batch=32, learning_rate=1e-3, seed=4)
 
 
@@ -62,10 +62,19 @@ def run(stage: str, folder: Path, config: Config) -> None:
             task = GaugeLoss(extractor.gauge, extractor.fadex, restorer)
     learnt = [p for p in task.parameters() if p.requires_grad]
     if stage == "fadex":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(learnt, schedule.learning_rate, momentum=0.9, weight_decay=1e-4)
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            learnt, schedule.learning_rate, momentum=0.9, weight_decay=1e-4
+        )
     else:
         optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    train(folder / stage, task, optimizer, lambda n: Groups(pictures, data, n), lambda module, batch: module(batch), schedule)
+    train(
+        folder / stage,
+        task,
+        optimizer,
+        lambda n: Groups(pictures, data, n),
+        lambda module, batch: module(batch),
+        schedule,
+    )
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
 
@@ -73,11 +82,16 @@ def run(stage: str, folder: Path, config: Config) -> None:
 def export(folder: Path, config: Config, target: Path) -> None:
     """Writes the float16 files that the pack ships, with configuration and provenance in their metadata."""
     provenance = {
-        "trained_by": "python run.py train all", "config": asdict(config), "data": "procedural pictures, no photograph",
+        "trained_by": "python run.py train all",
+        "config": asdict(config),
+        "data": "procedural pictures, no photograph",
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "accelerate", "numpy")},
         "licence": "Apache-2.0",
     }
-    for kind, name, settings in (("one_step", "restorer", config.restorer), ("extractor", "extractor", config.extractor)):
+    for kind, name, settings in (
+        ("one_step", "restorer", config.restorer),
+        ("extractor", "extractor", config.extractor),
+    ):
         module = embedded.MODELS[kind](**settings)
         module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         embedded.save(target / f"{name}.safetensors", kind, module, settings, provenance)

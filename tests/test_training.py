@@ -1,0 +1,168 @@
+"""The contrastive loss, the momentum queue, the data, and the loop."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.models import embedded
+from personal_restore.models.fadex import FaDeX
+from personal_restore.training import procedural
+from personal_restore.training.data import DataConfig, Groups
+from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
+from personal_restore.training.loop import Schedule, train
+from personal_restore.training.restorer import swapped
+
+
+def test_with_all_embeddings_equal_every_term_is_the_log_of_the_number_of_others():
+    keys = torch.ones(7, 5)
+    loss = label_aware_info_nce(torch.ones(3, 5), keys, torch.tensor([0, 1, 2]), torch.arange(7))
+    assert loss.item() == pytest.approx(math.log(7), abs=1e-5)
+
+
+def test_one_class_alone_costs_nothing():
+    query, key = torch.randn(2, 1, 8)
+    assert label_aware_info_nce(query, key, torch.tensor([4]), torch.tensor([4])).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_does_not_change_with_order_or_scale():
+    query, keys = torch.randn(4, 8), torch.randn(9, 8)
+    labels, key_labels = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 0, 1, 2, 3, 3, 0])
+    order = torch.randperm(9)
+    loss = label_aware_info_nce(query, keys, labels, key_labels)
+    torch.testing.assert_close(label_aware_info_nce(query, keys[order], labels, key_labels[order]), loss)
+    torch.testing.assert_close(label_aware_info_nce(3 * query, 0.1 * keys, labels, key_labels), loss)
+
+
+def test_a_queued_key_of_the_same_degradation_is_never_a_negative():
+    """Moving such a key towards the query must lower the loss, as for any positive."""
+    query = torch.nn.functional.normalize(torch.randn(1, 8), dim=1)
+    positive, queued = torch.randn(2, 1, 8)
+    labels = torch.tensor([5])
+    loss = lambda key: label_aware_info_nce(query, torch.cat([positive, key]), labels, torch.tensor([5, 5])).item()  # noqa: E731
+    assert loss(queued + 5 * query) < loss(queued)
+    negative = lambda key: label_aware_info_nce(query, torch.cat([positive, key]), labels, torch.tensor([5, 6])).item()  # noqa: E731
+    assert negative(queued + 5 * query) > negative(queued)
+
+
+def contrast(size: int = 6) -> MomentumContrast:
+    torch.manual_seed(0)
+    return MomentumContrast(FaDeX((4, 6, 8)), 8, size=size, momentum=0.9)
+
+
+def test_the_queue_is_first_in_first_out():
+    net = contrast()
+    for first in (0, 4):
+        net.enqueue(torch.full((4, 8), float(first)), torch.arange(first, first + 4))
+    assert net.queue_labels.tolist() == [6, 7, 2, 3, 4, 5]
+
+
+def test_the_key_encoder_follows_by_moving_average():
+    net = contrast()
+    before = net.key.E[0].weight.clone()
+    with torch.no_grad():
+        net.query.E[0].weight += 1
+    net.follow()
+    torch.testing.assert_close(net.key.E[0].weight, 0.9 * before + 0.1 * net.query.E[0].weight)
+
+
+def test_contrast_learns_to_tell_degradations_apart():
+    net = contrast(size=64)
+    optimizer = torch.optim.SGD(net.query.parameters(), 0.03, momentum=0.9)
+    losses = []
+    for step in range(40):
+        generator = torch.Generator().manual_seed(step)
+        high = torch.rand(2, 8, 3, 16, 16, generator=generator)
+        gain = torch.linspace(0.2, 1, 8).view(8, 1, 1, 1)
+        pairs = torch.cat([high, high * gain], 2)
+        loss = net(pairs[0], pairs[1], torch.arange(8))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[10:15])
+
+
+def test_a_procedural_picture_is_drawn_again_from_its_seed():
+    first, again, other = procedural.draw(3, 96), procedural.draw(3, 96), procedural.draw(4, 96)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert first.shape == (96, 96, 3) and first.std() > 10
+
+
+@pytest.fixture(scope="module")
+def groups() -> Groups:
+    pictures = np.stack([procedural.draw(seed, 96) for seed in range(3)])
+    return Groups(pictures, DataConfig(crop=48, seed=2), 16)
+
+
+def test_a_group_holds_two_different_pictures_under_one_label(groups):
+    item = groups[5]
+    assert item["clean"].shape == item["damaged"].shape == (2, 3, 48, 48)
+    assert not torch.equal(item["clean"][0], item["clean"][1])
+    assert item["label"] == 5 and item["scalars"].shape == (4,)
+    assert torch.equal(groups[5]["damaged"], item["damaged"])
+
+
+def test_every_picture_reads_its_damage_from_the_other_of_its_group():
+    groups = torch.arange(6).view(3, 2)
+    assert swapped(groups).tolist() == [1, 0, 3, 2, 5, 4]
+
+
+class Task(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, batch):
+        return {"loss": (self.net(batch["damaged"][:, 0]) - batch["clean"][:, 0]).abs().mean()}
+
+
+def run(folder, groups, steps, stop=None):
+    torch.manual_seed(1)
+    task = Task()
+
+    class Killed(Exception):
+        pass
+
+    def loss(module, batch):
+        if stop is not None and int(batch["label"].max()) >= stop * 2:
+            raise Killed
+        return module(batch)
+
+    schedule = Schedule(steps=steps, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
+    try:
+        train(folder, task, torch.optim.AdamW(task.parameters(), 0.01), lambda length: groups, loss, schedule)
+    except Killed:
+        return None
+    return task.net.weight.detach().clone()
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
+    whole = run(tmp_path / "whole", groups, 8)
+    assert run(tmp_path / "killed", groups, 8, stop=5) is None
+    assert torch.equal(run(tmp_path / "killed", groups, 8), whole)
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path, groups):
+    run(tmp_path, groups, 8)
+    assert json.loads((tmp_path / "state" / "step.json").read_text())["step"] == 8
+
+
+def test_the_shipped_weights_load_and_say_where_they_come_from():
+    sizes = 0
+    for path, kind in ((embedded.RESTORER, "one_step"), (embedded.EXTRACTOR, "extractor")):
+        module, metadata = embedded.load(path)
+        assert isinstance(module, embedded.MODELS[kind]) and metadata["token_space"] == embedded.TOKEN_SPACE
+        assert "trained_by" in json.loads(metadata["provenance"])
+        sizes += path.stat().st_size
+    assert sizes <= 20e6
+
+
+def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_text("no model")
+    with pytest.raises(embedded.UserError, match="broken.safetensors"):
+        embedded.load(path)
