@@ -49,7 +49,7 @@ def wanted(command: str) -> list[str]:
 
 def install(command: str) -> None:
     """Makes the environment and installs what the command wants, unless a stamp says that it is there already."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file is what tells the user)
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}.")
     arguments = wanted(command)
     files = [Path(text).read_bytes() for flag, text in zip(arguments, arguments[1:], strict=False) if flag == "-r"]

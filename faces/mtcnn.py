@@ -131,7 +131,7 @@ def detect(photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, th
 
 
 def _confirm(halvings: list[Tensor], boxes: Tensor, onet: ONet) -> tuple[Tensor, Tensor]:
-    """Final score ``[N]`` and landmarks ``[N, 5, 2]``: the mean of ONet's second look at each box and at its mirror image.
+    """Final score ``[N]`` and landmarks ``[N, 5, 2]``: the mean of ONet's view of each box and of its mirror image.
 
     Not published. A face stays one in the mirror, most false alarms do not, and the mean landmarks are steadier.
     """
@@ -146,7 +146,7 @@ def _confirm(halvings: list[Tensor], boxes: Tensor, onet: ONet) -> tuple[Tensor,
 
 
 def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Indices that survive, best first, where a box goes that shares ``overlap`` of the *smaller* area with a better one.
+    """Indices that survive, best first; a box goes that shares ``overlap`` of the *smaller* area with a better one.
 
     Of two nested boxes the larger has a small advantage: a face inside of a face is an ear or a collar.
     """

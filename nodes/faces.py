@@ -161,7 +161,7 @@ class FacesToImages(io.ComfyNode):
             search_aliases=["crop faces", "face list"],
             inputs=[
                 sockets.Faces.Input(
-                    "faces", tooltip="Faces to hand out. Without any, the lists are empty and what follows is skipped."
+                    "faces", tooltip="Faces to hand out. Without any, one grey crop keeps the graph going"
                 ),
                 io.Boolean.Input(
                     "restored", default=True, tooltip="The restored crops where there are any, else the crops as found."
@@ -181,6 +181,9 @@ class FacesToImages(io.ComfyNode):
     @classmethod
     def execute(cls, faces: Faces, restored: bool) -> io.NodeOutput:
         every = [face for frame in faces.frames for face in frame]
+        if not every:  # ComfyUI stops at an empty list
+            nowhere = {"x": 0, "y": 0, "width": 1, "height": 1}
+            return io.NodeOutput([torch.full((1, 512, 512, 3), 0.5)], [torch.zeros(1, 512, 512)], [nowhere])
         crops = [to_image((face.best if restored else face.crop)[None]) for face in every]
         boxes = [
             {"x": round(x0), "y": round(y0), "width": round(x1 - x0), "height": round(y1 - y0)}
@@ -211,6 +214,8 @@ class ImagesToFaces(io.ComfyNode):
     @classmethod
     def execute(cls, faces: list[Faces], crops: list[torch.Tensor]) -> io.NodeOutput:
         given = [crop[None] for batch in crops for crop in to_photos(batch)]
+        if not len(faces[0]):
+            return io.NodeOutput(faces[0])
         if len(given) != len(faces[0]):
             raise UserError(
                 f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s); give one per face, in order."

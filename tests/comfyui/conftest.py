@@ -92,10 +92,23 @@ class Server:
         return target.relative_to(self.base / "input").as_posix()
 
     def queue(self, graph: dict[str, Any]) -> tuple[dict[str, Any], list[Picture]]:
-        """Runs a graph to its end; what the nodes showed, by id, and the pictures in the order of their node and batch.
+        """Runs a graph to its end; what the nodes showed, by id, and the pictures in the order of their node and batch."""
+        outputs = self._history(graph)["outputs"]
+        pictures = [
+            Picture(node, self.base / picture["type"] / picture["subfolder"] / picture["filename"])
+            for node, shown in outputs.items()
+            for picture in shown.get("images", ())
+        ]
+        return outputs, pictures
 
-        Fails the test where ComfyUI refuses the graph or a node raises.
-        """
+    def executed(self, graph: dict[str, Any]) -> set[str]:
+        """Runs a graph to its end; the ids of the nodes that were not in ComfyUI's cache."""
+        messages = self._history(graph)["status"]["messages"]
+        cached = next(message["nodes"] for event, message in messages if event == "execution_cached")
+        return graph.keys() - set(cached)
+
+    def _history(self, graph: dict[str, Any]) -> dict[str, Any]:
+        """Fails the test where ComfyUI refuses the graph or a node raises."""
         body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/prompt", body)
         try:
@@ -111,12 +124,7 @@ class Server:
         history = done[prompt_id]
         if history["status"]["status_str"] != "success":
             pytest.fail(f"a node failed in ComfyUI {self.version}:\n{history['status']['messages']}", pytrace=False)
-        pictures = [
-            Picture(node, self.base / picture["type"] / picture["subfolder"] / picture["filename"])
-            for node, shown in history["outputs"].items()
-            for picture in shown.get("images", ())
-        ]
-        return history["outputs"], pictures
+        return history
 
     @property
     def folder(self) -> str:

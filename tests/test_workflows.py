@@ -1,0 +1,207 @@
+"""The bundled workflows, headless, from files to files."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.headless import own
+from personal_restore.headless.cli import main
+from personal_restore.headless.convert import to_api
+from personal_restore.headless.core_nodes import CORE_NODES
+from personal_restore.headless.graph import kinds, load_graph
+from personal_restore.headless.host import allow_folder, folders
+from personal_restore.headless.runner import run_graph
+from personal_restore.headless.validate import checked
+from personal_restore.nodes import NODES
+from PIL import Image
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+KNOWN = kinds((*CORE_NODES, *NODES))
+
+
+def bundled(name: str) -> dict:
+    return load_graph(WORKFLOWS / "api" / f"{name}.json")
+
+
+def node(graph: dict, kind: str) -> str:
+    return next(id for id, one in graph.items() if one["class_type"] == kind)
+
+
+@pytest.fixture(autouse=True)
+def separate_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "input", tmp_path)
+    monkeypatch.setattr(folders, "output", tmp_path / "output")
+    monkeypatch.setattr(folders, "allowed", [])
+
+
+def picture(path: Path, photo: torch.Tensor, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((photo[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def small(astronaut) -> torch.Tensor:
+    """The portrait at a size that restores in a second."""
+    return astronaut[..., :256, 80:336]
+
+
+def restore(*arguments) -> int:
+    return main(["restore", *map(str, arguments)])
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_machine_twin_is_what_the_ui_workflow_says(name):
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text())
+    assert to_api(workflow, KNOWN) == bundled(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_validates_and_has_a_thumbnail(name):
+    assert checked(bundled(name), KNOWN)
+    assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
+    graph = bundled(name)
+    shots = []
+    for _ in range(2):
+        results = run_graph(graph, NODES)
+        file = results.ui[node(graph, "SaveImage")]["images"][0]
+        shots.append(pixels(folders.output / file["subfolder"] / file["filename"]))
+    assert np.array_equal(*shots)
+    report = json.loads(results.ui[node(graph, "PreviewAny")]["text"][0])
+    assert report["faces"][0]["person"] == "Eileen Collins"
+    assert report["quality"]["psnr_after"] > report["quality"]["psnr_before"] + 1.5
+    assert report["quality"]["ssim_after"] > report["quality"]["ssim_before"] + 0.1
+    assert report["quality"]["face"]["psnr_after"] > report["quality"]["face"]["psnr_before"] + 1.5
+
+
+@pytest.mark.parametrize("restorer", ["PR_EmbeddedRestorer", "PR_ReferenceRestorer"])
+def test_any_restorer_goes_into_the_shell_without_rewiring(restorer):
+    graph = bundled("perfuse")
+    slot = node(graph, "PR_ReferenceRestorer")
+    graph[slot] = {"class_type": restorer, "inputs": {"agreement": 0.8} if "Reference" in restorer else {}}
+    assert run_graph(graph, NODES).ui[node(graph, "SaveImage")]["images"]
+
+
+def test_strength_zero_gives_the_photograph_back_bit_for_bit(tmp_path, small):
+    photo = picture(tmp_path / "photo.png", small)
+    assert restore(photo, "--strength", 0, "--out", tmp_path / "out") == 0
+    assert np.array_equal(pixels(tmp_path / "out" / "photo_restored.png"), pixels(photo))
+
+
+def test_scene_only_leaves_out_the_faces_and_faces_only_leave_the_scene(small, tmp_path):
+    graph = own.with_photo(bundled("perfuse"), allow_folder(picture(tmp_path / "photo.png", small)))
+    blend = node(graph, "PR_BlendFaces")
+    scene = graph[blend]["inputs"]["scene"][0]
+
+    def run(scene_strength, face_strength):
+        changed = copy.deepcopy(graph)
+        changed[scene]["inputs"]["strength"], changed[blend]["inputs"]["strength"] = scene_strength, face_strength
+        file = run_graph(changed, NODES).ui[node(graph, "SaveImage")]["images"][0]
+        return pixels(folders.output / file["filename"]).astype(int)
+
+    original = pixels(tmp_path / "photo.png").astype(int)
+    faces, only_scene = run(0.0, 1.0), run(1.0, 0.0)
+    assert np.array_equal(faces[-40:], original[-40:]) and not np.array_equal(faces, original)
+    assert not np.array_equal(only_scene[-40:], original[-40:])
+
+
+def test_a_photograph_without_a_face_is_restored_as_a_scene_and_says_so(tmp_path, astronaut):
+    photo = picture(tmp_path / "no face.png", astronaut[..., 300:, :128])
+    assert restore(photo, "--out", tmp_path / "a") == restore(photo, "--out", tmp_path / "b", "--workflow", "perfuse") == 0
+    report = json.loads((tmp_path / "a" / "no face_report.json").read_text())
+    assert report["faces"] == [] and report["damage"] is None
+    assert np.array_equal(pixels(tmp_path / "a" / "no face_restored.png"), pixels(tmp_path / "b" / "no face_restored.png"))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_grey_transparent_and_palette_pictures_are_restored(tmp_path, small, mode):
+    path = tmp_path / f"{mode}.png"
+    Image.open(picture(path, small)).convert(mode).save(path)
+    assert restore(path, "--out", tmp_path / "out") == 0
+    assert pixels(tmp_path / "out" / f"{mode}_restored.png").shape == (256, 256, 3)
+
+
+def test_a_face_of_thirty_pixels_does_not_stop_anything(tmp_path, astronaut):
+    tiny = torch.nn.functional.interpolate(astronaut, scale_factor=0.33, mode="area")
+    assert restore(picture(tmp_path / "tiny.png", tiny), "--out", tmp_path / "out") == 0
+
+
+def test_an_album_with_a_text_file_and_an_empty_album_are_no_reason_to_stop(tmp_path, small):
+    photo = picture(tmp_path / "photo.png", small)
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "notes.jpg").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    assert restore(photo, "--album", tmp_path / "album", "--out", tmp_path / "out") == 0
+    assert restore(photo, "--album", tmp_path / "empty", "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "photo_2_restored.png").is_file(), "nothing is overwritten"
+
+
+def test_a_text_file_as_photograph_is_a_clear_error_and_the_others_go_on(tmp_path, small, capsys):
+    (tmp_path / "fake.jpg").write_text("no picture")
+    good = picture(tmp_path / "good.png", small)
+    assert restore(tmp_path / "fake.jpg", good, "--out", tmp_path / "out") == 1
+    assert "fake.jpg cannot be read as a picture" in capsys.readouterr().err
+    assert (tmp_path / "out" / "good_restored.png").is_file()
+
+
+def test_unicode_and_spaces_in_paths_and_names(tmp_path, small):
+    photo = picture(tmp_path / "été à la mer" / "grand-mère №1.png", small)
+    picture(tmp_path / "álbum 家族" / "Zoë 山" / "bild 1.png", small)
+    assert restore(photo, "--album", tmp_path / "álbum 家族", "--out", tmp_path / "out put") == 0
+    report = json.loads((tmp_path / "out put" / "grand-mère №1_report.json").read_text())
+    assert report["faces"][0]["person"] == "Zoë 山"
+    assert str(tmp_path) not in (tmp_path / "out put" / "grand-mère №1_report.json").read_text()
+
+
+def test_orientation_is_applied_and_exif_and_profile_are_kept(tmp_path, small):
+    from PIL import ImageCms
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a day at the sea"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lying = torch.rot90(small, 1, (2, 3))[..., :200, :]
+    photo = picture(tmp_path / "turned.jpg", lying, exif=exif, icc_profile=profile, quality=95)
+    before = photo.read_bytes()
+    assert restore(photo, "--out", tmp_path / "out") == 0
+    assert photo.read_bytes() == before
+    with Image.open(tmp_path / "out" / "turned_restored.png") as done:
+        assert done.size == (200, 256)
+        assert done.getexif()[0x010E] == "a day at the sea" and 0x0112 not in done.getexif()
+        assert done.info["icc_profile"] == profile
+
+
+def test_mirrored_orientation_is_applied_too(tmp_path, small):
+    exif = Image.Exif()
+    exif[0x0112] = 2
+    photo = picture(tmp_path / "mirrored.jpg", small, exif=exif, quality=95)
+    assert restore(photo, "--strength", 0, "--out", tmp_path / "out") == 0
+    mirrored = pixels(photo)[:, ::-1].astype(int)
+    assert np.abs(pixels(tmp_path / "out" / "mirrored_restored.png") - mirrored).mean() < 1
+
+
+def test_a_missing_album_or_a_senseless_strength_is_a_clear_error(tmp_path, small, capsys):
+    photo = picture(tmp_path / "photo.png", small)
+    assert restore(photo, "--album", tmp_path / "nowhere") == 1
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
+    assert restore(photo, "--strength", 2) == 1
+    assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_any_value_of_a_workflow_can_be_set(tmp_path, small, capsys):
+    photo = picture(tmp_path / "photo.png", small)
+    assert restore(photo, "--out", tmp_path / "out", "--set", "PR_MatchFaces.override=0=Somebody") == 1
+    assert "there is no 'Somebody' in the library" in capsys.readouterr().err
