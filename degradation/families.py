@@ -42,6 +42,19 @@ def light(seed: int) -> Recipe:
     return Recipe(tuple(steps), seed, "light")
 
 
+def mild(seed: int) -> Recipe:
+    """What photographs from a phone or the web have: a little blur, a little noise, JPEG 55-95, sometimes enlarged."""
+    rng = np.random.default_rng(seed)
+    sigma = rng.uniform(0.1, 1.2)
+    steps = [_gaussian(21, sigma, sigma * rng.uniform(0.6, 1), rng.uniform(-math.pi, math.pi))]
+    if rng.random() < 0.25:
+        steps.append(_resize(1 / rng.uniform(1, 2), rng))
+    if rng.random() < 0.75:
+        steps.append(Step("gaussian_noise", {"sigma": rng.uniform(0.5, 8), "gray": bool(rng.random() < 0.4)}))
+    steps.append(_jpeg((55, 95), rng))
+    return Recipe(tuple(steps), seed, "mild")
+
+
 @dataclass(frozen=True)
 class Stage:
     """Ranges of one stage of the second-order pipeline; sigmas in pixels, noise in levels of 255."""
@@ -139,6 +152,7 @@ def _odd(rng: np.random.Generator) -> int:
 
 FAMILIES: dict[str, Callable[[int], Recipe]] = {
     "trial": trial,
+    "mild": mild,
     "light": light,
     "realesrgan": second_order(REALESRGAN, "realesrgan"),
     "s3diff": second_order(S3DIFF, "s3diff"),

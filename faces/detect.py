@@ -225,9 +225,9 @@ def scrfd_file(folder: Path | None) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _load_scrfd(path: Path) -> Any:
-    from insightface.model_zoo.scrfd import SCRFD
+    from insightface.model_zoo import get_model
 
-    return SCRFD(model_file=str(path))
+    return get_model(str(path))
 
 
 def _scrfd(model_folder: Path | None) -> Detector | None:
@@ -236,11 +236,17 @@ def _scrfd(model_folder: Path | None) -> Detector | None:
         return None
 
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
-        sizes = [(640, 640), (1280, 1280)] if max(photo.shape[-2:]) > 640 else [(640, 640)]
+        network = _load_scrfd(path)
+        network.prepare(0, det_thresh=threshold)
         picture = np.ascontiguousarray(to_uint8(photo)[..., ::-1])
-        boxes, landmarks = _load_scrfd(path).detect(picture, input_size=sizes, det_thresh=threshold)
-        found = zip(boxes.tolist(), landmarks.astype(np.float64), strict=True)
-        return [Detection(tuple(box[:4]), points, box[4]) for box, points in found]
+        # The smallest size is for faces that fill the picture, the largest for those of a crowd.
+        sizes = (128, 640, 1280) if max(photo.shape[-2:]) > 640 else (128, 640)
+        found = []
+        for size in sizes:
+            boxes, landmarks = network.detect(picture, input_size=(size, size))
+            pairs = zip(boxes.tolist(), landmarks.astype(np.float64), strict=True)
+            found += [Detection(tuple(box[:4]), points, box[4]) for box, points in pairs]
+        return merge(found)
 
     return Detector("insightface", 0.5, scan)
 

@@ -60,9 +60,9 @@ class ArcFace:
     name, threshold, proposes = "arcface", 0.3, False
 
     def __init__(self, path: Path) -> None:
-        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+        from insightface.model_zoo import get_model
 
-        self._network = ArcFaceONNX(model_file=str(path))
+        self._network = get_model(str(path))
 
     def embed(self, crop: Tensor) -> np.ndarray:
         chip = warp(crop, least_squares_similarity(TEMPLATE_512, ARCFACE_112), (112, 112))

@@ -86,7 +86,7 @@ def parse_strengths(text: str, count: int) -> dict[int, float]:
     """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names the part that cannot be read."""
     out = {}
     for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
-        match = re.fullmatch(r"\s*(\d+)\s*=\s*([0-9.]+)\s*", part)
+        match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
             raise UserError(
                 f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."

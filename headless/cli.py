@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     api.set_defaults(run=_api)
 
     train = commands.add_parser("train", help="train the embedded weights again")
-    train.add_argument("stage", choices=("all", "blind", "fadex", "guided", "gauge", "export"))
+    train.add_argument("stage", choices=("all", "blind", "fadex", "guided", "polish", "gauge", "export"))
     train.add_argument(
         "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -214,10 +216,13 @@ def test_golden_two_faces_one_after_the_other(golden):
     from personal_restore.faces.paste import paste_face
 
     tensors, description = golden("face_align")
-    result, upscale = from_bgr(tensors["multi.background_bgr"]), 2
+    result = from_bgr(tensors["multi.background_bgr"])
+    upscale = result.shape[1] // len(tensors["in.image_bgr"])
+    order = [int(number) for number in re.findall(r"case(\d+)", description["mapping"].split("multi:")[1])]
+    assert order
     cases = {case["case"]: (named, similarity) for case, named, similarity in golden_cases(tensors, description)}
-    for number in (4, 1):
+    for number in order:
         named, similarity = cases[number]
         result = paste_face(result, from_bgr(named["restored_bgr"]), similarity, upscale)
         result = (result * 255 + 1e-3).floor() / 255
-    assert_levels(result, tensors["multi.pasted_x2_bgr"], 3)
+    assert_levels(result, tensors[f"multi.pasted_x{upscale}_bgr"], 3)

@@ -1,0 +1,100 @@
+"""Restored faces into scenes: strengths, masks, enlarged scenes, inserted ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from personal_restore.faces.detect import detect_faces, make_face
+from personal_restore.fusion.blend import Patch, blend_faces
+from personal_restore.fusion.compose import compose_faces, parse_strengths
+from personal_restore.metrics import psnr
+from personal_restore.vocabulary import Faces, UserError
+
+
+@pytest.fixture(scope="module")
+def faces(astronaut) -> Faces:
+    face = make_face(astronaut[0], detect_faces(astronaut[0])[0])
+    return Faces(((replace(face, restored=(face.crop * 0.5 + 0.3).clamp(0, 1)),),), (512, 512))
+
+
+def test_a_face_restored_to_itself_leaves_no_trace(astronaut, faces):
+    same = faces.map(lambda face: replace(face, restored=face.crop))
+    out, _ = compose_faces(astronaut, same, color="none")
+    x0, y0, x1, y1 = (round(side) for side in faces.frames[0][0].box)
+    assert psnr(out[..., y0:y1, x0:x1], astronaut[..., y0:y1, x0:x1]) > 38
+
+
+def test_the_mask_says_where_the_scene_changed(astronaut, faces):
+    out, used = compose_faces(astronaut, faces, color="none")
+    changed = (out - astronaut).abs().amax(1) > 0
+    near = F.max_pool2d(used[None], 33, 1, 16)[0] > 0
+    assert changed.any() and not (changed & ~near).any()
+    inside = used == 1
+    shift = (out - (astronaut * 0.5 + 0.3)).abs().amax(1)[inside]
+    assert shift.median() < 0.02
+
+
+@pytest.mark.parametrize("options", [{"strength": 0.0}, {"per_face": "0=0"}])
+def test_strength_zero_gives_the_scene_back_bit_for_bit(astronaut, faces, options):
+    out, used = compose_faces(astronaut, faces, **options)
+    assert torch.equal(out, astronaut) and used.max() == 0
+
+
+def test_half_strength_lies_half_way(astronaut, faces):
+    whole, half = (compose_faces(astronaut, faces, strength=s, color="none")[0] for s in (1.0, 0.5))
+    torch.testing.assert_close(half, (whole + astronaut) / 2, atol=1e-5, rtol=0)
+
+
+def test_a_scene_of_twice_the_size_takes_the_face_in_the_same_place(astronaut, faces):
+    double = F.interpolate(astronaut, scale_factor=2, mode="bilinear")
+    small, large = (compose_faces(scene, faces)[1] for scene in (astronaut, double))
+    torch.testing.assert_close(F.interpolate(large[None], scale_factor=0.5, mode="area")[0], small, atol=0.02, rtol=0)
+
+
+def test_the_wavelet_fix_gives_a_face_the_colours_of_the_scene(astronaut, faces):
+    tinted = faces.map(lambda face: replace(face, restored=(face.crop * torch.tensor([1.2, 1, 0.8]).view(3, 1, 1)).clamp(0, 1)))
+    plain, fixed = (compose_faces(astronaut, tinted, color=color)[0] for color in ("none", "wavelet"))
+    assert psnr(fixed, astronaut) > psnr(plain, astronaut) + 6
+
+
+def test_a_mask_from_the_graph_bounds_the_face_and_hides_the_crops_border(astronaut, faces):
+    nothing, everything = torch.zeros(1, 64, 64), torch.ones(1, 64, 64)
+    assert torch.equal(compose_faces(astronaut, faces, mask=nothing)[0], astronaut)
+    _, used = compose_faces(astronaut, faces, mask=everything)
+    steps = torch.maximum((used[:, 1:] - used[:, :-1]).abs().max(), (used[..., 1:] - used[..., :-1]).abs().max())
+    assert used.max() == 1 and steps < 0.1
+
+
+def test_ground_truth_inserted_under_a_mask_stays_inside_of_it():
+    """The paper's isolation of the face: M = 0 gives the restoration, M = 1 the truth, beyond the mask nothing changes."""
+    truth, restored = torch.rand(2, 3, 60, 60)
+    patch = lambda mask: Patch(truth, mask, torch.ones(1, 60, 60), (0, 0, 60, 60))  # noqa: E731
+    assert torch.equal(blend_faces(restored, [patch(torch.zeros(1, 60, 60))]), restored)
+    torch.testing.assert_close(blend_faces(restored, [patch(torch.ones(1, 60, 60))]), truth, atol=1e-5, rtol=0)
+    corner = torch.zeros(1, 60, 60)
+    corner[:, :20, :20] = 1
+    out = blend_faces(restored, [patch(corner)])
+    assert torch.equal(out[:, 36:], restored[:, 36:]) and torch.equal(out[..., 36:], restored[..., 36:])
+
+
+def test_sizes_that_do_not_belong_together_are_a_clear_error(astronaut, faces):
+    with pytest.raises(UserError, match="500x512.*512x512"):
+        compose_faces(astronaut[..., :500], faces)
+    with pytest.raises(UserError, match="2 scene"):
+        compose_faces(astronaut.expand(2, -1, -1, -1), faces)
+
+
+def test_context_lq_without_the_photograph_is_a_clear_error(astronaut, faces):
+    with pytest.raises(UserError, match="needs the damaged photograph"):
+        compose_faces(astronaut, faces, context="lq")
+
+
+def test_strengths_are_read_and_what_cannot_be_meant_is_refused():
+    assert parse_strengths("0=0.5, 2=0", 3) == {0: 0.5, 2: 0.0}
+    assert parse_strengths("", 0) == {}
+    for text in ("0", "a=1", "0=2", "5=0.5", "0=1..2"):
+        with pytest.raises(UserError, match="per_face"):
+            parse_strengths(text, 3)
