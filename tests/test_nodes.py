@@ -1,0 +1,162 @@
+"""The nodes themselves: what they accept from other packs, batches, and that they explain themselves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.headless.io import object_info
+from personal_restore.headless.runner import run_graph
+from personal_restore.nodes import NODES
+from personal_restore.nodes.degradation import Degrade, EstimateDegradation
+from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
+from personal_restore.nodes.fusion import BlendFaces, ColorFix
+from personal_restore.nodes.report import Report
+from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces, RestoreScene
+from personal_restore.nodes.sources import LibraryFromImages, Sample
+from personal_restore.vocabulary import Library, UserError
+
+
+@pytest.fixture(scope="module")
+def image(astronaut) -> torch.Tensor:
+    return astronaut[..., :256, 80:336].movedim(1, -1).contiguous()
+
+
+@pytest.fixture(scope="module")
+def faces(image):
+    return DetectFaces.execute(image, 0.0).args[0]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_input_and_output_explains_itself(node):
+    schema = node.define_schema()
+    assert schema.node_id.startswith("PR_") and schema.description and schema.search_aliases
+    info = object_info(node)
+    inputs = {**info["input"]["required"], **info["input"].get("optional", {})}
+    assert all(options["tooltip"] for _, options in inputs.values())
+    assert all(info["output_tooltips"])
+
+
+def test_optional_inputs_come_last():
+    """The frontend shows them last, and saved workflows keep widget values by position."""
+    for node in NODES:
+        optional = [bool(item.optional) for item in node.define_schema().inputs]
+        assert optional == sorted(optional), node.__name__
+
+
+def test_faces_go_out_as_images_and_come_back(faces):
+    crops, masks, boxes = FacesToImages.execute(faces, True).args
+    assert crops[0].shape == (1, 512, 512, 3) and masks[0].shape == (1, 512, 512)
+    assert boxes[0].keys() == {"x", "y", "width", "height"}
+    half = torch.nn.functional.interpolate(crops[0].movedim(-1, 1), (256, 256), mode="area").movedim(1, -1)
+    back = ImagesToFaces.execute([faces], [half]).args[0]
+    assert back.frames[0][0].restored.shape == (3, 512, 512) and back.frames[0][0].box == faces.frames[0][0].box
+    with pytest.raises(UserError, match="2 crop.*1 face"):
+        ImagesToFaces.execute([faces], [half, half])
+
+
+def test_without_a_face_the_round_trip_goes_on(image):
+    nothing = DetectFaces.execute(torch.rand_like(image), 0.0).args[0]
+    crops, masks, _ = FacesToImages.execute(nothing, True).args
+    assert len(crops) == 1 and masks[0].max() == 0
+    assert len(ImagesToFaces.execute([nothing], crops).args[0]) == 0
+
+
+@pytest.mark.parametrize("shape", ["one", "list", "list of lists"])
+def test_boxes_of_core_nodes_are_accepted(image, faces, shape):
+    x0, y0, x1, y1 = faces.frames[0][0].box
+    box = {"x": round(x0), "y": round(y0), "width": round(x1 - x0), "height": round(y1 - y0)}
+    boxes = {"one": box, "list": [box], "list of lists": [[box]]}[shape]
+    found = DetectFaces.execute(image, 0.0, boxes=boxes).args[0]
+    offset = np.abs(found.frames[0][0].landmarks - faces.frames[0][0].landmarks)
+    assert len(found) == 1 and offset.max() < 6
+
+
+def test_landmarks_of_core_nodes_are_accepted(image, faces):
+    points = np.zeros((478, 2))
+    points[[468, 473, 1, 61, 291]] = faces.frames[0][0].landmarks
+    mesh = {"bbox_xyxy": np.array(faces.frames[0][0].box), "landmarks_xy": points, "score": 0.9}
+    found = DetectFaces.execute(image, 0.0, landmarks={"frames": [[mesh]], "image_size": (256, 256)}).args[0]
+    np.testing.assert_allclose(found.frames[0][0].landmarks, faces.frames[0][0].landmarks)
+
+
+def test_a_batch_keeps_its_photographs_apart(image):
+    batch = torch.cat([image, torch.full_like(image, 0.5), image.flip(2)])
+    faces, report = DetectFaces.execute(batch, 0.0).args
+    assert [len(frame) for frame in faces.frames] == [1, 0, 1] and report.count("\n") == 1
+    restorer = EmbeddedRestorer.execute().args[0]
+    with torch.inference_mode():
+        restored = RestoreFaces.execute(batch, faces, restorer, 1.0, 0).args[0]
+        out, mask = BlendFaces.execute(batch, restored, 1.0, "", "target", "wavelet").args
+    assert out.shape == batch.shape and mask.shape == (3, 256, 256)
+    assert torch.equal(out[1], batch[1]) and not torch.equal(out[2], batch[2])
+
+
+def test_grey_and_transparent_images_pass_every_stage(image):
+    restorer = EmbeddedRestorer.execute().args[0]
+    for picture in (image.mean(-1, keepdim=True), torch.cat([image, image[..., :1]], -1)):
+        faces = DetectFaces.execute(picture, 0.0).args[0]
+        with torch.inference_mode():
+            assert RestoreScene.execute(picture, restorer, 1.0, 0).args[0].shape == image.shape
+        assert len(faces) == 1
+
+
+def test_faces_of_another_picture_are_a_clear_error(image, faces):
+    with pytest.raises(UserError, match="256x256.*200x256"):
+        EstimateDegradation.execute(image[:, :, :200], faces, -1)
+
+
+def test_no_restored_face_gives_no_code_and_says_so(image, faces):
+    code, report = EstimateDegradation.execute(image, faces, -1).args
+    assert code is None and "without a degradation code" in report
+
+
+def test_an_empty_library_leaves_everybody_a_stranger(faces):
+    matched, report = MatchFaces.execute(faces, Library(), 0.0, "").args
+    assert matched.frames[0][0].person is None and "nobody known" in report
+
+
+def test_people_from_images_are_added_to_a_library(image):
+    _, library = Sample.execute().args
+    merged, report = LibraryFromImages.execute(image, "Somebody", library).args
+    assert [person.name for person in merged.people] == ["Eileen Collins", "Somebody"] and "Somebody: 1" in report
+
+
+def test_a_recipe_repeats_what_a_family_drew(image):
+    first, recipe, _ = Degrade.execute(image, "trial", 5).args
+    again, _, _ = Degrade.execute(image, "light", 0, recipe).args
+    assert torch.equal(first, again)
+
+
+def test_the_colour_fix_wants_equal_sizes_only_where_it_must(image):
+    smaller = image[:, :100]
+    assert ColorFix.execute(image, smaller, "adain").args[0].shape == image.shape
+    with pytest.raises(UserError, match="same size"):
+        ColorFix.execute(image, smaller, "wavelet")
+
+
+def test_the_report_is_json_and_ignores_a_truth_of_another_picture(image):
+    right = json.loads(Report.execute(image * 0.9, image, truth=image).args[0])
+    assert right["quality"]["psnr_after"] == 100 and right["faces"] == [] and right["damage"] is None
+    wrong = json.loads(Report.execute(image, image, truth=1 - image).args[0])
+    assert wrong["quality"] is None and "another picture" in wrong["quality_note"]
+
+
+def test_progress_counts_the_faces(image, faces):
+    from personal_restore.headless import host
+
+    seen = []
+    with host.reporting(lambda done, total: seen.append((done, total))), torch.inference_mode():
+        RestoreFaces.execute(image, faces, EmbeddedRestorer.execute().args[0], 1.0, 0)
+    assert seen[-1] == (1, 1)
+
+
+def test_nodes_run_in_a_graph_without_any_file():
+    graph = {
+        "1": {"class_type": "PR_Sample", "inputs": {}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["3", 1]}},
+        "3": {"class_type": "PR_DetectFaces", "inputs": {"image": ["1", 0], "threshold": 0.0}},
+    }
+    assert "score" in run_graph(graph, NODES).ui["2"]["text"][0]
