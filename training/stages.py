@@ -38,7 +38,7 @@ class Config:
     fadex: Schedule = Schedule(steps=700, batch=32, learning_rate=3e-2, seed=2)
     guided: Schedule = Schedule(steps=2200, batch=8, learning_rate=5e-4, seed=3)
     polish: Schedule = Schedule(steps=650, batch=8, learning_rate=4e-4, seed=5)
-    gauge: Schedule = Schedule(steps=200, batch=32, learning_rate=1e-3, seed=4)
+    gauge: Schedule = Schedule(steps=700, batch=32, learning_rate=5e-3, seed=4)
 
 
 def run(stage: str, folder: Path, config: Config) -> None:
