@@ -53,7 +53,9 @@ def run(stage: str, folder: Path, config: Config) -> None:
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
         if (folder / f"{name}.safetensors").is_file():
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-    restorer.to(memory_format=torch.channels_last)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    restorer.to(device, memory_format=torch.channels_last)
+    extractor.to(device)
     torch.manual_seed(schedule.seed)
     match stage:
         case "blind":
