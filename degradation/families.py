@@ -14,18 +14,24 @@ Range = tuple[float, float]
 MODES = ("area", "bilinear", "bicubic")
 
 
-def trial(seed: int) -> Recipe:
-    """Everyday damage: anisotropic blur .2-3.5, half the time a downscale of 1-4, noise 1-30 three times out of four,
-    JPEG 30-95. The distribution that the embedded weights are trained and judged on."""
-    rng = np.random.default_rng(seed)
-    sigma = rng.uniform(0.2, 3.5)
-    steps = [_gaussian(21, sigma, sigma * rng.uniform(0.5, 1), rng.uniform(-math.pi, math.pi))]
-    if rng.random() < 0.5:
-        steps.append(_resize(1 / rng.uniform(1, 4), rng))
-    if rng.random() < 0.75:
-        steps.append(Step("gaussian_noise", {"sigma": rng.uniform(1, 30), "gray": bool(rng.random() < 0.4)}))
-    steps.append(_jpeg((30, 95), rng))
-    return Recipe(tuple(steps), seed, "trial")
+def first_order(
+    name: str, blur: Range, ratio: float, resize_prob: float, downscale: float, noise: Range, quality: Range
+) -> Callable[[int], Recipe]:
+    """Blur (the narrow axis at least ``ratio`` of the wide one), sometimes a downscale of up to ``downscale``, noise three
+    times out of four, JPEG."""
+
+    def draw(seed: int) -> Recipe:
+        rng = np.random.default_rng(seed)
+        sigma = rng.uniform(*blur)
+        steps = [_gaussian(21, sigma, sigma * rng.uniform(ratio, 1), rng.uniform(-math.pi, math.pi))]
+        if rng.random() < resize_prob:
+            steps.append(_resize(1 / rng.uniform(1, downscale), rng))
+        if rng.random() < 0.75:
+            steps.append(Step("gaussian_noise", {"sigma": rng.uniform(*noise), "gray": bool(rng.random() < 0.4)}))
+        steps.append(_jpeg(quality, rng))
+        return Recipe(tuple(steps), seed, name)
+
+    return draw
 
 
 def light(seed: int) -> Recipe:
@@ -40,19 +46,6 @@ def light(seed: int) -> Recipe:
     if rng.random() < 0.5:
         steps.append(_jpeg((88, 100), rng))
     return Recipe(tuple(steps), seed, "light")
-
-
-def mild(seed: int) -> Recipe:
-    """What photographs from a phone or the web have: a little blur, a little noise, JPEG 55-95, sometimes enlarged."""
-    rng = np.random.default_rng(seed)
-    sigma = rng.uniform(0.1, 1.2)
-    steps = [_gaussian(21, sigma, sigma * rng.uniform(0.6, 1), rng.uniform(-math.pi, math.pi))]
-    if rng.random() < 0.25:
-        steps.append(_resize(1 / rng.uniform(1, 2), rng))
-    if rng.random() < 0.75:
-        steps.append(Step("gaussian_noise", {"sigma": rng.uniform(0.5, 8), "gray": bool(rng.random() < 0.4)}))
-    steps.append(_jpeg((55, 95), rng))
-    return Recipe(tuple(steps), seed, "mild")
 
 
 @dataclass(frozen=True)
@@ -151,8 +144,10 @@ def _odd(rng: np.random.Generator) -> int:
 
 
 FAMILIES: dict[str, Callable[[int], Recipe]] = {
-    "trial": trial,
-    "mild": mild,
+    # Everyday damage: what the embedded weights are trained and judged on.
+    "trial": first_order("trial", (0.2, 3.5), 0.5, 0.5, 4, (1, 30), (30, 95)),
+    # What photographs from a phone or the web have.
+    "mild": first_order("mild", (0.1, 1.2), 0.6, 0.25, 2, (0.5, 8), (55, 95)),
     "light": light,
     "realesrgan": second_order(REALESRGAN, "realesrgan"),
     "s3diff": second_order(S3DIFF, "s3diff"),

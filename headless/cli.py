@@ -96,7 +96,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from ..nodes import NODES
     from . import own
+    from .core_nodes import CORE_NODES
     from .graph import apply_overrides, kinds, load_graph
     from .host import allow_folder
     from .restore import restore_file
@@ -111,9 +113,6 @@ def _restore(options: argparse.Namespace) -> int:
             raise UserError(f"--album {album}: there is no such folder.")
         graph = own.with_album(graph, allow_folder(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
-        from ..nodes import NODES
-        from .core_nodes import CORE_NODES
-
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
         photos, failed = list(_pictures(options.photos)), []
         for photo in photos:

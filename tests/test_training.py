@@ -10,11 +10,12 @@ import pytest
 import torch
 from personal_restore.models import embedded
 from personal_restore.models.fadex import FaDeX
+from personal_restore.models.one_step import OneStepNet
 from personal_restore.training import procedural
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
 from personal_restore.training.loop import Schedule, train
-from personal_restore.training.restorer import swapped
+from personal_restore.training.restorer import BlindLoss, ContrastLoss, GaugeLoss, GuidedLoss, swapped
 
 
 def test_with_all_embeddings_equal_every_term_is_the_log_of_the_number_of_others():
@@ -143,8 +144,15 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
     assert torch.equal(run(tmp_path / "killed", groups, 8), whole)
 
 
-def test_training_lowers_the_loss_and_logs_it(tmp_path, groups):
-    run(tmp_path, groups, 8)
+def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
+    torch.manual_seed(1)
+    task = Task()
+    items = [{name: value[None] for name, value in groups[index].items()} for index in range(len(groups))]
+    measure = lambda: sum(task(item)["loss"].item() for item in items) / len(items)  # noqa: E731
+    before = measure()
+    schedule = Schedule(steps=8, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
+    train(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, lambda net, x: net(x), schedule)
+    assert measure() < 0.8 * before
     assert json.loads((tmp_path / "state" / "step.json").read_text())["step"] == 8
 
 
@@ -163,3 +171,30 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
     path.write_text("no model")
     with pytest.raises(embedded.UserError, match="broken.safetensors"):
         embedded.load(path)
+
+
+@pytest.mark.parametrize("stage", ["blind", "fadex", "guided", "gauge"])
+def test_every_stage_takes_a_step_that_changes_only_what_it_trains(groups, stage):
+    torch.manual_seed(0)
+    net = OneStepNet((8, 12), (1, 1), token_width=16, heads=2)
+    extractor = embedded.Extractor((4, 6, 8), embedding=16, heads=2, token_width=16)
+    task = {
+        "blind": lambda: BlindLoss(net),
+        "fadex": lambda: ContrastLoss(MomentumContrast(extractor.fadex, 8, size=8), net),
+        "guided": lambda: GuidedLoss(net, extractor.mapnet, extractor.fadex),
+        "gauge": lambda: GaugeLoss(extractor.gauge, extractor.fadex, net),
+    }[stage]()
+    parts = {"net": net, "fadex": extractor.fadex, "mapnet": extractor.mapnet, "gauge": extractor.gauge}
+    before = {name: [p.clone() for p in part.parameters()] for name, part in parts.items()}
+    batch = {name: torch.stack([groups[0][name], groups[1][name]]) for name in groups[0]}
+    optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], 0.1)
+    for _ in range(3):  # zero-initialised outputs hold the gradient of what lies before them back for a step
+        task(batch)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    changed = {
+        name
+        for name, part in parts.items()
+        if any(not torch.equal(old, new) for old, new in zip(before[name], part.parameters(), strict=True))
+    }
+    assert changed == {"blind": {"net"}, "fadex": {"fadex"}, "guided": {"net", "mapnet"}, "gauge": {"gauge"}}[stage]

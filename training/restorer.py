@@ -22,6 +22,16 @@ def random_window(pictures: torch.Tensor, smallest: int) -> torch.Tensor:
     return pictures[..., top : top + side, left : left + side]
 
 
+@torch.no_grad()
+def half_restored(pairs: torch.Tensor, restorer: OneStepNet) -> torch.Tensor:
+    """``[B, 6, H, W]`` with the true high-quality picture of a random half replaced by the blind restoration of the damaged
+    one: a restored face is never perfect, and what reads damage from it must not count on that."""
+    true, damaged = pairs.chunk(2, 1)
+    restored = restorer(damaged).clamp(0, 1).float()
+    imperfect = torch.rand(len(pairs), 1, 1, 1, device=pairs.device) < 0.5
+    return torch.cat([torch.where(imperfect, restored, true), damaged], 1)
+
+
 class BlindLoss(nn.Module):
     """L1 of the restorer on its null tokens."""
 
@@ -37,8 +47,7 @@ class BlindLoss(nn.Module):
 class GuidedLoss(nn.Module):
     """L1 of the restorer and MapNet on the tokens of the partner's pair.
 
-    The pair's high-quality picture is the true one or, half of the time, the restorer's own blind result, because a restored
-    face is never perfect. Tokens are dropped at random, so that the restorer stays good without a face.
+    Tokens are dropped at random, so that the restorer stays good without a face.
     """
 
     def __init__(self, net: OneStepNet, mapnet: MapNet, fadex: FaDeX, drop: float = 0.3):
@@ -49,10 +58,8 @@ class GuidedLoss(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         clean, damaged = batch["clean"].flatten(0, 1), batch["damaged"].flatten(0, 1)
         pairs = random_window(torch.cat([swapped(batch["clean"]), swapped(batch["damaged"])], 1), 32)
+        pairs = half_restored(pairs, self.net)
         with torch.no_grad():
-            restored = self.net(pairs[:, 3:]).clamp(0, 1)
-            imperfect = torch.rand(len(pairs), 1, 1, 1, device=pairs.device) < 0.5
-            pairs = torch.cat([torch.where(imperfect, restored.float(), pairs[:, :3]), pairs[:, 3:]], 1)
             features = self.frozen[0](pairs)
         tokens = self.mapnet(features)
         dropped = torch.rand(len(tokens), 1, 1, device=tokens.device) < self.drop
@@ -76,10 +83,7 @@ class ContrastLoss(nn.Module):
         for view in range(2):
             clean, damaged = batch["clean"][:, view], batch["damaged"][:, view]
             window = random_window(torch.cat([clean, damaged], 1), 48)
-            with torch.no_grad():
-                restored = self.frozen[0](window[:, 3:]).clamp(0, 1).float()
-            imperfect = torch.rand(len(window), 1, 1, 1, device=window.device) < 0.5
-            pairs.append(torch.cat([torch.where(imperfect, restored, window[:, :3]), window[:, 3:]], 1))
+            pairs.append(half_restored(window, self.frozen[0]))
         return {"loss": self.contrast(*pairs, batch["label"])}
 
 
@@ -93,9 +97,8 @@ class GaugeLoss(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         window = random_window(torch.cat([batch["clean"][:, 0], batch["damaged"][:, 0]], 1), 48)
+        pairs = half_restored(window, self.frozen[1])
         with torch.no_grad():
-            restored = self.frozen[1](window[:, 3:]).clamp(0, 1).float()
-            imperfect = torch.rand(len(window), 1, 1, 1, device=window.device) < 0.5
-            features = self.frozen[0](torch.cat([torch.where(imperfect, restored, window[:, :3]), window[:, 3:]], 1))
+            features = self.frozen[0](pairs)
         error = (self.gauge(features.float()) - batch["scalars"]).abs().mean(0)
         return {"loss": error.mean(), **dict(zip(("blur", "noise", "jpeg", "downscale"), error.detach(), strict=True))}
