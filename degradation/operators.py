@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 
 import cv2
+import kornia.color
 import numpy as np
+import scipy.special
 import torch
 import torch.nn.functional as F
 from torchvision.io import decode_jpeg, encode_jpeg
@@ -17,20 +19,20 @@ from torchvision.io import decode_jpeg, encode_jpeg
 
 def _grid(size: int) -> torch.Tensor:
     """``[size, size, 2]`` of (x, y) offsets from the kernel's centre."""
-    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
 
 
 def gaussian_kernel(
     size: int, sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, plateau: bool = False
 ) -> torch.Tensor:
-    """Isotropic, anisotropic, generalised or plateau Gaussian, ``[size, size]``, sum 1 (Real-ESRGAN's six families).
+    """Isotropic, anisotropic, generalised or plateau Gaussian, ``[size, size]`` in float64, sum 1 (Real-ESRGAN's six families).
 
     beta is the exponent of the generalised family, 1 the ordinary Gaussian; angle in radians.
     """
     cos, sin = math.cos(angle), math.sin(angle)
-    rotation = torch.tensor([[cos, -sin], [sin, cos]])
-    covariance = rotation @ torch.diag(torch.tensor([sigma_x**2, sigma_y**2], dtype=torch.float32)) @ rotation.T
+    rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    covariance = rotation @ torch.diag(torch.tensor([sigma_x**2, sigma_y**2], dtype=torch.float64)) @ rotation.T
     grid = _grid(size)
     distance = ((grid @ torch.linalg.inv(covariance)) * grid).sum(-1)
     kernel = 1 / (distance**beta + 1) if plateau else torch.exp(-0.5 * distance**beta)
@@ -38,19 +40,36 @@ def gaussian_kernel(
 
 
 def sinc_kernel(size: int, cutoff: float) -> torch.Tensor:
-    """Circular low-pass ``[size, size]``, sum 1; cutoff in radians per pixel, at most pi. Rings like a resampling filter."""
+    """Circular low-pass ``[size, size]`` in float64, sum 1; cutoff in radians per pixel, at most pi. Rings like a resampling filter."""
     radius = _grid(size).norm(dim=-1)
-    kernel = cutoff * torch.special.bessel_j1(cutoff * radius) / (2 * math.pi * radius)
+    # SciPy's Bessel function: torch's is right to eight digits only.
+    kernel = cutoff * torch.from_numpy(scipy.special.j1((cutoff * radius).numpy())) / (2 * math.pi * radius)
     kernel[radius == 0] = cutoff**2 / (4 * math.pi)
     return kernel / kernel.sum()
 
 
+def motion_kernel(size: int, angle: float) -> torch.Tensor:
+    """A straight stroke of ``size`` pixels, half a pixel thick at one sigma, ``[size, size]`` in float64, sum 1."""
+    offset = (
+        _grid(size) @ torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+    )
+    beyond = (offset[..., 0].abs() - (size - 1) / 2).clamp(min=0)
+    kernel = torch.exp(-(offset[..., 1] ** 2 + beyond**2) / (2 * 0.5**2))
+    return kernel / kernel.sum()
+
+
 def filter2d(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Correlates every channel with one kernel ``[k, k]`` (k odd); borders are reflected. On the CPU, by OpenCV,
-    which turns to Fourier transforms for large kernels: eight times faster than a convolution layer here."""
-    taps = kernel.numpy()
+    """Correlates every channel with a kernel ``[k, k]`` (k odd) or every picture with its own of ``[B, k, k]``.
+
+    Borders are reflected. On the CPU, by OpenCV, which turns to Fourier transforms for large kernels: eight times faster
+    than a convolution layer here.
+    """
+    taps = kernel.float().numpy()
     pictures = image.permute(0, 2, 3, 1).cpu().numpy()
-    done = [cv2.filter2D(np.ascontiguousarray(one), -1, taps, borderType=cv2.BORDER_REFLECT_101) for one in pictures]
+    done = [
+        cv2.filter2D(np.ascontiguousarray(one), -1, own, borderType=cv2.BORDER_REFLECT_101)
+        for one, own in zip(pictures, np.broadcast_to(taps, (len(pictures), *taps.shape[-2:])), strict=True)
+    ]
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).contiguous().to(image.device)
 
 
@@ -73,10 +92,43 @@ def sinc(image: torch.Tensor, *, size: int, cutoff: float) -> torch.Tensor:
     return filter2d(image, sinc_kernel(size, cutoff))
 
 
-def resize(image: torch.Tensor, *, scale: float = 1.0, mode: str = "bicubic", to: tuple[int, int] | None = None):
-    """Scales by ``scale``, or to the exact (height, width) ``to``. mode: area, bilinear or bicubic, without prefilter."""
-    size = to or [max(1, int(side * scale)) for side in image.shape[-2:]]
-    if tuple(size) == tuple(image.shape[-2:]):
+def varying_blur(image: torch.Tensor, *, size: int, centre: float, corner: float) -> torch.Tensor:
+    """Isotropic Gaussian blur that grows with the square of the distance from the middle: sigma ``centre`` there and
+    ``corner`` in the corners, as lenses have it (Face2Scene, supplement 9.8). Between five blurs linearly."""
+    height, width = image.shape[-2:]
+    y, x = torch.linspace(-1, 1, height, device=image.device), torch.linspace(-1, 1, width, device=image.device)
+    place = (y[:, None] ** 2 + x[None] ** 2) / 2 * 4
+    sigmas = torch.linspace(centre, corner, 5).tolist()
+    return sum(
+        blur(image, size=size, sigma_x=sigma, sigma_y=sigma) * (1 - (place - level).abs()).clamp(min=0)
+        for level, sigma in enumerate(sigmas)
+    )
+
+
+def motion_blur(image: torch.Tensor, *, size: int, angle: float) -> torch.Tensor:
+    """A camera moved by ``size`` pixels (odd) along ``angle`` in radians."""
+    return filter2d(image, motion_kernel(size, angle))
+
+
+def median_blur(image: torch.Tensor, *, size: int) -> torch.Tensor:
+    """Median of 3x3 or 5x5 pixels, per channel."""
+    pictures = np.ascontiguousarray(image.permute(0, 2, 3, 1).cpu().numpy(), np.float32)
+    done = np.stack([cv2.medianBlur(one, size) for one in pictures])
+    return torch.from_numpy(done).permute(0, 3, 1, 2).contiguous().to(image.device)
+
+
+def unsharp_mask(image: torch.Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10) -> torch.Tensor:
+    """Sharpens where the difference to a blur of ``radius`` exceeds ``threshold`` levels of 255 (Real-ESRGAN's USM)."""
+    taps = torch.from_numpy(cv2.getGaussianKernel(radius + 1 - radius % 2, 0))
+    kernel = taps @ taps.T
+    residual = image - filter2d(image, kernel)
+    mask = filter2d((residual.abs() * 255 > threshold).float(), kernel)
+    return mask * (image + weight * residual).clamp(0, 1) + (1 - mask) * image
+
+
+def resize(image: torch.Tensor, *, size: tuple[int, int], mode: str) -> torch.Tensor:
+    """To (height, width). mode: area, bilinear or bicubic, without prefilter."""
+    if size == tuple(image.shape[-2:]):
         return image
     return F.interpolate(image, size=size, mode=mode, align_corners=None if mode == "area" else False)
 
@@ -88,18 +140,41 @@ def gaussian_noise(image: torch.Tensor, *, sigma: float, gray: bool, generator: 
     return (image + noise.to(image) * (sigma / 255)).clamp(0, 1)
 
 
-def poisson_noise(image: torch.Tensor, *, scale: float, gray: bool, generator: torch.Generator) -> torch.Tensor:
-    """Adds shot noise of ``scale`` times the amplitude that 8-bit counting would have (Real-ESRGAN). Clamped to 0..1."""
-    image = image.clamp(0, 1)
-    light = image
+def poisson_rate(image: torch.Tensor, gray: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Light on 256 levels, ``[B, 1 or 3, H, W]``, and counts at full light ``[B, 1, 1, 1]``: as many as the picture has distinct
+    values, rounded up to a power of two, so that sparser pictures are noisier (Real-ESRGAN)."""
+    light = image.clamp(0, 1)
     if gray:
-        light = (image * image.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        light = (light * image.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     light = (light * 255).round() / 255
-    # As many levels as the picture has distinct values, rounded up to a power of two: sparser pictures are noisier.
-    counts = torch.tensor([2.0 ** math.ceil(math.log2(max(len(torch.unique(one)), 2))) for one in light])
-    counts = counts.view(-1, 1, 1, 1).to(image)
+    counts = [2.0 ** math.ceil(math.log2(max(len(torch.unique(one)), 1))) for one in light]
+    return light, image.new_tensor(counts).view(-1, 1, 1, 1)
+
+
+def poisson_noise(image: torch.Tensor, *, scale: float, gray: bool, generator: torch.Generator) -> torch.Tensor:
+    """Adds shot noise of ``scale`` times the amplitude that counting would have (Real-ESRGAN). Clamped to 0..1."""
+    light, counts = poisson_rate(image, gray)
     shot = torch.poisson((light * counts).cpu(), generator=generator).to(image) / counts - light
     return (image + shot * scale).clamp(0, 1)
+
+
+def sensor_noise(
+    image: torch.Tensor, *, red: float, blue: float, shot: float, read: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Noise that went through a camera: linear light, white balance undone, RGGB mosaic, shot and read noise, bilinear demosaic,
+    and back (after SCUNet's ISP model; Brooks et al., 2019, for the noise). Clamped to 0..1.
+
+    red, blue: white-balance gains; shot, read: variances per unit of light and constant, of full scale 1.
+    """
+    height, width = image.shape[-2:]
+    gains = image.new_tensor([red, 1.0, blue]).view(1, 3, 1, 1)
+    linear = F.pad(image.clamp(0, 1), (0, width % 2, 0, height % 2), mode="replicate") ** 2.2 / gains
+    mosaic = linear[:, 1:2].clone()
+    mosaic[..., ::2, ::2], mosaic[..., 1::2, 1::2] = linear[:, :1, ::2, ::2], linear[:, 2:, 1::2, 1::2]
+    noise = torch.randn(mosaic.shape, generator=generator).to(image)
+    mosaic = (mosaic + noise * (mosaic * shot + read).sqrt()).clamp(0, 1)
+    colour = kornia.color.raw_to_rgb(mosaic, kornia.color.CFA.BG)[..., :height, :width]
+    return (colour * gains).clamp(0, 1) ** (1 / 2.2)
 
 
 def jpeg(image: torch.Tensor, *, quality: int) -> torch.Tensor:

@@ -11,16 +11,23 @@ import torch
 
 from ..vocabulary import UserError
 from . import operators
+from .jpeg import diff_jpeg
 
 OPERATORS = {
     "blur": operators.blur,
+    "varying_blur": operators.varying_blur,
+    "motion_blur": operators.motion_blur,
+    "median_blur": operators.median_blur,
     "sinc": operators.sinc,
+    "unsharp_mask": operators.unsharp_mask,
     "resize": operators.resize,
     "gaussian_noise": operators.gaussian_noise,
     "poisson_noise": operators.poisson_noise,
+    "sensor_noise": operators.sensor_noise,
     "jpeg": operators.jpeg,
+    "diff_jpeg": diff_jpeg,
 }
-NOISY = {"gaussian_noise", "poisson_noise"}
+NOISY = {"gaussian_noise", "poisson_noise", "sensor_noise"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class Step:
 class Recipe:
     """PR_DEGRADATION: the steps in order, and the seed of whatever noise they draw.
 
-    Two recipes are equal when they do the same. The picture's size is restored at the end (bicubic).
+    Two recipes are equal when they do the same. The scale of a resize is that of the whole picture, not of the step before it;
+    the picture's size is restored at the end (bicubic).
     """
 
     steps: tuple[Step, ...]
@@ -45,32 +53,44 @@ class Recipe:
     def apply(self, image: torch.Tensor) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to the same; every picture of the batch goes through the same operator."""
         generator = torch.Generator().manual_seed(self.seed)
+        height, width = image.shape[-2:]
         out = image.float()
         for step in self.steps:
-            extra = {"generator": generator} if step.operator in NOISY else {}
-            out = OPERATORS[step.operator](out, **step.parameters, **extra)
-        return operators.resize(out, to=tuple(image.shape[-2:]), mode="bicubic").clamp(0, 1)
+            parameters = dict(step.parameters)
+            if step.operator == "resize":
+                scale = parameters.pop("scale")
+                parameters["size"] = max(1, int(height * scale)), max(1, int(width * scale))
+            if step.operator in NOISY:
+                parameters["generator"] = generator
+            out = OPERATORS[step.operator](out, **parameters)
+        return operators.resize(out, size=(height, width), mode="bicubic").clamp(0, 1)
 
     def summary(self) -> dict[str, float]:
         """What it amounts to at the photograph's own scale, with the names of ``DegradationCode.scalars``.
 
         Blurs add in squares, after division by the scale at which they act; of several JPEGs the worst counts;
-        sigma of a shot noise is taken at mid grey and 256 counts.
+        sigma of a shot noise is taken at mid grey and 256 counts, where the camera's tone curve is about as steep as a line.
         """
         scale, downscale, blur, noise, quality = 1.0, 1.0, 0.0, 0.0, 100.0
         for step in self.steps:
             p = step.parameters
             match step.operator:
                 case "resize":
-                    scale *= p["scale"]
+                    scale = p["scale"]
                     downscale = max(downscale, 1 / scale)
                 case "blur":
                     blur += p["sigma_x"] * p["sigma_y"] / scale**2
+                case "varying_blur":  # the mean of r^2 over the frame is a third of that in the corners
+                    blur += ((2 * p["centre"] + p["corner"]) / 3 / scale) ** 2
+                case "motion_blur":  # a stroke of even weight, spread over both directions
+                    blur += p["size"] ** 2 / 24 / scale**2
                 case "gaussian_noise":
                     noise += p["sigma"] ** 2
                 case "poisson_noise":
                     noise += (p["scale"] * 255) ** 2 * 0.5 / 256
-                case "jpeg":
+                case "sensor_noise":
+                    noise += 255**2 * (p["shot"] * 0.2 + p["read"])
+                case "jpeg" | "diff_jpeg":
                     quality = min(quality, p["quality"])
         return {
             "blur_sigma": math.sqrt(blur),

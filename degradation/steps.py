@@ -1,0 +1,34 @@
+"""The steps that several families draw in the same way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .recipe import Step
+
+Range = tuple[float, float]
+MODES = ("area", "bilinear", "bicubic")
+
+
+def gaussian(size: int, sigma_x: float, sigma_y: float, angle: float, **extra) -> Step:
+    return Step("blur", {"size": size, "sigma_x": sigma_x, "sigma_y": sigma_y, "angle": angle, **extra})
+
+
+def resize(scale: float, rng: np.random.Generator) -> Step:
+    return Step("resize", {"scale": float(scale), "mode": str(rng.choice(MODES))})
+
+
+def jpeg(quality: Range, rng: np.random.Generator) -> Step:
+    return Step("jpeg", {"quality": int(rng.integers(quality[0], quality[1] + 1))})
+
+
+def kernel_size(rng: np.random.Generator) -> int:
+    """7, 9, ... 21, as the public code draws it."""
+    return int(rng.integers(3, 11)) * 2 + 1
+
+
+def sinc(rng: np.random.Generator, lowest: float = math.pi / 3) -> Step:
+    """The final sinc filter, cut off between ``lowest`` and pi radians per pixel."""
+    return Step("sinc", {"size": kernel_size(rng), "cutoff": rng.uniform(lowest, math.pi)})
