@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..bridge import ComfyExtension
-from .degradation import Degrade, EstimateDegradation
+from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from .fusion import BlendFaces, ColorFix
 from .report import Report
@@ -28,6 +28,7 @@ NODES = (
     BlendFaces,
     ColorFix,
     Report,
+    CompareWithTruth,
 )
 
 

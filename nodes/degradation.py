@@ -9,9 +9,11 @@ import torch
 from ..bridge import io, keep
 from ..degradation.estimate import describe, estimate, face_pair
 from ..degradation.families import FAMILIES
+from ..degradation.picture import gauge, sheet
 from ..degradation.recipe import Recipe
+from ..metrics import psnr, ssim
 from ..restorers import embedded
-from ..vocabulary import Faces
+from ..vocabulary import DegradationCode, Faces, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
@@ -31,8 +33,9 @@ class Degrade(io.ComfyNode):
                     "family",
                     options=list(FAMILIES),
                     default="trial",
-                    tooltip="What is drawn: trial = everyday blur, noise, JPEG and enlarging; light = hardly any; realesrgan and s3diff "
-                    "= the second-order pipelines that the published restorers were trained on.",
+                    tooltip="What is drawn: trial = everyday blur, noise, JPEG and enlarging; mild, light, clean = less and less; "
+                    "realesrgan, s3diff (x2, x4: from a smaller picture; varying: a lens), pfstorer, codeformer, diffbir, dual_pivot, "
+                    "faceme = what the published restorers were trained on; d1 to d4 = Face2Scene's four fixed ones.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -93,6 +96,7 @@ class EstimateDegradation(io.ComfyNode):
                     display_name="code", tooltip="The degradation code, or nothing where no face tells."
                 ),
                 io.String.Output(display_name="report", tooltip="The damage in plain words and in numbers."),
+                io.Image.Output(display_name="gauge", tooltip="The four numbers as bars, to look at."),
             ],
         )
 
@@ -105,11 +109,62 @@ class EstimateDegradation(io.ComfyNode):
             every = every[face : face + 1]
         pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]
         if not pairs:
-            return io.NodeOutput(
-                None, "No restored face of 16 pixels or more: the scene is restored without a degradation code."
-            )
+            words = "No restored face of 16 pixels or more: the scene is restored without a degradation code."
+            return io.NodeOutput(None, words, to_image(gauge(None)))
         code = estimate(embedded.extractor(keep)(), max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2]))
-        words = describe(code.scalars)
-        return io.NodeOutput(
-            code, f"{words}\n{json.dumps({name: round(value, 2) for name, value in code.scalars.items()})}"
+        numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
+        return io.NodeOutput(code, f"{describe(code.scalars)}\n{numbers}", to_image(gauge(code.scalars)))
+
+
+class CompareWithTruth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_CompareWithTruth",
+            display_name="Compare with Truth",
+            category=sockets.CATEGORY,
+            description="Puts a damaged photograph and up to two restorations of it beside the truth, with PSNR and SSIM, and the "
+            "estimated damage beside the true one.",
+            search_aliases=["psnr", "ssim", "metrics", "degradation lab", "side by side"],
+            inputs=[
+                io.Image.Input("truth", tooltip="The undamaged photograph."),
+                io.Image.Input("damaged", tooltip="What was made of it."),
+                io.Image.Input("restored", tooltip="A restoration."),
+                io.Image.Input("other", optional=True, tooltip="Another restoration, for example without a code."),
+                sockets.Degradation.Input("degradation", optional=True, tooltip="What was done to the photograph."),
+                sockets.Code.Input("code", optional=True, tooltip="What the estimate says was done."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="Everything side by side, with figures."),
+                io.String.Output(display_name="report", tooltip="The figures as JSON."),
+            ],
         )
+
+    @classmethod
+    def execute(
+        cls,
+        truth: torch.Tensor,
+        damaged: torch.Tensor,
+        restored: torch.Tensor,
+        other: torch.Tensor | None = None,
+        degradation: Recipe | None = None,
+        code: DegradationCode | None = None,
+    ) -> io.NodeOutput:
+        given = {"damaged": damaged, "restored": restored, "other": other}
+        pictures = {name: to_photos(one)[:1] for name, one in given.items() if one is not None}
+        goal = to_photos(truth)[:1]
+        for name, one in pictures.items():
+            if one.shape != goal.shape:
+                sizes = [f"{p.shape[-1]}x{p.shape[-2]}" for p in (one, goal)]
+                raise UserError(f"Compare with Truth: {name} is {sizes[0]} and truth {sizes[1]} px; scale one of them.")
+        true = degradation.summary() if degradation else None
+        estimated = code.scalars if code else None
+        figures = {
+            "quality": {
+                name: {"psnr": round(psnr(one, goal, epsilon=1e-10), 3), "ssim": round(ssim(one, goal), 4)}
+                for name, one in pictures.items()
+            },
+            "true_damage": true,
+            "estimated_damage": estimated,
+        }
+        return io.NodeOutput(to_image(sheet(goal, pictures, gauge(estimated, true))), json.dumps(figures, indent=2))

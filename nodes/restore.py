@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ..bridge import io, keep, keep_upscaler, progress
@@ -25,16 +27,28 @@ class EmbeddedRestorer(io.ComfyNode):
             category=sockets.CATEGORY,
             description="The small one-step restorer that comes with the pack. It works for whole scenes and for faces, and listens "
             "to a degradation code.",
-            search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer"],
-            inputs=[],
+            search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer", "cfg"],
+            inputs=[
+                io.Float.Input(
+                    "guidance",
+                    default=1.0,
+                    min=1.0,
+                    max=2.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Above 1 the restorer also says what the damaged picture is to it, and goes on in the direction away from "
+                    "that: crisper, less faithful, twice the time. The paper uses 1.10 for its large model.",
+                ),
+            ],
             outputs=[
                 sockets.Restorer.Output(display_name="restorer", tooltip="Restores any picture at its own scale.")
             ],
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(embedded.restorer(keep))
+    def execute(cls, guidance: float = 1.0) -> io.NodeOutput:
+        return io.NodeOutput(replace(embedded.restorer(keep), guidance=guidance))
 
 
 class ReferenceDetail(io.ComfyNode):

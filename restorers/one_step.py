@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,15 +12,21 @@ from ..fusion.tiles import tiled
 from ..models.one_step import OneStepNet
 from ..vocabulary import Conditions, UserError
 
+log = logging.getLogger(__name__)
+
 TILE, OVERLAP = 768, 128
 
 
 @dataclass(frozen=True)
 class OneStepRestorer:
-    """load() gives the network on its device; token_space names the tokens that it was trained on."""
+    """load() gives the network on its device; token_space names the tokens that it was trained on.
+
+    guidance: 1 asks once; above it, also for the damaged picture, and goes on in the direction away from that answer.
+    """
 
     load: Callable[[], OneStepNet]
     token_space: str
+    guidance: float = 1.0
     name: str = "one-step"
     native_size: int | None = None
     scale: int = 1
@@ -27,7 +34,7 @@ class OneStepRestorer:
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` to the same. Raises UserError for a code from another token space."""
+        """``[B, 3, H, W]`` to the same, in smaller tiles where memory is short. Raises UserError for a code from another token space."""
         code, net = conditions.code, self.load()
         if code is not None and code.space != self.token_space:
             raise UserError(
@@ -35,10 +42,26 @@ class OneStepRestorer:
                 "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
             )
         weight = net.stem.weight
-        tokens = None if code is None else code.tokens.to(weight)
+        tokens = net.null_tokens[None] if code is None else code.tokens.to(weight)
 
         def apply(tile: torch.Tensor) -> torch.Tensor:
-            own = None if tokens is None else tokens.expand(len(tile), -1, -1)
-            return net(tile.to(weight), own).clamp(0, 1).to(image)
+            count, own = len(tile), tokens.expand(len(tile), -1, -1)
+            if self.guidance == 1:
+                out = net(tile.to(weight), own)
+            else:
+                negative = (torch.arange(2 * count, device=weight.device) < count).view(-1, 1, 1)
+                away, towards = net(tile.to(weight).repeat(2, 1, 1, 1), own.repeat(2, 1, 1), negative).chunk(2)
+                out = away + self.guidance * (towards - away)
+            return out.clamp(0, 1).to(image)
 
-        return tiled(apply, image, TILE, OVERLAP, multiple=net.multiple, progress=conditions.progress)
+        tile = TILE
+        while True:
+            try:
+                return tiled(apply, image, tile, OVERLAP, multiple=net.multiple, progress=conditions.progress)
+            except RuntimeError as error:
+                # A graphics card has its own class for it, the processor's allocator only words.
+                short = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+                if not short or tile // 2 <= OVERLAP:
+                    raise
+                tile //= 2
+                log.warning("Not enough memory: trying again with tiles of %d px.", tile)

@@ -33,6 +33,7 @@ from spandrel import ModelLoader
 def net() -> OneStepNet:
     torch.manual_seed(0)
     net = OneStepNet((8, 12, 16), (1, 1, 1), token_width=16, heads=2).eval().requires_grad_(False)
+    torch.nn.init.normal_(net.negative_prompt)
     for one in (net.head, *(level.attention.out for level in net.encoder)):
         torch.nn.init.normal_(one.weight, std=0.02)
     return net
@@ -200,3 +201,41 @@ def test_a_reference_that_is_no_face_changes_nothing(face):
     noise = Reference("picture", torch.rand(face.crop.shape, generator=generator), face.landmarks)
     out = ReferenceRestorer().restore(face.crop[None], Conditions((noise,)))
     torch.testing.assert_close(out[0], face.crop, atol=2e-3, rtol=0)
+
+
+def test_guidance_goes_on_in_the_direction_away_from_the_damaged_picture(net):
+    picture, own = torch.rand(1, 3, 24, 24), "space"
+    with torch.inference_mode():
+        towards = net(picture)
+        away = net(picture, negative=True)
+        plain, guided = (OneStepRestorer(lambda: net, own, g).restore(picture, Conditions()) for g in (1.0, 1.5))
+    assert not torch.allclose(towards, away)
+    torch.testing.assert_close(plain, towards.clamp(0, 1))
+    torch.testing.assert_close(guided, (away + 1.5 * (towards - away)).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_where_memory_is_short_the_tiles_shrink(net):
+    sides = []
+
+    class Hungry(torch.nn.Module):
+        stem, null_tokens, multiple = net.stem, net.null_tokens, net.multiple
+
+        def forward(self, tile, tokens):
+            sides.append(tile.shape[-1])
+            if tile.shape[-1] > 400:
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried")
+            return net(tile, tokens)
+
+    picture = torch.rand(1, 3, 64, 900)
+    with torch.inference_mode():
+        out = OneStepRestorer(lambda: Hungry(), "space").restore(picture, Conditions())
+        torch.testing.assert_close(out, net(picture).clamp(0, 1), atol=1e-4, rtol=0)
+    assert max(sides) == 768 and max(sides[1:]) == 384
+
+
+def test_any_other_failure_of_the_network_is_not_hidden():
+    def load():
+        raise RuntimeError("a shape does not fit")
+
+    with pytest.raises(RuntimeError, match="shape"):
+        OneStepRestorer(load, "space").restore(torch.rand(1, 3, 8, 8), Conditions())
