@@ -1,5 +1,7 @@
 """Restores whole photographs of people you know. ComfyUI enters here."""
 
+WEB_DIRECTORY = "./web"
+
 
 async def comfy_entrypoint():
     from .nodes import PersonalRestore

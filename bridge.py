@@ -42,6 +42,7 @@ __all__ = [
     "resolve_input",
     "temp_folder",
     "ui",
+    "weight_folders",
 ]
 
 
@@ -82,15 +83,20 @@ def temp_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """Where weights and personas live. It may not exist yet.
+    """Where weights and personas live. It may not exist yet."""
+    return weight_folders("personal_restore")[0]
 
-    In ComfyUI ``models/personal_restore`` (``extra_model_paths.yaml`` may name another ``personal_restore``), else as
-    `headless.host.models_folder` says.
+
+def weight_folders(kind: str) -> list[Path]:
+    """Where weights of a kind (``personal_restore``, ``checkpoints``) are looked for; the first is where they are put.
+
+    In ComfyUI its folders of that name (``extra_model_paths.yaml`` may add some), else as `headless.host.models_folder` says.
     """
     if not IN_COMFYUI:
-        return host.models_folder()
-    folder_paths.add_model_folder_path("personal_restore", str(Path(folder_paths.models_dir) / "personal_restore"))
-    return Path(folder_paths.get_folder_paths("personal_restore")[0])
+        return [host.models_folder(kind)]
+    if kind == "personal_restore":
+        folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
+    return [Path(path) for path in folder_paths.get_folder_paths(kind)]
 
 
 def resolve_input(path: str | Path) -> Path:

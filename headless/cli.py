@@ -14,6 +14,7 @@ from ..vocabulary import UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
+TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,12 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("target", type=Path)
     api.set_defaults(run=_api)
 
-    train = commands.add_parser("train", help="train the embedded weights again")
-    train.add_argument("stage", choices=("all", "blind", "fadex", "guided", "polish", "gauge", "export"))
+    train = commands.add_parser("train", help="train the embedded weights again; see docs/training.md")
+    train.add_argument("stage", choices=("all", *TRAINING))
     train.add_argument(
         "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
     )
+    train.add_argument("--photos", type=Path, help="for the bound: undamaged photographs to measure on")
     train.set_defaults(run=_train)
+
+    models = commands.add_parser("models", help="list published weights, or fetch some")
+    models.add_argument("action", choices=("list", "get"))
+    models.add_argument("names", nargs="*", metavar="NAME")
+    models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
+    models.set_defaults(run=_models)
+
+    bench = commands.add_parser("bench", help="measure what the embedded weights do")
+    bench.add_argument("subject", choices=("quality",))
+    bench.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    bench.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
+    bench.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
+    bench.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    bench.add_argument("--json", type=Path, help="write the figures here, too")
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -168,14 +185,56 @@ def _api(options: argparse.Namespace) -> int:
     return 0
 
 
+def _models(options: argparse.Namespace) -> int:
+    from ..bridge import weight_folders
+    from ..models.catalogue import catalogue, download, entry
+
+    if options.action == "list":
+        for weights in catalogue().values():
+            folders = weight_folders(weights.folder)
+            there = next((folder for folder in folders if (folder / weights.file).is_file()), None)
+            print(f"{weights.describe()}; {f'is in {there}' if there else f'belongs in {folders[0]}'}\n")
+        return 0
+    if not options.names:
+        raise UserError("models get: say which; `python run.py models list` shows their names.")
+    for weights in [entry(name) for name in options.names]:
+        print(weights.describe())
+        if options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in ("y", "yes"):
+            print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ..benchmarks import quality
+
+    figures = quality.bench(options.photos, options.side, options.draws, options.out)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(quality.table(figures))
+    print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     from ..models import embedded
-    from ..training import stages
+    from ..training import bound, procedural, stages
 
     config = stages.Config()
-    for stage in stages.STAGES if options.stage == "all" else [options.stage]:
-        if stage != "export":
+    match options.stage:
+        case "samples":
+            from PIL import Image
+
+            options.out.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
+            print(f"What the training sees: {options.out / 'samples.png'}")
+        case "bound":
+            print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
+        case "export":
+            stages.export(options.out, config, embedded.FOLDER)
+        case "all":
+            for stage in stages.STAGES:
+                stages.run(stage, options.out, config)
+            stages.export(options.out, config, embedded.FOLDER)
+        case stage:
             stages.run(stage, options.out, config)
-    if options.stage in ("all", "export"):
-        stages.export(options.out, config, embedded.FOLDER)
     return 0

@@ -41,13 +41,13 @@ def allow_folder(path: str | Path) -> Path:
     return found
 
 
-def models_folder() -> Path:
-    """``PR_MODELS_DIR``; else in the ComfyUI that this pack is installed in; else ``~/.personal_restore``."""
-    if named := os.environ.get("PR_MODELS_DIR"):
-        return Path(named)
-    if PACK.parent.name == "custom_nodes":
-        return PACK.parent.parent / "models" / "personal_restore"
-    return Path.home() / ".personal_restore"
+def models_folder(kind: str = "personal_restore") -> Path:
+    """Beside or in the models of the ComfyUI that this pack is installed in; ``PR_MODELS_DIR`` or ``~/.personal_restore`` else,
+    other kinds in a folder of their name there."""
+    own = Path(os.environ.get("PR_MODELS_DIR") or Path.home() / ".personal_restore")
+    if PACK.parent.name == "custom_nodes" and "PR_MODELS_DIR" not in os.environ:
+        return PACK.parent.parent / "models" / kind
+    return own if kind == "personal_restore" else own / kind
 
 
 def device() -> torch.device:

@@ -9,6 +9,7 @@ from .fusion import BlendFaces, ColorFix
 from .report import Report
 from .restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces, RestoreScene, UpscaleModelRestorer
 from .sources import LibraryFromImages, LoadLibrary, Sample
+from .weights import DownloadWeights
 
 NODES = (
     Sample,
@@ -29,6 +30,7 @@ NODES = (
     ColorFix,
     Report,
     CompareWithTruth,
+    DownloadWeights,
 )
 
 

@@ -1,0 +1,225 @@
+"""How well the weights that ship restore: ``python run.py bench quality [--photos DIR] [--json FILE]``.
+
+Undamaged photographs are damaged by the pack's own families under fixed seeds and restored. Nothing here was seen in training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from ..degradation.estimate import LARGEST, estimate
+from ..degradation.families import FAMILIES
+from ..faces.detect import detect_faces
+from ..faces.pictures import is_picture, read_picture
+from ..metrics import psnr, ssim
+from ..restorers import embedded
+from ..samples import photograph
+from ..vocabulary import Conditions, UserError
+from . import invariance, speed
+
+log = logging.getLogger(__name__)
+
+FAMILY_NAMES = ("trial", "s3diff_x2", "s3diff_x4", "pfstorer_light", "pfstorer_heavy", "clean")
+CROP = 160  # pixels of the pair where a photograph has no face
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photograph under one draw: for each method its PSNR and SSIM against the truth."""
+
+    photo: str
+    family: str
+    scores: dict[str, tuple[float, float]]
+
+
+def keep(module):
+    return lambda: module
+
+
+def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
+    """Everything; writes ``figures.json``, ``grid.png`` and ``invariance.png`` into ``target`` and returns the figures."""
+    pictures = dict(load(photos, side))
+    target.mkdir(parents=True, exist_ok=True)
+    quick = speed.measure()  # first, while its memory is the process's peak
+    rows, strips = [], []
+    bar = tqdm(total=len(pictures) * (draws * (len(FAMILY_NAMES) - 1) + 1), desc="restoring")
+    for number, (name, truth) in enumerate(pictures.items()):
+        window = face_window(truth)
+        for family in FAMILY_NAMES:
+            for draw in range(draws if family != "clean" else 1):
+                row, strip = measure(name, truth, window, family, 1000 * number + draw)
+                rows.append(row)
+                if draw == 0:
+                    strips.append(strip)
+                bar.update()
+    bar.close()
+    cv2.imwrite(str(target / "grid.png"), grid(strips, len(FAMILY_NAMES)))
+    figures = {
+        "photographs": len(pictures),
+        "longest_side": side,
+        "draws": draws,
+        "families": {family: summary([r for r in rows if r.family == family]) for family in FAMILY_NAMES},
+        "oracle": oracle([r for r in rows if r.family == "trial"]),
+        "clean": clean(pictures.values()),
+        "retrieval": invariance.retrieval(list(pictures.values())),
+        "invariance": invariance.figure(list(pictures.values()), target / "invariance.png"),
+        "speed": quick,
+    }
+    (target / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
+    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its sub-folders, at most ``side`` long; without a
+    folder the sample portrait alone. Raises UserError where there is none."""
+    if folder is None:
+        yield "portrait", shrink(photograph(), side)
+        return
+    files = sorted(path for path in folder.rglob("*") if is_picture(path))
+    if not files:
+        raise UserError(f"--photos {folder}: there is no picture in it.")
+    for path in files:
+        yield str(path.relative_to(folder)), shrink(read_picture(path)[None], side)
+
+
+def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
+    height, width = picture.shape[-2:]
+    factor = min(1.0, side / max(height, width))
+    size = (round(height * factor), round(width * factor))
+    return picture if factor == 1 else F.interpolate(picture, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def face_window(truth: torch.Tensor) -> Window:
+    """Where the largest face is, or the middle of a photograph without one."""
+    height, width = truth.shape[-2:]
+    boxes = [found.box for found in detect_faces(truth[0])]
+    x0, y0, x1, y1 = max(
+        boxes,
+        key=lambda box: (box[2] - box[0]) * (box[3] - box[1]),
+        default=((width - CROP) / 2, (height - CROP) / 2, (width + CROP) / 2, (height + CROP) / 2),
+    )
+    across = lambda low, high, limit: slice(max(round(low), 0), min(round(high), round(low) + LARGEST, limit))  # noqa: E731
+    return across(y0, y1, height), across(x0, x1, width)
+
+
+def measure(name: str, truth: torch.Tensor, window: Window, family: str, seed: int) -> tuple[Row, list[np.ndarray]]:
+    """The scores, and damaged | restored blind | guided | truth round the face, as bytes."""
+    recipe = FAMILIES[family](seed)
+    damaged = recipe.apply(truth)
+    restorer, extractor = embedded.restorer(keep), embedded.extractor(keep)()
+    blind = restorer.restore(damaged, Conditions())
+    cut = lambda picture: picture[0][:, window[0], window[1]]  # noqa: E731
+
+    def guided(high: torch.Tensor, low: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
+        code = estimate(extractor, torch.cat([cut(high), cut(low)]))
+        return replace(restorer, guidance=guidance).restore(damaged, Conditions(code=code))
+
+    results = {"damaged": damaged, "blind": blind, "guided": guided(blind, damaged)}
+    if family == "trial":
+        other = FAMILIES[family](seed + 500).apply(truth)
+        results |= {"true pair": guided(truth, damaged), "wrong pair": guided(truth, other)}
+        results["guidance 1.10"] = guided(blind, damaged, 1.1)
+    if family != "clean":
+        results["non-local means"] = non_local_means(damaged)
+    scores = {method: (psnr(out, truth, epsilon=1e-10), ssim(out, truth)) for method, out in results.items()}
+    rows, columns = (slice(max((s.start + s.stop) // 2 - 128, 0), (s.start + s.stop) // 2 + 128) for s in window)
+    strip = [as_bytes(out[0][:, rows, columns]) for out in (damaged, blind, results["guided"], truth)]
+    return Row(name, family, scores), strip
+
+
+def non_local_means(damaged: torch.Tensor) -> torch.Tensor:
+    """OpenCV's, with the strength 7 and windows 7 and 21 of the trial."""
+    done = cv2.fastNlMeansDenoisingColored(as_bytes(damaged[0]), None, 7, 7, 7, 21)
+    return torch.from_numpy(done[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def as_bytes(picture: torch.Tensor) -> np.ndarray:
+    """``[3, H, W]`` to uint8 BGR."""
+    return np.ascontiguousarray((picture.permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8))
+
+
+def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Means per method, and what they add to the damaged photograph."""
+    mean = {m: np.mean([r.scores[m] for r in rows], axis=0) for m in rows[0].scores}
+    return {
+        method: {
+            "psnr": round(float(p), 3),
+            "ssim": round(float(s), 4),
+            "psnr_gain": round(float(p - mean["damaged"][0]), 3),
+            "ssim_gain": round(float(s - mean["damaged"][1]), 4),
+        }
+        for method, (p, s) in mean.items()
+    }
+
+
+def oracle(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """What the tokens of a face pair add to the same network without them, in PSNR."""
+
+    def against_blind(method: str) -> dict[str, float]:
+        gains = [row.scores[method][0] - row.scores["blind"][0] for row in rows]
+        return {
+            "gain": round(float(np.mean(gains)), 3),
+            "helped": round(float(np.mean([gain > 0 for gain in gains])), 3),
+        }
+
+    return {
+        "own restored pair": against_blind("guided"),
+        "true pair": against_blind("true pair"),
+        "wrong pair": against_blind("wrong pair"),
+    }
+
+
+def clean(pictures: Iterable[torch.Tensor]) -> dict[str, float]:
+    """An undamaged photograph: largest shift of a channel's mean, in levels, and the seam: tiled against untiled, in levels."""
+    restorer = embedded.restorer(keep)
+    net = restorer.load()
+    shift, seam = 0.0, 0.0
+    for picture in pictures:
+        tiled = restorer.restore(picture, Conditions())
+        with torch.inference_mode():
+            whole = net(picture).clamp(0, 1)
+        shift = max(shift, float((tiled - picture).mean((0, 2, 3)).abs().max()) * 255)
+        seam = max(seam, float((tiled - whole).abs().max()) * 255)
+    return {"channel_shift": round(shift, 3), "seam": round(seam, 4)}
+
+
+def grid(strips: list[list[np.ndarray]], families: int, limit: int = 4) -> np.ndarray:
+    """The first photographs, a row per family: damaged | blind | guided | truth."""
+    side = max(max(tile.shape[:2]) for strip in strips for tile in strip)
+
+    def square(tile: np.ndarray) -> np.ndarray:
+        return cv2.copyMakeBorder(tile, 0, side - tile.shape[0], 0, side - tile.shape[1], cv2.BORDER_CONSTANT)
+
+    return np.vstack([np.hstack([square(tile) for tile in strip]) for strip in strips[: limit * families]])
+
+
+def table(figures: dict) -> str:
+    """What a person reads."""
+    lines = [
+        f"{figures['photographs']} photographs, longest side {figures['longest_side']}, draws {figures['draws']}",
+        f"{'':16}{'':18}{'PSNR':>8}{'gain':>8}{'SSIM':>8}{'gain':>8}",
+    ]
+    for family, methods in figures["families"].items():
+        for method, f in methods.items():
+            lines.append(
+                f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}"
+            )
+            family = ""
+    lines += [
+        f"{name:34}{f['gain']:+8.3f} dB over blind, helps {f['helped']:.0%}" for name, f in figures["oracle"].items()
+    ]
+    show: Callable[[dict], str] = lambda part: ", ".join(f"{k} {v}" for k, v in part.items())  # noqa: E731
+    return "\n".join(
+        [*lines, *(f"{part}: {show(figures[part])}" for part in ("clean", "retrieval", "invariance", "speed"))]
+    )
