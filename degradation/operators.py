@@ -146,9 +146,10 @@ def poisson_rate(image: torch.Tensor, gray: bool) -> tuple[torch.Tensor, torch.T
     light = image.clamp(0, 1)
     if gray:
         light = (light * image.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    light = (light * 255).round() / 255
-    counts = [2.0 ** math.ceil(math.log2(max(len(torch.unique(one)), 1))) for one in light]
-    return light, image.new_tensor(counts).view(-1, 1, 1, 1)
+    levels = (light * 255).round()
+    present = [int(torch.bincount(one.flatten().int()).count_nonzero()) for one in levels]
+    counts = [2.0 ** math.ceil(math.log2(different)) for different in present]
+    return levels / 255, image.new_tensor(counts).view(-1, 1, 1, 1)
 
 
 def poisson_noise(image: torch.Tensor, *, scale: float, gray: bool, generator: torch.Generator) -> torch.Tensor:
