@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+from ..faces.pictures import from_pil, to_pil
 from ..metrics import psnr, ssim
 
 PAPER, INK, TRACK, ESTIMATED, TRUE = (250, 250, 248), (40, 40, 40), (226, 226, 222), (60, 120, 190), (215, 120, 40)
@@ -52,7 +52,7 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
             draw.rectangle((left, top + 28, at(estimated), top + 38), ESTIMATED)
         if true:
             draw.rectangle((at(true) - 2, top + 24, at(true) + 2, top + 42), TRUE)
-    return to_tensor(picture)
+    return from_pil(picture)[None]
 
 
 def sheet(truth: torch.Tensor, pictures: dict[str, torch.Tensor], bars: torch.Tensor) -> torch.Tensor:
@@ -77,14 +77,6 @@ def sheet(truth: torch.Tensor, pictures: dict[str, torch.Tensor], bars: torch.Te
         for j, (caption, picture) in enumerate(row):
             x, y = GAP + j * (width + GAP), GAP + i * height
             draw.text((x, y), caption, INK, font)
-            canvas.paste(to_image(picture), (x, y + CAPTION))
-    canvas.paste(to_image(bars), (GAP, GAP + len(rows) * height))
-    return to_tensor(canvas)
-
-
-def to_image(picture: torch.Tensor) -> Image.Image:
-    return Image.fromarray((picture[0].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
-
-
-def to_tensor(picture: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+            canvas.paste(to_pil(picture[0]), (x, y + CAPTION))
+    canvas.paste(to_pil(bars[0]), (GAP, GAP + len(rows) * height))
+    return from_pil(canvas)[None]

@@ -28,15 +28,21 @@ def read_picture(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         with Image.open(path) as file:
-            return _to_tensor(ImageOps.exif_transpose(file))
+            return from_pil(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
         raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or take it away.") from error
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
+def from_pil(image: Image.Image) -> Tensor:
+    """float32 ``[3, H, W]`` in 0..1, whatever the mode."""
     if image.mode.startswith("I"):
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
         grey = np.asarray(image, np.float32) / 65535
         return torch.from_numpy(grey.clip(0, 1))[None].repeat(3, 1, 1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """``[3, H, W]`` in 0..1, rounded to 256 levels."""
+    return Image.fromarray((picture.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))

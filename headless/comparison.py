@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..faces.review import mark
+
 LONGEST, GAP, CAPTION = 1000, 12, 30
 PAPER, INK = (250, 250, 248), (40, 40, 40)
-KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
 Box = tuple[int, int, int, int]
 
 
@@ -53,14 +54,8 @@ def _fit(picture: Image.Image) -> Image.Image:
 
 
 def _marked(picture: Image.Image, faces: list[dict[str, Any]], boxes: list[Box]) -> Image.Image:
-    marked = picture.copy()
-    draw = ImageDraw.Draw(marked)
-    font = ImageFont.load_default(max(12, picture.width // 45))
-    for face, box in zip(faces, boxes, strict=True):
-        colour = KNOWN if face["person"] else STRANGER
-        draw.rectangle(box, outline=colour, width=max(2, picture.width // 300))
-        draw.text((box[0], box[3] + 2), face["person"] or "?", colour, font, stroke_width=2, stroke_fill=(0, 0, 0))
-    return marked
+    people = [face["person"] for face in faces]
+    return mark(picture, [(box, who or "?", who is not None) for box, who in zip(boxes, people, strict=True)])
 
 
 def _square(box: Box, size: tuple[int, int], margin: float) -> Box:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..bridge import ComfyExtension
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
-from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
+from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .report import Report
 from .restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces, RestoreScene, UpscaleModelRestorer
@@ -31,6 +31,7 @@ NODES = (
     Report,
     CompareWithTruth,
     DownloadWeights,
+    ReviewFaces,
 )
 
 

@@ -20,9 +20,11 @@ from ..faces.detect import (
 )
 from ..faces.embed import best_embedder
 from ..faces.match import match_faces
+from ..faces.pictures import from_pil, to_pil
+from ..faces.review import label, mark
 from ..vocabulary import Faces, Library, UserError
 from . import sockets
-from .layout import to_image, to_photos
+from .layout import check_same_photos, to_image, to_photos
 
 
 class DetectFaces(io.ComfyNode):
@@ -150,6 +152,35 @@ class MatchFaces(io.ComfyNode):
         return io.NodeOutput(matched, describe(matched))
 
 
+class ReviewFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_ReviewFaces",
+            display_name="Review Faces",
+            category=sockets.CATEGORY,
+            description="Draws every face's box, number, name and confidence into the photograph, to check who is who before anything is "
+            "restored. The numbers are those that Match Faces takes in its override.",
+            search_aliases=["who is who", "bounding boxes", "preview faces"],
+            inputs=[
+                io.Image.Input("image", tooltip="The photograph that the faces were found in."),
+                sockets.Faces.Input("faces", tooltip="Faces, matched or not."),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The photograph with its faces marked.")],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, faces: Faces) -> io.NodeOutput:
+        photos = to_photos(image)
+        check_same_photos("Review Faces", photos, faces)
+        marked, number = [], 0
+        for photo, frame in zip(photos, faces.frames, strict=True):
+            marks = [(face.box, label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
+            marked.append(from_pil(mark(to_pil(photo), marks)))
+            number += len(frame)
+        return io.NodeOutput(to_image(torch.stack(marked)))
+
+
 class FacesToImages(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -161,7 +192,7 @@ class FacesToImages(io.ComfyNode):
             search_aliases=["crop faces", "face list"],
             inputs=[
                 sockets.Faces.Input(
-                    "faces", tooltip="Faces to hand out. Without any, one grey crop keeps the graph going"
+                    "faces", tooltip="Faces to hand out. Without any, one grey crop keeps the graph going."
                 ),
                 io.Boolean.Input(
                     "restored", default=True, tooltip="The restored crops where there are any, else the crops as found."

@@ -1,0 +1,32 @@
+"""Faces marked in a photograph, for people to check: box, number, name and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..vocabulary import Box, Face
+
+KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
+
+
+def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.Image:
+    """A copy with each box, its label below (above where the picture ends), in green for people who are known, else in amber."""
+    marked = picture.copy()
+    draw = ImageDraw.Draw(marked)
+    size = max(12, picture.width // 45)
+    font = ImageFont.load_default(size)
+    for box, label, known in marks:
+        colour = KNOWN if known else STRANGER
+        x0, y0, x1, y1 = (round(value) for value in box)
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, picture.width // 300))
+        y = y1 + 2 if y1 + 2 + size <= picture.height else max(y0 - size - 4, 0)
+        x = max(min(x0, picture.width - round(draw.textlength(label, font))), 0)
+        draw.text((x, y), label, colour, font, stroke_width=2, stroke_fill=(0, 0, 0))
+    return marked
+
+
+def label(number: int, face: Face) -> str:
+    """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match."""
+    return f"{number} {face.person} {face.confidence:.0%}" if face.person else f"{number} ?"
