@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..vocabulary import UserError
+from .fit import check_fit
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -30,17 +31,6 @@ def load_public(network: Network, path: Path, what: str) -> Network:
         raise UserError(f"{path.name} is damaged or holds more than plain weights. {advice}") from error
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(f"{path.name} is not a flat dictionary of tensors. {advice}")
-    _compare(network.state_dict(), weights, path.name, advice)
+    check_fit(network.state_dict(), weights, path.name, advice)
     network.load_state_dict(weights)
     return network.float().eval().requires_grad_(False)
-
-
-def _compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], name: str, advice: str) -> None:
-    for key in sorted(expected.keys() | found.keys()):
-        if key not in found:
-            raise UserError(f"{name} lacks {key}, which this network has. {advice}")
-        if key not in expected:
-            raise UserError(f"{name} has {key}, which this network has not. {advice}")
-        if found[key].shape != expected[key].shape:
-            have, want = (list(one[key].shape) for one in (found, expected))
-            raise UserError(f"{name}: {key} is {have}, this network has {want}. {advice}")

@@ -7,7 +7,15 @@ from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .report import Report
-from .restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces, RestoreScene, UpscaleModelRestorer
+from .restore import (
+    EmbeddedRestorer,
+    ReferenceDetail,
+    RestorationByGeneration,
+    RestoreFaces,
+    RestoreScene,
+    UpscaleModelRestorer,
+)
+from .s3diff import S3DiffRestorer
 from .sources import LibraryFromImages, LoadLibrary, Sample
 from .weights import DownloadWeights
 
@@ -32,6 +40,8 @@ NODES = (
     CompareWithTruth,
     DownloadWeights,
     ReviewFaces,
+    RestorationByGeneration,
+    S3DiffRestorer,
 )
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, keep_upscaler, progress
+from ..bridge import io, keep, keep_upscaler, progress, weight_folders
+from ..models.catalogue import find
 from ..restorers import embedded
 from ..restorers.apply import restore_faces, restore_scene
 from ..restorers.reference import ReferenceRestorer
@@ -49,6 +50,52 @@ class EmbeddedRestorer(io.ComfyNode):
     @classmethod
     def execute(cls, guidance: float = 1.0) -> io.NodeOutput:
         return io.NodeOutput(replace(embedded.restorer(keep), guidance=guidance))
+
+
+class RestorationByGeneration(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_GenerationRestorer",
+            display_name="Restoration by Generation",
+            category=sockets.CATEGORY,
+            description="Adds noise to a face until the damage is drowned and generates it anew from a model of faces (gen2res; its weights "
+            "base_256.pt are for research only and belong in models/personal_restore). Needs a graphics card to be bearable.",
+            search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
+            inputs=[
+                io.Int.Input(
+                    "noise_steps",
+                    default=200,
+                    min=0,
+                    max=1000,
+                    tooltip="How much noise is added and removed again, of 1000 steps. More drowns worse damage and keeps less of the person.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="How strongly every 20th step is pulled back towards the damaged face; 0 does not.",
+                ),
+            ],
+            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces.")],
+        )
+
+    @classmethod
+    def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
+        # Here and not above: diffusers takes seconds to import.
+        from ..models.adm_unet import load_adm_unet
+        from ..restorers.generation import GenerationRestorer, SkipGuidance
+
+        path = find("gen2res-256", weight_folders("personal_restore"))
+        pull = SkipGuidance(scale=guidance) if guidance else None
+        return io.NodeOutput(
+            GenerationRestorer(
+                keep(load_adm_unet(path)), "gen2res-256", native_size=256, steps=noise_steps, guidance=pull
+            )
+        )
 
 
 class ReferenceDetail(io.ComfyNode):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from personal_restore.nodes.degradation import Degrade, EstimateDegradation
 from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from personal_restore.nodes.fusion import BlendFaces, ColorFix
 from personal_restore.nodes.report import Report
-from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces, RestoreScene
+from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGeneration, RestoreFaces, RestoreScene
+from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
 from personal_restore.nodes.sources import LibraryFromImages, Sample
 from personal_restore.vocabulary import Library, UserError
 
@@ -160,3 +164,28 @@ def test_nodes_run_in_a_graph_without_any_file():
         "3": {"class_type": "PR_DetectFaces", "inputs": {"image": ["1", 0], "threshold": 0.0}},
     }
     assert "score" in run_graph(graph, NODES).ui["2"]["text"][0]
+
+
+def test_restoration_by_generation_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="base_256.pt is missing.*Adobe Research License.*gen2res"):
+        RestorationByGeneration.execute(200, 0.0)
+
+
+def test_the_pack_imports_no_slow_library():
+    """ComfyUI imports every pack when it starts."""
+    code = "import run, sys; run.load_package(); import personal_restore.nodes; print(*sys.modules)"
+    root = Path(__file__).parent.parent
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    slow = {"diffusers", "transformers", "insightface", "ultralytics", "matplotlib", "accelerate", "spandrel", "dlib"}
+    assert not slow & set(loaded.split())
+
+
+def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="s3diff.pkl is missing.*Apache-2.0"):
+        S3DiffRestorer.execute("none found", None, None, 1.07, 1)
+    text = torch.rand(1, 77, 1024)
+    assert torch.equal(prompt_of([[text, {}]], "positive"), text)
+    with pytest.raises(UserError, match="negative has 768 numbers"):
+        prompt_of([[text[..., :768], {}]], "negative")

@@ -1,0 +1,197 @@
+"""SD-Turbo as a one-step network: encode, one call of the UNet at t = 999, the clean latent, decode.
+
+Read from a diffusers folder or from the single .safetensors file that ComfyUI keeps in ``models/checkpoints``. The
+configurations are those that stabilityai published with SD-Turbo (Stable Diffusion 2.1), so nothing is looked up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ..vocabulary import UserError
+from . import vae_strips
+from .fit import check_fit
+
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+VAE = {
+    "sample_size": 768,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+LATENT_SCALE = 0.18215
+TIMESTEP = 999
+WHOLE = 1024**2  # pixels up to which the VAE works in one piece
+BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots grow evenly over 1000 steps
+
+_FIRST, _LAST = map(math.sqrt, BETAS)
+ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step in range(TIMESTEP + 1))
+
+FILES = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"
+PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+ADVICE = (
+    "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
+    "models/checkpoints, or the folder with unet/ and vae/ in the diffusers format."
+)
+
+Tensors = dict[str, torch.Tensor]
+
+
+class SDTurbo(nn.Module):
+    """The UNet and the VAE. Pictures are ``[B, 3, H, W]`` in -1..1, latents ``[B, 4, H / 8, W / 8]``, both float32."""
+
+    def __init__(self, unet: UNet2DConditionModel, vae: AutoencoderKL):
+        super().__init__()
+        self.unet, self.vae = unet, vae
+
+    def encode(self, picture: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""
+        picture = picture.to(self.vae.dtype)
+        if picture[0, 0].numel() > WHOLE:
+            posterior = DiagonalGaussianDistribution(vae_strips.moments(self.vae, picture))
+        else:
+            posterior = self.vae.encode(picture).latent_dist
+        latent = posterior.mean.float()
+        if noise is not None:
+            latent = latent + posterior.std.float() * noise.to(latent)
+        return latent * LATENT_SCALE
+
+    def predict(
+        self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, guidance: float
+    ) -> torch.Tensor:
+        """The noise that the UNet sees in a latent (Face2Scene, section 3.3): z_neg + guidance * (z_pos - z_neg).
+
+        positive, negative: embedded prompts ``[1 or B, N, C]``, of one length. Guidance 1 asks only the positive branch.
+        """
+        count = len(latent)
+        if guidance == 1:
+            return self._noise(latent, positive.expand(count, -1, -1))
+        text = torch.cat([negative.expand(count, -1, -1), positive.expand(count, -1, -1)])
+        away, towards = self._noise(latent.repeat(2, 1, 1, 1), text).chunk(2)
+        return away + guidance * (towards - away)
+
+    def clean(self, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """x0: the scaled latent without the predicted noise."""
+        return (latent - math.sqrt(1 - ALPHA_BAR) * noise) / math.sqrt(ALPHA_BAR)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """A scaled latent's picture; a large one is in main memory."""
+        latent = (latent / LATENT_SCALE).to(self.vae.dtype)
+        if latent[0, 0].numel() * 64 > WHOLE:
+            picture = vae_strips.decode(self.vae, latent)
+        else:
+            picture = self.vae.decode(latent).sample
+        return picture.float().clamp(-1, 1)
+
+    def _noise(self, latent: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        dtype = self.unet.dtype
+        return self.unet(latent.to(dtype), TIMESTEP, encoder_hidden_states=text.to(latent.device, dtype)).sample.float()
+
+
+def load(
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+    unet_config: dict[str, Any] = UNET,
+    vae_config: dict[str, Any] = VAE,
+) -> SDTurbo:
+    """The network in evaluation mode on the CPU. path: a diffusers folder, or a single .safetensors checkpoint.
+
+    Raises UserError that names the file, and the tensor that does not fit.
+    """
+    configs = {"unet": unet_config, "vae": vae_config}
+    if path.is_dir():
+        parts = {part: _read(_file_in(path / part)) for part in configs}
+    elif path.suffix == ".safetensors":
+        parts = {
+            "unet": _converted(convert_ldm_unet_checkpoint, path, "unet", unet_config),
+            "vae": _converted(convert_ldm_vae_checkpoint, path, "vae", vae_config),
+        }
+    else:
+        problem = "is neither a folder nor a .safetensors file" if path.exists() else "does not exist"
+        raise UserError(f"SD-Turbo: {path.name} {problem}. {ADVICE}")
+    return assemble(parts["unet"], parts["vae"], unet_config, vae_config, path.name).to(dtype)
+
+
+def assemble(
+    unet: Tensors, vae: Tensors, unet_config: dict[str, Any], vae_config: dict[str, Any], where: str
+) -> SDTurbo:
+    """The network around tensors under diffusers' names, which it keeps. Raises UserError where they do not fit."""
+    turbo = SDTurbo(
+        _built(UNet2DConditionModel, unet_config, unet, f"{where} (UNet)"),
+        _built(AutoencoderKL, vae_config, vae, f"{where} (VAE)"),
+    )
+    return turbo.eval().requires_grad_(False)
+
+
+def embed_prompts(folder: Path, prompts: Sequence[str]) -> list[torch.Tensor]:
+    """Embedded prompts, float32 ``[1, 77, 1024]`` each, by the tokenizer and the text encoder of a diffusers folder.
+
+    Raises UserError when the folder lacks them.
+    """
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.name}: no text encoder could be read ({error}). {ADVICE}") from error
+    length = encoder.config.max_position_embeddings
+    tokens = tokenizer(list(prompts), max_length=length, padding="max_length", truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        return list(encoder.float().eval()(tokens.input_ids).last_hidden_state.split(1))
+
+
+def _file_in(folder: Path) -> Path:
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"SD-Turbo: {folder.parent.name}/{folder.name}/ has no {FILES[0]}. {ADVICE}")
+
+
+def _read(file: Path, prefix: str = "") -> Tensors:
+    """The tensors whose names start with the prefix."""
+    try:
+        with safe_open(file, "pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+            return {name: stored.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"SD-Turbo: {file.name} cannot be read ({error}). {ADVICE}") from error
+
+
+def _converted(convert: Any, file: Path, part: str, config: dict[str, Any]) -> Tensors:
+    """One part of a single-file checkpoint under diffusers' names."""
+    tensors = _read(file, PREFIXES[part])
+    if not tensors:
+        raise UserError(f"SD-Turbo: {file.name} holds no tensor {PREFIXES[part]}*, so it lacks the {part}. {ADVICE}")
+    try:
+        return {name: tensor for name, tensor in convert(tensors, config).items() if tensor is not None}
+    except KeyError as error:
+        raise UserError(f"SD-Turbo: {file.name} lacks the tensor {PREFIXES[part]}{error.args[0]}. {ADVICE}") from error
+
+
+def _built(kind: type[ModelMixin], config: dict[str, Any], tensors: Tensors, where: str) -> Any:
+    """The module around the tensors, all of them and no other."""
+    with torch.device("meta"):
+        module = kind.from_config(config)
+    check_fit(module.state_dict(), tensors, where, ADVICE)
+    module.load_state_dict(tensors, assign=True)
+    return module

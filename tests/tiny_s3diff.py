@@ -1,0 +1,60 @@
+"""SD-Turbo and S3Diff's public files in a size for tests: same topology, narrow, random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from personal_restore.models import lora, sd_turbo
+from personal_restore.models.de_net import DegradationEstimator
+from personal_restore.models.s3diff import ADAPTERS, BLOCKS, BlockModulation
+
+# As the public training code has them.
+TARGETS = {
+    "vae": r"^encoder\..*(conv1|conv2|conv_in|conv_shortcut|conv|conv_out|to_k|to_q|to_v|to_out\.0)$",
+    "unet": [
+        "to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_shortcut", "conv_out",
+        "proj_in", "proj_out", "ff.net.2", "ff.net.0.proj",
+    ],
+}  # fmt: skip
+RANKS = {"vae": 3, "unet": 2}
+WIDTH = 12  # of the embedded prompts
+UNET = sd_turbo.UNET | {
+    "block_out_channels": (8, 8, 16, 16),
+    "attention_head_dim": (1, 1, 2, 2),
+    "cross_attention_dim": WIDTH,
+    "norm_num_groups": 4,
+}
+VAE = sd_turbo.VAE | {"block_out_channels": (8, 8, 8, 16), "norm_num_groups": 4}
+
+
+def turbo(seed: int = 0) -> sd_turbo.SDTurbo:
+    torch.manual_seed(seed)
+    net = sd_turbo.SDTurbo(UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE))
+    return net.eval().requires_grad_(False)
+
+
+def prompts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, 1, 7, WIDTH, generator=torch.Generator().manual_seed(seed)).unbind()
+
+
+def write_public_files(folder: Path) -> Path:
+    """s3diff.pkl, whose path is returned, and de_net.pth, with random weights for `turbo`."""
+    base = turbo()
+    torch.manual_seed(1)
+    random = lambda tensors: {name: 0.1 * torch.randn(value.shape) for name, value in tensors.items()}  # noqa: E731
+    public = {"w": torch.nn.Parameter(torch.randn(64), requires_grad=False), "state_embeddings": {}}
+    for side, network in (("vae", base.vae), ("unet", base.unet)):
+        adapters = lora.attach(network, TARGETS[side], RANKS[side])
+        public[f"rank_{side}"], public[f"{side}_lora_target_modules"] = RANKS[side], TARGETS[side]
+        public[f"state_dict_{side}"] = random(lora.weights(adapters, ADAPTERS[side]))
+        modulation = BlockModulation(RANKS[side], BLOCKS[side])
+        for part in ("de_mlp", "block_mlp", "fuse_mlp"):
+            public[f"state_dict_{side}_{part}"] = random(modulation.get_submodule(part).state_dict())
+        public["state_embeddings"][f"state_dict_{side}_block"] = random(modulation.blocks.state_dict())
+    replaced = base.unet.conv_in.state_dict()
+    public["state_dict_unet"] |= {f"conv_in.{name}": value for name, value in random(replaced).items()}
+    torch.save(public, folder / "s3diff.pkl")
+    torch.save(DegradationEstimator().state_dict(), folder / "de_net.pth")
+    return folder / "s3diff.pkl"
