@@ -59,8 +59,8 @@ class RestorationByGeneration(io.ComfyNode):
             node_id="PR_GenerationRestorer",
             display_name="Restoration by Generation",
             category=sockets.CATEGORY,
-            description="Adds noise to a face until the damage is drowned and generates it anew from a model of faces (gen2res; its weights "
-            "base_256.pt are for research only and belong in models/personal_restore). Needs a graphics card to be bearable.",
+            description="Adds noise to a face until the damage is drowned and generates it anew from a model of faces (gen2res; its "
+            "weights base_256.pt are for research only and belong in models/personal_restore). Needs a graphics card to be bearable.",
             search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
             inputs=[
                 io.Int.Input(
@@ -68,7 +68,8 @@ class RestorationByGeneration(io.ComfyNode):
                     default=200,
                     min=0,
                     max=1000,
-                    tooltip="How much noise is added and removed again, of 1000 steps. More drowns worse damage and keeps less of the person.",
+                    tooltip="How much noise is added and removed again, of 1000 steps. More drowns worse damage and keeps less of "
+                    "the person.",
                 ),
                 io.Float.Input(
                     "guidance",

@@ -31,8 +31,8 @@ class S3DiffRestorer(io.ComfyNode):
             node_id="PR_S3DiffRestorer",
             display_name="S3Diff Restorer",
             category=sockets.CATEGORY,
-            description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo and estimates blur and noise by itself. "
-            "Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in models/personal_restore; Download "
+            description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo and estimates blur and noise by "
+            "itself. Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in models/personal_restore; Download "
             "Weights fetches them. For a graphics card.",
             search_aliases=["s3diff", "sd-turbo", "super resolution", "one step diffusion", "upscale"],
             inputs=[
