@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..vocabulary import Library, Person, Reference, UserError
+from ..vocabulary import Face, Library, Person, Reference, UserError
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
+from .gate import objection, outliers
 from .pictures import is_picture, read_picture
 
 MOST_REFERENCES = 10
@@ -52,15 +54,23 @@ def library_from_images(
 
 
 def merge(first: Library, second: Library) -> Library:
-    """The people of both; the references of a person in both are put together. Raises UserError for two embedding spaces."""
+    """The people of both; the references of a person in both are put together, the ten most detailed of them.
+
+    Raises UserError for two embedding spaces.
+    """
     if first.people and second.people and first.embedder != second.embedder:
-        raise UserError(f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}.")
+        raise UserError(
+            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}."
+        )
     people = {person.name: person for person in first.people}
+    notes = [*first.notes, *second.notes]
     for person in second.people:
         known = people.get(person.name)
-        people[person.name] = replace(known, references=known.references + person.references) if known else person
+        if known:
+            person = replace(known, references=_best(person.name, known.references + person.references, notes))
+        people[person.name] = person
     space = first.embedder if first.people else second.embedder
-    return Library(tuple(people.values()), space, first.notes + second.notes)
+    return Library(tuple(people.values()), space, tuple(notes))
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -117,17 +127,49 @@ def _person(
             continue
         if len(found) > 1:
             notes.append(f"{name}: {file} shows {len(found)} faces, the largest and most central one was taken.")
-        references.append(_reference(file, picture, main_face(found, picture.shape[-2:]), embedder))
-    if len(references) > MOST_REFERENCES:
-        notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
-        references = sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES]
-    elif 0 < len(references) < FEW_REFERENCES:
-        notes.append(f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness.")
-    return Person(name, tuple(references)) if references else None
+        face = make_face(picture, main_face(found, picture.shape[-2:]))
+        reason = objection(face)
+        if reason is not None:
+            notes.append(f"{name}: skipped {file}, {reason}")
+            continue
+        references.append(_reference(file, face, embedder))
+    references = _best(name, _same_person(name, references, embedder, notes), notes)
+    if 0 < len(references) < FEW_REFERENCES:
+        notes.append(
+            f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."
+        )
+    return Person(name, references) if references else None
 
 
-def _reference(file: str, picture: Tensor, detection: Detection, embedder: Embedder | None) -> Reference:
-    face = make_face(picture, detection)
+def _same_person(
+    name: str, references: list[Reference], embedder: Embedder | None, notes: list[str]
+) -> tuple[Reference, ...]:
+    """The references without those that show somebody else; who only proposes cannot tell, and leaves them all."""
+    if embedder is None or embedder.proposes or len(references) < 2:
+        return tuple(references)
+    embeddings = np.stack([reference.embedding for reference in references])
+    others = outliers(embedder.similarity(embeddings, embeddings), embedder.threshold)
+    if others is None:
+        notes.append(
+            f"{name}: the pictures do not look like one person, and no majority does. All are used: check them."
+        )
+        return tuple(references)
+    notes.extend(
+        f"{name}: skipped {references[index].name}, it does not look like the same person as the others."
+        for index in sorted(others)
+    )
+    return tuple(reference for index, reference in enumerate(references) if index not in others)
+
+
+def _best(name: str, references: tuple[Reference, ...], notes: list[str]) -> tuple[Reference, ...]:
+    """At most ten references."""
+    if len(references) <= MOST_REFERENCES:
+        return references
+    notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
+    return tuple(sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES])
+
+
+def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
     matrix = face.similarity.matrix
     landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
     return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ..vocabulary import UserError
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"])
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
 
 
 def is_picture(path: Path) -> bool:

@@ -7,6 +7,7 @@ import re
 import torch
 import torch.nn.functional as F
 
+from ..faces.fine_align import Networks, fine_align
 from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
@@ -24,10 +25,13 @@ def compose_faces(
     color: str = "wavelet",
     mask: torch.Tensor | None = None,
     photos: torch.Tensor | None = None,
+    align: bool = False,
+    networks: Networks | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
     The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
+    align: bend every face by the few pixels by which it disagrees with the scene, by RANSAC-Flow's networks where given.
     mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own oval.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
@@ -53,7 +57,8 @@ def compose_faces(
             index += 1
             if face.restored is None or amount == 0:
                 continue
-            patch = face_patch(scene, face, factor, amount, color, None if mask is None else mask[number])
+            own = None if mask is None else mask[number]
+            patch = face_patch(scene, face, factor, amount, color, own, align, networks)
             patches.append(patch)
             x0, y0, x1, y1 = patch.box
             region = used[number, y0:y1, x0:x1]
@@ -63,7 +68,14 @@ def compose_faces(
 
 
 def face_patch(
-    scene: torch.Tensor, face: Face, factor: int, amount: float, color: str, mask: torch.Tensor | None
+    scene: torch.Tensor,
+    face: Face,
+    factor: int,
+    amount: float,
+    color: str,
+    mask: torch.Tensor | None,
+    align: bool = False,
+    networks: Networks | None = None,
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
@@ -72,6 +84,9 @@ def face_patch(
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
+    if align:
+        found = fine_align(picture, scene[:, y0:y1, x0:x1], known, networks)
+        picture, known, inside = (found.apply(part) for part in (picture, known, inside))
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
         # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.

@@ -6,6 +6,7 @@ from ..bridge import ComfyExtension
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
+from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -42,6 +43,9 @@ NODES = (
     ReviewFaces,
     RestorationByGeneration,
     S3DiffRestorer,
+    SaveLibrary,
+    LoadLibraryFile,
+    ForgetPerson,
 )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..bridge import io
+from ..bridge import io, models_folder
+from ..faces.fine_align import find_networks
 from ..fusion.color import color_fix
 from ..fusion.compose import compose_faces
 from ..vocabulary import Faces, UserError
@@ -63,6 +64,13 @@ class BlendFaces(io.ComfyNode):
                 io.Image.Input(
                     "photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."
                 ),
+                io.Boolean.Input(
+                    "fine_align",
+                    default=False,
+                    optional=True,
+                    tooltip="Bends each face by the few pixels by which it disagrees with the scene, as restorers that draw a face anew "
+                    "need it. A face is left as it is where that does not help.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The whole photograph, restored."),
@@ -81,6 +89,7 @@ class BlendFaces(io.ComfyNode):
         color: str,
         mask: torch.Tensor | None = None,
         photograph: torch.Tensor | None = None,
+        fine_align: bool = False,
     ) -> io.NodeOutput:
         out, used = compose_faces(
             to_photos(scene),
@@ -91,6 +100,8 @@ class BlendFaces(io.ComfyNode):
             color=color,
             mask=mask,
             photos=None if photograph is None else to_photos(photograph),
+            align=fine_align,
+            networks=find_networks(models_folder()) if fine_align else None,
         )
         return io.NodeOutput(to_image(out), used)
 

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import library, mtcnn
+from personal_restore.faces import detect, embed, gate, library, mtcnn
 from personal_restore.faces.embed import Classical
 from personal_restore.faces.pictures import read_picture
-from personal_restore.vocabulary import UserError
-from PIL import Image
+from personal_restore.vocabulary import Library, Person, Reference, UserError
+from PIL import Image, ImageFilter
 
 needs_detector = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
 
@@ -116,7 +116,7 @@ def test_a_folder_of_pictures_is_one_person_named_after_it(tmp_path, portrait):
 @needs_detector
 def test_only_the_ten_most_detailed_references_are_kept(tmp_path, portrait):
     for number in range(12):
-        side = 130 if number < 10 else 60
+        side = 130 if number < 10 else 110
         save(portrait.resize((side, side)), tmp_path / "Eileen" / f"{number:02}.png")
     result = library.load_library(tmp_path / "Eileen", None)
     assert {reference.name for reference in result.people[0].references} == {f"{number:02}.png" for number in range(10)}
@@ -174,3 +174,99 @@ def test_the_fingerprint_changes_exactly_when_the_album_does(tmp_path, portrait)
     removed = library.fingerprint(album)
     assert len({first, added, changed, renamed, removed}) == 5
     assert library.fingerprint(tmp_path / "nowhere") == library.fingerprint(tmp_path / "neither")
+
+
+class Hue:
+    """Tells people by whether red or blue is stronger in their pictures."""
+
+    name, threshold, proposes = "hue", 0.5, False
+
+    def embed(self, crop: torch.Tensor) -> np.ndarray:
+        return np.eye(2, dtype=np.float32)[int(crop[2].mean() > crop[0].mean())]
+
+    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        return faces @ references.T
+
+
+def tinted(portrait: Image.Image, other: bool) -> Image.Image:
+    red, green, blue = portrait.split()
+    red, blue = (red.point(lambda v: v // 2), blue) if other else (red, blue.point(lambda v: v // 2))
+    return Image.merge("RGB", (red, green, blue))
+
+
+@needs_detector
+def test_pictures_that_show_somebody_else_are_named_and_not_used(tmp_path, portrait):
+    for number in range(5):
+        save(tinted(portrait, other=number in (1, 3)), tmp_path / "Eileen" / f"{number}.png")
+    result = library.load_library(tmp_path, Hue())
+    assert [reference.name for reference in result.people[0].references] == ["0.png", "2.png", "4.png"]
+    assert [note for note in result.notes if "same person" in note] == [
+        f"Eileen: skipped {number}.png, it does not look like the same person as the others." for number in (1, 3)
+    ]
+
+
+@needs_detector
+@pytest.mark.skipif(
+    detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None, reason="dlib's network is not installed"
+)
+@pytest.mark.parametrize(("man", "other"), [("obama", "biden"), ("biden", "obama")])
+def test_another_man_among_two_real_pictures_is_named(photos, tmp_path, man, other):
+    for name in (f"{man}_{man}", f"{man}_{man}2", f"{other}_{other}"):
+        shutil.copy(photos / "face_recognition" / f"{name}.jpg", tmp_path)
+    result = library.load_library(tmp_path, embed.by_name("dlib"))
+    assert [reference.name for reference in result.people[0].references] == [f"{man}_{man}.jpg", f"{man}_{man}2.jpg"]
+    assert any(f"skipped {other}_{other}.jpg, it does not look like" in note for note in result.notes)
+
+
+@needs_detector
+@pytest.mark.parametrize("embedder", [Hue(), Classical()], ids=["knows", "proposes"])
+def test_where_no_majority_agrees_all_are_used(tmp_path, portrait, embedder):
+    for number in range(4):
+        save(tinted(portrait, other=number < 2), tmp_path / "Eileen" / f"{number}.png")
+    result = library.load_library(tmp_path, embedder)
+    assert len(result.people[0].references) == 4
+    assert any("do not look like one person" in note for note in result.notes) == (not embedder.proposes)
+
+
+@needs_detector
+def test_small_and_blurred_pictures_are_named_with_the_reason_and_not_used(tmp_path, portrait):
+    for number in range(3):
+        save(portrait, tmp_path / "Eileen" / f"{number}.png")
+    save(portrait.resize((60, 60)), tmp_path / "Eileen" / "small.png")
+    large = portrait.resize((520, 520), Image.Resampling.BICUBIC)
+    save(large.filter(ImageFilter.GaussianBlur(12)), tmp_path / "Eileen" / "blurred.png")
+    result = library.load_library(tmp_path, None)
+    assert len(result.people[0].references) == 3 and len(result.notes) == 2
+    assert any("small.png, the face is too small" in note for note in result.notes)
+    assert any("blurred.png, the face is blurred" in note for note in result.notes)
+
+
+def similarities(*groups: int) -> np.ndarray:
+    of = np.repeat(np.arange(len(groups)), groups)
+    return np.where(of[:, None] == of, 0.7, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [((), None), ((1,), []), ((4,), []), ((2, 1), [2]), ((1, 2), [0]), ((5, 2), [5, 6]), ((3, 1, 1), [3, 4])]
+    + [((1, 1), None), ((2, 2), None), ((1, 1, 1), None), ((3, 2, 2), None)],
+)
+def test_outliers_are_those_that_a_majority_does_not_look_like(groups, expected):
+    found = gate.outliers(similarities(*groups), 0.5)
+    assert found == expected or sorted(found) == expected
+
+
+def test_a_flat_picture_is_not_sharp():
+    assert gate.sharpness(torch.full((3, 512, 512), 0.5)) == 0
+
+
+def people(*names: str, count: int) -> Library:
+    references = tuple(Reference(f"{index}.png", torch.rand(3, 512, 512), np.zeros((5, 2))) for index in range(count))
+    return Library(tuple(Person(name, references) for name in names))
+
+
+def test_a_merged_person_keeps_at_most_ten_references():
+    first, second = people("Zoë", count=6), people("Zoë", "Ann", count=6)
+    merged = library.merge(first, second)
+    assert [len(person.references) for person in merged.people] == [10, 6]
+    assert any("of 12 pictures the 10" in note for note in merged.notes)

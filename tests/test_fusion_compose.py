@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,9 @@ def test_a_scene_of_twice_the_size_takes_the_face_in_the_same_place(astronaut, f
 
 
 def test_the_wavelet_fix_gives_a_face_the_colours_of_the_scene(astronaut, faces):
-    tinted = faces.map(lambda face: replace(face, restored=(face.crop * torch.tensor([1.2, 1, 0.8]).view(3, 1, 1)).clamp(0, 1)))
+    tinted = faces.map(
+        lambda face: replace(face, restored=(face.crop * torch.tensor([1.2, 1, 0.8]).view(3, 1, 1)).clamp(0, 1))
+    )
     plain, fixed = (compose_faces(astronaut, tinted, color=color)[0] for color in ("none", "wavelet"))
     assert psnr(fixed, astronaut) > psnr(plain, astronaut) + 6
 
@@ -90,6 +93,24 @@ def test_sizes_that_do_not_belong_together_are_a_clear_error(astronaut, faces):
 def test_context_lq_without_the_photograph_is_a_clear_error(astronaut, faces):
     with pytest.raises(UserError, match="needs the damaged photograph"):
         compose_faces(astronaut, faces, context="lq")
+
+
+def test_fine_alignment_brings_a_displaced_face_nearer_to_the_scene(astronaut, faces):
+    """A restorer that drew the face three pixels of the photograph to the side."""
+    moved = faces.map(lambda face: replace(face, restored=face.crop.roll(round(3 * face.similarity.scale), -1)))
+    x0, y0, x1, y1 = (round(value) for value in faces.frames[0][0].box)
+    inside = np.s_[..., y0 + 10 : y1 - 10, x0 + 10 : x1 - 10]
+    error = [
+        float((compose_faces(astronaut, moved, color="none", align=align)[0] - astronaut)[inside].abs().mean())
+        for align in (False, True)
+    ]
+    assert error[1] < 0.6 * error[0]
+
+
+def test_fine_alignment_leaves_a_face_that_fits_as_it_is(astronaut, faces):
+    same = faces.map(lambda face: replace(face, restored=face.crop))
+    plain, aligned = (compose_faces(astronaut, same, color="none", align=align)[0] for align in (False, True))
+    assert torch.equal(plain, aligned)
 
 
 def test_strengths_are_read_and_what_cannot_be_meant_is_refused():

@@ -16,6 +16,7 @@ from personal_restore.nodes import NODES
 from personal_restore.nodes.degradation import Degrade, EstimateDegradation
 from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from personal_restore.nodes.fusion import BlendFaces, ColorFix
+from personal_restore.nodes.library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from personal_restore.nodes.report import Report
 from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGeneration, RestoreFaces, RestoreScene
 from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
@@ -113,8 +114,8 @@ def test_faces_of_another_picture_are_a_clear_error(image, faces):
 
 
 def test_no_restored_face_gives_no_code_and_says_so(image, faces):
-    code, report = EstimateDegradation.execute(image, faces, -1).args
-    assert code is None and "without a degradation code" in report
+    code, report, gauge = EstimateDegradation.execute(image, faces, -1).args
+    assert gauge.shape[-1] == 3 and code is None and "without a degradation code" in report
 
 
 def test_an_empty_library_leaves_everybody_a_stranger(faces):
@@ -189,3 +190,16 @@ def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, t
     assert torch.equal(prompt_of([[text, {}]], "positive"), text)
     with pytest.raises(UserError, match="negative has 768 numbers"):
         prompt_of([[text[..., :768], {}]], "negative")
+
+
+def test_people_are_kept_brought_back_and_forgotten(monkeypatch, tmp_path):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
+    library = Sample.execute().args[1]
+    assert "Eileen Collins: 4" in SaveLibrary.execute(library, "family").args[0]
+    before = LoadLibraryFile.fingerprint_inputs("family")
+    again, text = LoadLibraryFile.execute("family").args
+    assert [person.name for person in again.people] == ["Eileen Collins"] and "Eileen Collins: 4" in text
+    assert ForgetPerson.execute("family", "Eileen Collins").args[0] == "The library is empty."
+    assert not list(tmp_path.rglob("*.safetensors")) and LoadLibraryFile.fingerprint_inputs("family") != before
+    with pytest.raises(UserError, match="Forget|no library"):
+        LoadLibraryFile.execute("family")

@@ -81,25 +81,20 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
         file = results.ui[node(graph, "SaveImage")]["images"][0]
         shots.append(pixels(folders.output / file["subfolder"] / file["filename"]))
     assert np.array_equal(*shots)
-    report = json.loads(results.ui[node(graph, "PreviewAny")]["text"][0])
-    assert report["faces"][0]["person"] == "Eileen Collins"
-    for quality in (report["quality"], report["quality"]["face"]):
-        assert quality["psnr_after"] > quality["psnr_before"] + 1
-        assert quality["ssim_after"] > quality["ssim_before"] + 0.1
-
-
-def test_the_demo_is_better_by_far_with_and_without_the_album(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
-    report = json.loads((tmp_path / "demo" / "report.json").read_text())
-    every = report["quality"]
-    for quality in (every, every["face"], every["without_album"], every["without_album"]["face"]):
-        assert quality["psnr_after"] >= quality["psnr_before"] + 1.5
-        assert quality["ssim_after"] >= quality["ssim_before"] + 0.10
-    assert every["face"]["psnr_after"] > every["without_album"]["face"]["psnr_after"], "the album helps"
-    assert report["damage"]["words"] and report["seconds"]["all"] > 0
-    assert "no test of identity" in capsys.readouterr().out
-    assert Image.open(tmp_path / "demo" / "restored.png").size == (512, 512)
-    assert (tmp_path / "demo" / "comparison.png").is_file()
+    shown = results.ui[node(graph, "PreviewAny")]["text"][0]
+    if name == "who_is_who":
+        assert shown.startswith("0: Eileen Collins")
+    elif name == "degradation_lab":
+        figures = json.loads(shown)
+        scores = {picture: one["psnr"] for picture, one in figures["quality"].items()}
+        assert scores["restored"] > scores["damaged"] + 1
+        assert figures["estimated_damage"].keys() == figures["true_damage"].keys()
+    else:
+        report = json.loads(shown)
+        assert report["faces"][0]["person"] == "Eileen Collins"
+        for quality in (report["quality"], report["quality"]["face"]):
+            assert quality["psnr_after"] > quality["psnr_before"] + 1
+            assert quality["ssim_after"] > quality["ssim_before"] + 0.1
 
 
 @pytest.mark.parametrize("restorer", ["PR_EmbeddedRestorer", "PR_ReferenceRestorer"])
@@ -135,10 +130,14 @@ def test_scene_only_leaves_out_the_faces_and_faces_only_leave_the_scene(small, t
 
 def test_a_photograph_without_a_face_is_restored_as_a_scene_and_says_so(tmp_path, astronaut):
     photo = picture(tmp_path / "no face.png", astronaut[..., 300:, :128])
-    assert restore(photo, "--out", tmp_path / "a") == restore(photo, "--out", tmp_path / "b", "--workflow", "perfuse") == 0
+    assert (
+        restore(photo, "--out", tmp_path / "a") == restore(photo, "--out", tmp_path / "b", "--workflow", "perfuse") == 0
+    )
     report = json.loads((tmp_path / "a" / "no face_report.json").read_text())
     assert report["faces"] == [] and report["damage"] is None
-    assert np.array_equal(pixels(tmp_path / "a" / "no face_restored.png"), pixels(tmp_path / "b" / "no face_restored.png"))
+    assert np.array_equal(
+        pixels(tmp_path / "a" / "no face_restored.png"), pixels(tmp_path / "b" / "no face_restored.png")
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])

@@ -1,0 +1,115 @@
+"""A library as one .safetensors file: names, aligned crops (8 bit), landmarks and embeddings. No pickle, no paths.
+
+What is stored is biometric data. `delete_person` rewrites the file without a person; the file holds all there is of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..vocabulary import Library, Person, Reference, UserError
+
+FORMAT = "personal-restore-library-1"
+SUFFIX = ".safetensors"
+
+
+def save_library(library: Library, folder: Path, name: str) -> Path:
+    """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
+
+    The notes are not kept: they are about the pictures the library was made of. Raises UserError for a name that leads
+    out of the folder, and where the file cannot be written.
+    """
+    path = _inside(folder, name)
+    tensors, people = {}, []
+    for number, person in enumerate(library.people):
+        for index, reference in enumerate(person.references):
+            key = f"{number}.{index}"
+            tensors[f"{key}.crop"] = (reference.crop.clamp(0, 1) * 255).round().byte().cpu().contiguous()
+            tensors[f"{key}.landmarks"] = torch.tensor(reference.landmarks, dtype=torch.float64)
+            if reference.embedding is not None:
+                tensors[f"{key}.embedding"] = torch.tensor(reference.embedding, dtype=torch.float32)
+        names = [reference.name for reference in person.references]
+        people.append({"name": person.name, "noun": person.noun, "references": names})
+    metadata = {"format": FORMAT, "embedder": library.embedder, "people": json.dumps(people)}
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, unfinished, metadata)
+        # A crash leaves the old file or the new one, never half of one.
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(
+            f"The library {path.name} cannot be written. Check the space and the rights of its folder."
+        ) from error
+    return path
+
+
+def load_library_file(folder: Path, name: str) -> Library:
+    """The library of ``folder/name.safetensors``. Raises UserError where it is missing or is no library."""
+    path = _inside(folder, name)
+    if not path.is_file():
+        raise UserError(f"There is no library {path.name}. Check the spelling, or save one first.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            people = tuple(_people(file, json.loads(metadata["people"])))
+            return Library(people, metadata["embedder"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path.name} is not a library of this pack ({error}). Make it again from the album."
+        ) from error
+
+
+def delete_person(folder: Path, name: str, person: str) -> Library:
+    """Rewrites the file without a person, removes it with the last one, and returns who is left.
+
+    Raises UserError where the library does not hold the person.
+    """
+    library = load_library_file(folder, name)
+    if library.get(person) is None:
+        known = ", ".join(other.name for other in library.people) or "nobody"
+        raise UserError(f"There is no {person!r} in the library {name!r}. Known: {known}.")
+    left = Library(tuple(other for other in library.people if other.name != person), library.embedder)
+    if left.people:
+        save_library(left, folder, name)
+    else:
+        _inside(folder, name).unlink()
+    return left
+
+
+def _people(file: safe_open, people: list[dict]) -> Iterator[Person]:
+    stored = set(file.keys())
+    for number, person in enumerate(people):
+        references = []
+        for index, name in enumerate(person["references"]):
+            key = f"{number}.{index}"
+            crop, landmarks = file.get_tensor(f"{key}.crop"), file.get_tensor(f"{key}.landmarks")
+            embedding = file.get_tensor(f"{key}.embedding") if f"{key}.embedding" in stored else None
+            if crop.dtype != torch.uint8 or crop.ndim != 3 or len(crop) != 3 or landmarks.shape != (5, 2):
+                raise ValueError(f"reference {key} has the wrong shape")
+            unit = None if embedding is None else embedding.numpy().astype(np.float32)
+            references.append(Reference(str(name), crop.float() / 255, landmarks.double().numpy(), unit))
+        yield Person(str(person["name"]), tuple(references), str(person["noun"]))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """``folder/name.safetensors``, refused where that lies outside of the folder."""
+    stem = name.removesuffix(SUFFIX).strip()
+    base = Path(folder).expanduser().resolve()
+    try:
+        path = (base / f"{stem}{SUFFIX}").resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{name!r} is no name for a library. Use letters, digits and spaces.") from error
+    if not stem or not path.is_relative_to(base):
+        raise UserError(f"The library {name!r} would lie outside its folder. Give a plain name, such as 'family'.")
+    return path
