@@ -51,7 +51,7 @@ FINE_BAND, COARSE_BAND = 1.5, 12.0
 # The share of the disagreement that a warp has to remove.
 LEAST_GAIN = 0.1
 # Pixels of the picture, in the mean; to move less than that is not worth the blur of resampling.
-LEAST_SHIFT = 0.1
+LEAST_SHIFT = 0.25
 # Below it two pictures do not show the same, however they are warped.
 LEAST_AGREEMENT = 0.5
 
