@@ -89,3 +89,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+elif __name__ == "__mp_main__":
+    load_package()  # a process that was spawned to share work, which has to find the functions it is sent

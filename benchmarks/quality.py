@@ -49,7 +49,12 @@ def keep(module):
 
 def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
     """Everything; writes ``figures.json``, ``grid.png`` and ``invariance.png`` into ``target`` and returns the figures."""
+    if side < 1 or draws < 1:
+        raise UserError("--side and --draws must be at least 1.")
     pictures = dict(load(photos, side))
+    invariance.crops(
+        list(pictures.values()), 0
+    )  # raises where photographs are too small, before and not after the long part
     target.mkdir(parents=True, exist_ok=True)
     quick = speed.measure()  # first, while its memory is the process's peak
     rows, strips = [], []

@@ -65,7 +65,7 @@ def _quantise(plane: torch.Tensor, table: torch.Tensor, multiplier: torch.Tensor
     """``[B, C, H, W]`` through the rounded coefficients of its 8x8 blocks."""
     batch, channels, height, width = plane.shape
     basis = DCT.to(plane)
-    blocks = (plane - 128).view(batch * channels, height // 8, 8, width // 8, 8).transpose(2, 3)
+    blocks = (plane - 128).reshape(batch * channels, height // 8, 8, width // 8, 8).transpose(2, 3)
     steps = (table.to(plane) * multiplier).repeat_interleave(channels, 0)
     steps = steps.view(-1, 1, 1, 8, 8)
     coefficients = (basis @ blocks @ basis.T / steps).round() * steps

@@ -69,7 +69,7 @@ def sheet(truth: torch.Tensor, pictures: dict[str, torch.Tensor], bars: torch.Te
     height = truth.shape[-2] + CAPTION + GAP
     canvas = Image.new(
         "RGB",
-        (columns * (width + GAP) + GAP, max(len(rows) * height + bars.shape[-2] + 2 * GAP, 1)),
+        (max(columns * (width + GAP) + GAP, bars.shape[-1] + 2 * GAP), len(rows) * height + bars.shape[-2] + 2 * GAP),
         PAPER,
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)

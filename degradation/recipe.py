@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import torch
 
 from ..vocabulary import UserError
@@ -51,18 +52,26 @@ class Recipe:
     name: str = "custom"
 
     def apply(self, image: torch.Tensor) -> torch.Tensor:
-        """``[B, 3, H, W]`` in 0..1 to the same; every picture of the batch goes through the same operator."""
+        """``[B, 3, H, W]`` in 0..1 to the same; every picture of the batch goes through the same operator.
+
+        Raises UserError that names the step whose parameters cannot be meant.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         height, width = image.shape[-2:]
         out = image.float()
-        for step in self.steps:
+        for index, step in enumerate(self.steps):
             parameters = dict(step.parameters)
-            if step.operator == "resize":
-                scale = parameters.pop("scale")
-                parameters["size"] = max(1, int(height * scale)), max(1, int(width * scale))
-            if step.operator in NOISY:
-                parameters["generator"] = generator
-            out = OPERATORS[step.operator](out, **parameters)
+            try:
+                if step.operator == "resize":
+                    scale = parameters.pop("scale")
+                    parameters["size"] = max(1, int(height * scale)), max(1, int(width * scale))
+                if step.operator in NOISY:
+                    parameters["generator"] = generator
+                out = OPERATORS[step.operator](out, **parameters)
+            except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError, cv2.error) as error:
+                raise UserError(
+                    f"degradation recipe: step {index} ({step.operator}) cannot be applied: {error}"
+                ) from error
         return operators.resize(out, size=(height, width), mode="bicubic").clamp(0, 1)
 
     def summary(self) -> dict[str, float]:
@@ -109,15 +118,16 @@ class Recipe:
         try:
             data = json.loads(text)
             raw = [dict(step) for step in data["steps"]]
-            names = [step.pop("operator") for step in raw]
-        except (ValueError, KeyError, TypeError) as error:
+            names = [str(step.pop("operator")) for step in raw]
+            seed, name = int(data.get("seed", 0)), str(data.get("name", "custom"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}"
             ) from error
-        for index, name in enumerate(names):
-            if name not in OPERATORS:
+        for index, operator in enumerate(names):
+            if operator not in OPERATORS:
                 raise UserError(
-                    f"degradation recipe: step {index} names {name!r}; known operators: {', '.join(OPERATORS)}"
+                    f"degradation recipe: step {index} names {operator!r}; known operators: {', '.join(OPERATORS)}"
                 )
         steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
-        return cls(steps, int(data.get("seed", 0)), str(data.get("name", "custom")))
+        return cls(steps, seed, name)

@@ -53,7 +53,7 @@ def second_order(
         rng = np.random.default_rng(seed)
         first, second = stages
         steps = _stage(first, rng, 1.0)
-        if varying:
+        if varying:  # the first stage always blurs
             sigma = rng.uniform(*first.blur_sigma)
             steps[0] = Step("varying_blur", {"size": 21, "centre": sigma / 2, "corner": sigma * 2})
         *steps_again, compress = _stage(second, rng, 1 / factor)

@@ -63,7 +63,8 @@ def merge(first: Library, second: Library) -> Library:
             f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}."
         )
     people = {person.name: person for person in first.people}
-    notes = [*first.notes, *second.notes]
+    # What one of them says about being empty is no longer so.
+    notes = [note for one in (first, second) if one.people or not (first.people or second.people) for note in one.notes]
     for person in second.people:
         known = people.get(person.name)
         if known:

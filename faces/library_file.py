@@ -82,9 +82,21 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
     left = Library(tuple(other for other in library.people if other.name != person), library.embedder)
     if left.people:
         save_library(left, folder, name)
-    else:
-        _inside(folder, name).unlink()
+        return left
+    path = _inside(folder, name)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise UserError(
+            f"The library {path.name} cannot be removed. Close what uses it, or delete it by hand."
+        ) from error
     return left
+
+
+def stamp(folder: Path, name: str) -> tuple[int, int] | None:
+    """Modification time and size of a library's file, or None where there is none: another stamp, another library."""
+    path = _inside(folder, name)
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
 def _people(file: safe_open, people: list[dict]) -> Iterator[Person]:
@@ -95,10 +107,13 @@ def _people(file: safe_open, people: list[dict]) -> Iterator[Person]:
             key = f"{number}.{index}"
             crop, landmarks = file.get_tensor(f"{key}.crop"), file.get_tensor(f"{key}.landmarks")
             embedding = file.get_tensor(f"{key}.embedding") if f"{key}.embedding" in stored else None
-            if crop.dtype != torch.uint8 or crop.ndim != 3 or len(crop) != 3 or landmarks.shape != (5, 2):
+            square = crop.ndim == 3 and crop.shape == (3, crop.shape[2], crop.shape[2])
+            if crop.dtype != torch.uint8 or not square or landmarks.shape != (5, 2):
                 raise ValueError(f"reference {key} has the wrong shape")
+            if embedding is not None and embedding.ndim != 1:
+                raise ValueError(f"the embedding of reference {key} has the wrong shape")
             unit = None if embedding is None else embedding.numpy().astype(np.float32)
-            references.append(Reference(str(name), crop.float() / 255, landmarks.double().numpy(), unit))
+            references.append(Reference(str(name), crop.float() / 255, landmarks.double().numpy().copy(), unit))
         yield Person(str(person["name"]), tuple(references), str(person["noun"]))
 
 

@@ -46,5 +46,5 @@ def from_pil(image: Image.Image) -> Tensor:
 
 
 def to_pil(picture: Tensor) -> Image.Image:
-    """``[3, H, W]`` in 0..1, rounded to 256 levels."""
-    return Image.fromarray((picture.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
+    """``[3, H, W]``, clamped to 0..1 and rounded to 256 levels."""
+    return Image.fromarray((picture.clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))

@@ -39,12 +39,20 @@ def compose_faces(
     chosen = parse_strengths(per_face, len(faces))
     size = (scenes.shape[-2], scenes.shape[-1])
     used = torch.zeros(len(scenes), *size)
+    _check_count(mask, "mask", faces)
+    _check_count(photos, "photograph", faces)
+    if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
+        raise UserError(
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph that they were found in."
+        )
     if mask is not None:
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
     around = None
     if photos is not None:
         same = photos.shape[-2:] == scenes.shape[-2:]
         around = photos if same else F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
+        around = around.expand(len(scenes), -1, -1, -1)
     if context == "lq" and around is None:
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
@@ -110,6 +118,13 @@ def parse_strengths(text: str, count: int) -> dict[int, float]:
             raise UserError(f"Blend Faces: per_face names face {match[1]}, but there are {count} (counted from 0).")
         out[int(match[1])] = float(match[2])
     return out
+
+
+def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
+    if given is not None and len(given) not in (1, len(faces.frames)):
+        raise UserError(
+            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s)."
+        )
 
 
 def _factor(scenes: torch.Tensor, faces: Faces) -> int:

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
     )
+    train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
     train.add_argument("--photos", type=Path, help="for the bound: undamaged photographs to measure on")
     train.set_defaults(run=_train)
 
@@ -132,6 +133,8 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
         photos, failed = list(_pictures(options.photos)), []
+        if not photos:
+            raise UserError(f"There is no picture in {', '.join(map(str, options.photos))}.")
         for photo in photos:
             print(f"\n{photo.name}", flush=True)
             try:
@@ -199,7 +202,14 @@ def _models(options: argparse.Namespace) -> int:
         raise UserError("models get: say which; `python run.py models list` shows their names.")
     for weights in [entry(name) for name in options.names]:
         print(weights.describe())
-        if options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in ("y", "yes"):
+        try:
+            agreed = options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in (
+                "y",
+                "yes",
+            )
+        except EOFError as error:
+            raise UserError("Nobody is there to agree to the licence; read it, then add --agree.") from error
+        if agreed:
             print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
     return 0
 
@@ -219,7 +229,7 @@ def _train(options: argparse.Namespace) -> int:
     from ..models import embedded
     from ..training import bound, procedural, stages
 
-    config = stages.Config()
+    config = stages.read_config(options.config) if options.config else stages.Config()
     match options.stage:
         case "samples":
             from PIL import Image

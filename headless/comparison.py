@@ -50,7 +50,8 @@ def _sheet(rows, footnote: str) -> Image.Image:
 
 def _fit(picture: Image.Image) -> Image.Image:
     scale = LONGEST / max(picture.size) if max(picture.size) > LONGEST else 1
-    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _marked(picture: Image.Image, faces: list[dict[str, Any]], boxes: list[Box]) -> Image.Image:

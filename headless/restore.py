@@ -70,7 +70,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
     try:
         with Image.open(photo) as picture:
             exif, profile = picture.getexif(), picture.info.get("icc_profile")
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{photo.name} cannot be read as a picture: {error}") from error
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         source = photo
@@ -94,7 +94,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
 
 def _free_stem(out: Path, stem: str) -> str:
     number, free = 1, stem
-    while (out / f"{free}_restored.png").exists():
+    while any((out / f"{free}_{what}").exists() for what in ("restored.png", "comparison.png", "report.json")):
         number += 1
         free = f"{stem}_{number}"
     return free

@@ -75,7 +75,7 @@ def find(name: str, folders: list[Path]) -> Path:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Fetches a file into ``folder`` with a progress bar, resuming an earlier try, and verifies it.
+    """Fetches a file into ``folder`` with a progress bar, resuming an earlier try; verifies it where its hash is known.
 
     Raises UserError where it cannot be fetched or is not what the catalogue says.
     """
@@ -88,8 +88,13 @@ def download(name: str, folder: Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
+        from httpx import HTTPError
+    except ImportError:  # before its version 1 the hub's library was built on requests, whose errors are OSErrors
+        HTTPError = OSError  # noqa: N806
+
+    try:
         path = Path(hf_hub_download(weights.repository, weights.file, local_dir=folder))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise UserError(
             f"{weights.file} could not be fetched from {weights.source}: {error}. Try again; what was fetched is kept."
         ) from error

@@ -21,7 +21,7 @@ from .one_step import OneStepNet
 
 FOLDER = Path(__file__).parent / "embedded"
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
-TOKEN_SPACE = "personal-restore-embedded-1"
+TOKEN_SPACE = "personal-restore-embedded-2"
 TOKEN_WIDTH = 192
 
 

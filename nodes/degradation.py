@@ -105,6 +105,10 @@ class EstimateDegradation(io.ComfyNode):
         photos = to_photos(image)
         check_same_photos("Estimate Degradation", photos, faces)
         every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
+        if face >= len(every) > 0:
+            raise UserError(
+                f"Estimate Degradation: face {face} does not exist, there are {len(every)} (counted from 0)."
+            )
         if face >= 0:
             every = every[face : face + 1]
         pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]

@@ -98,7 +98,7 @@ class BlendFaces(io.ComfyNode):
             per_face=per_face,
             context=context,
             color=color,
-            mask=mask,
+            mask=None if mask is None else mask.cpu(),
             photos=None if photograph is None else to_photos(photograph),
             align=fine_align,
             networks=find_networks(models_folder()) if fine_align else None,

@@ -8,9 +8,10 @@ from ..vocabulary import Faces, UserError
 
 
 def to_photos(image: torch.Tensor) -> torch.Tensor:
-    """IMAGE to float32 ``[B, 3, H, W]`` in 0..1. Grey is repeated, alpha is dropped."""
-    photos = image[..., :3].movedim(-1, 1).float()
-    return photos.expand(-1, 3, -1, -1) if photos.shape[1] == 1 else photos
+    """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 as far as it came so. Grey is repeated, alpha is dropped."""
+    channels = 3 if image.shape[-1] >= 3 else 1
+    photos = image[..., :channels].movedim(-1, 1).cpu().float()
+    return photos.expand(-1, 3, -1, -1) if channels == 1 else photos
 
 
 def to_image(photos: torch.Tensor) -> torch.Tensor:

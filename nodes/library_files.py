@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bridge import io, models_folder
-from ..faces.library_file import delete_person, load_library_file, save_library
+from ..faces.library_file import delete_person, load_library_file, save_library, stamp
 from ..vocabulary import Library
 from . import sockets
 from .sources import report
@@ -55,9 +55,8 @@ class LoadLibraryFile(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, name: str) -> list[tuple[str, int]]:
-        """Another file of that name is another library."""
-        return [(path.name, path.stat().st_mtime_ns) for path in sorted(folder().glob("*.safetensors"))]
+    def fingerprint_inputs(cls, name: str) -> str:
+        return str(stamp(folder(), name))
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:

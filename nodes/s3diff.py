@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ def checkpoints() -> dict[str, Path]:
     """Single-file checkpoints by their name below the checkpoints folders."""
     found = {}
     for folder in weight_folders("checkpoints"):
-        for path in sorted(folder.rglob("*.safetensors")):
-            found.setdefault(path.relative_to(folder).as_posix(), path)
+        for inside, _, names in os.walk(folder, followlinks=True):  # models are often linked from another disk
+            for path in (Path(inside) / name for name in sorted(names) if name.endswith(".safetensors")):
+                found.setdefault(path.relative_to(folder).as_posix(), path)
     return found
 
 
@@ -67,20 +69,31 @@ class S3DiffRestorer(io.ComfyNode):
         from ..models import s3diff, sd_turbo
         from ..restorers.sd_turbo import SDTurboRestorer
 
+        prompts = [prompt_of(one, name) for one, name in ((positive, "positive"), (negative, "negative"))]
+        if prompts[0].shape != prompts[1].shape:
+            raise UserError(
+                "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
+            )
         folders = weight_folders("personal_restore")
         weights = s3diff.read(find("s3diff", folders), find("s3diff-degradation", folders))
-        path = checkpoints().get(checkpoint) or find("sd-turbo", weight_folders("checkpoints"))
+        known = checkpoints()
+        if checkpoint not in known and checkpoint != NONE:
+            raise UserError(
+                f"S3Diff Restorer: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}."
+            )
+        path = known[checkpoint] if checkpoint in known else find("sd-turbo", weight_folders("checkpoints"))
         turbo = sd_turbo.load(path)
         if device().type == "cuda":
             turbo.unet.half()
             turbo.vae.bfloat16()  # half precision overflows in some pictures
         net = s3diff.S3Diff(turbo, weights)
-        prompts = [prompt_of(one, name) for one, name in ((positive, "positive"), (negative, "negative"))]
         return io.NodeOutput(SDTurboRestorer(keep(net), *prompts, guidance=guidance, scale=scale))
 
 
 def prompt_of(conditioning: Any, name: str) -> torch.Tensor:
     """The embedded text ``[1, N, 1024]``. Raises UserError for the text encoder of another model."""
+    if not conditioning:
+        raise UserError(f"S3Diff Restorer: {name} is empty. Connect a CLIP Text Encode.")
     text = conditioning[0][0]
     if text.shape[-1] != 1024:
         raise UserError(

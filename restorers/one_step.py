@@ -59,8 +59,9 @@ class OneStepRestorer:
             try:
                 return tiled(apply, image, tile, OVERLAP, multiple=net.multiple, progress=conditions.progress)
             except RuntimeError as error:
-                # A graphics card has its own class for it, the processor's allocator only words.
-                short = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+                # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
+                words = ("can't allocate memory", "not enough memory", "out of memory")
+                short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
                 if not short or tile // 2 <= OVERLAP:
                     raise
                 tile //= 2

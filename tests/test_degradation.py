@@ -107,6 +107,24 @@ def test_what_is_no_recipe_is_a_clear_error(text):
         Recipe.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"operator": "blur", "size": 9},
+        {"operator": "blur", "size": 9, "sigma_x": 0, "sigma_y": 0},
+        {"operator": "resize", "mode": "area"},
+        {"operator": "resize", "scale": 0.5, "mode": "magic"},
+        {"operator": "median_blur", "size": 4},
+        {"operator": "jpeg", "quality": 0},
+        {"operator": "gaussian_noise", "sigma": "much", "gray": False},
+    ],
+)
+def test_a_step_that_cannot_be_meant_is_named(step):
+    recipe = Recipe.from_json(json.dumps({"steps": [{"operator": "jpeg", "quality": 90}, step]}))
+    with pytest.raises(UserError, match=f"step 1 .{step['operator']}"):
+        recipe.apply(torch.rand(1, 3, 16, 16))
+
+
 def test_recipes_are_plain_json():
     data = json.loads(FAMILIES["s3diff"](5).to_json())
     assert data["name"] == "s3diff" and all("operator" in step for step in data["steps"])

@@ -30,6 +30,10 @@ def test_the_truth_is_marked_only_where_it_is_known():
     assert area(gauge(HARMLESS), TRUE) == 0 < area(gauge(None, HARMLESS), TRUE)
 
 
+def test_the_gauge_of_a_small_picture_is_not_cut_off():
+    assert sheet(torch.rand(1, 3, 64, 64), {}, gauge(HARMLESS)).shape[-1] >= 420
+
+
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (1, 1)])
 def test_the_sheet_holds_every_picture_unchanged(size):
     truth, damaged = torch.rand(1, 3, *size).mul(255).round() / 255, torch.zeros(1, 3, *size)

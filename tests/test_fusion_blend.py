@@ -139,8 +139,9 @@ def test_disjoint_faces_may_come_in_any_order():
 
 def test_of_two_faces_in_one_place_the_smaller_lies_on_top():
     target = torch.zeros(3, 64, 64)
-    large, small = everywhere(torch.full((3, 64, 64), 0.5)), Patch(
-        torch.ones(3, 32, 32), torch.ones(1, 32, 32), torch.ones(1, 32, 32), (16, 16, 48, 48)
+    large, small = (
+        everywhere(torch.full((3, 64, 64), 0.5)),
+        Patch(torch.ones(3, 32, 32), torch.ones(1, 32, 32), torch.ones(1, 32, 32), (16, 16, 48, 48)),
     )
     for patches in ([large, small], [small, large]):
         out = blend_faces(target, patches)

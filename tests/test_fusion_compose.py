@@ -90,6 +90,19 @@ def test_sizes_that_do_not_belong_together_are_a_clear_error(astronaut, faces):
         compose_faces(astronaut.expand(2, -1, -1, -1), faces)
 
 
+def test_masks_and_photographs_that_do_not_belong_to_the_scene_are_a_clear_error(astronaut, faces):
+    with pytest.raises(UserError, match="mask holds 3"):
+        compose_faces(astronaut, faces, mask=torch.ones(3, 512, 512))
+    with pytest.raises(UserError, match="photograph is 500x512"):
+        compose_faces(astronaut, faces, photos=astronaut[..., :500], context="lq")
+
+
+def test_one_photograph_serves_a_batch_of_scenes(astronaut, faces):
+    both = Faces(faces.frames * 2, faces.size)
+    out, _ = compose_faces(astronaut.repeat(2, 1, 1, 1), both, photos=astronaut, context="lq")
+    assert torch.equal(out[0], out[1])
+
+
 def test_context_lq_without_the_photograph_is_a_clear_error(astronaut, faces):
     with pytest.raises(UserError, match="needs the damaged photograph"):
         compose_faces(astronaut, faces, context="lq")

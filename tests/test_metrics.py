@@ -42,7 +42,12 @@ def test_golden_metrics(golden):
 def test_ssim_agrees_with_scikit_image(astronaut):
     noisy = (astronaut[0] + 0.1 * torch.randn(3, 512, 512, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     expected = structural_similarity(
-        noisy.numpy(), astronaut[0].numpy(), channel_axis=0, data_range=1, gaussian_weights=True, sigma=1.5,
+        noisy.numpy(),
+        astronaut[0].numpy(),
+        channel_axis=0,
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
         use_sample_covariance=False,
     )
     assert ssim(noisy, astronaut[0]) == pytest.approx(expected, abs=1e-4)

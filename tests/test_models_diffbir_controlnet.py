@@ -93,5 +93,7 @@ def test_the_first_gradient_reaches_only_the_zero_convolutions():
 def test_the_weights_of_another_network_are_refused_by_tensor(tmp_path):
     path = tmp_path / "v2.pth"
     torch.save(DiffBIRControlNet(**SMALL, hint_channels=0).state_dict(), path)
-    with pytest.raises(UserError, match=r"v2\.pth: the tensor input_blocks\.0\.0\.weight has the shape \[32, 4, 3, 3\]"):
+    with pytest.raises(
+        UserError, match=r"v2\.pth: the tensor input_blocks\.0\.0\.weight has the shape \[32, 4, 3, 3\]"
+    ):
         load_diffbir_controlnet(path, **SMALL)

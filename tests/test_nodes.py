@@ -184,9 +184,13 @@ def test_the_pack_imports_no_slow_library():
 
 def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, tmp_path):
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
-    with pytest.raises(UserError, match="s3diff.pkl is missing.*Apache-2.0"):
-        S3DiffRestorer.execute("none found", None, None, 1.07, 1)
     text = torch.rand(1, 77, 1024)
+    with pytest.raises(UserError, match="s3diff.pkl is missing.*Apache-2.0"):
+        S3DiffRestorer.execute("none found", [[text, {}]], [[text, {}]], 1.07, 1)
+    with pytest.raises(UserError, match="so long"):
+        S3DiffRestorer.execute("none found", [[text.repeat(1, 2, 1), {}]], [[text, {}]], 1.07, 1)
+    with pytest.raises(UserError, match="positive is empty"):
+        prompt_of([], "positive")
     assert torch.equal(prompt_of([[text, {}]], "positive"), text)
     with pytest.raises(UserError, match="negative has 768 numbers"):
         prompt_of([[text[..., :768], {}]], "negative")

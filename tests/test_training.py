@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from personal_restore.degradation.families import FAMILIES
+from personal_restore.degradation.recipe import Recipe
 from personal_restore.models import embedded
 from personal_restore.models.fadex import FaDeX
 from personal_restore.models.one_step import OneStepNet
-from personal_restore.training import procedural
+from personal_restore.training import bound, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
 from personal_restore.training.loop import Schedule, train
-from personal_restore.training.restorer import BlindLoss, ContrastLoss, GaugeLoss, GuidedLoss, swapped
+from personal_restore.training.restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss, imperfect, swapped
 
 
 def test_with_all_embeddings_equal_every_term_is_the_log_of_the_number_of_others():
@@ -76,7 +79,7 @@ def test_contrast_learns_to_tell_degradations_apart():
         high = torch.rand(2, 8, 3, 16, 16, generator=generator)
         gain = torch.linspace(0.2, 1, 8).view(8, 1, 1, 1)
         pairs = torch.cat([high, high * gain], 2)
-        loss = net(pairs[0], pairs[1], torch.arange(8))
+        loss = net(net.query(pairs[0]), pairs[1], torch.arange(8))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -173,16 +176,16 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
         embedded.load(path)
 
 
-@pytest.mark.parametrize("stage", ["blind", "fadex", "guided", "gauge"])
+@pytest.mark.parametrize("stage", ["blind", "reading", "fadex", "guided"])
 def test_every_stage_takes_a_step_that_changes_only_what_it_trains(groups, stage):
     torch.manual_seed(0)
     net = OneStepNet((8, 12), (1, 1), token_width=16, heads=2)
     extractor = embedded.Extractor((4, 6, 8), embedding=16, heads=2, token_width=16)
     task = {
         "blind": lambda: BlindLoss(net),
-        "fadex": lambda: ContrastLoss(MomentumContrast(extractor.fadex, 8, size=8), net),
+        "reading": lambda: ReadingLoss(extractor.gauge, extractor.fadex, net),
+        "fadex": lambda: ContrastLoss(MomentumContrast(extractor.fadex, 8, size=8), extractor.gauge, net),
         "guided": lambda: GuidedLoss(net, extractor.mapnet, extractor.fadex),
-        "gauge": lambda: GaugeLoss(extractor.gauge, extractor.fadex, net),
     }[stage]()
     parts = {"net": net, "fadex": extractor.fadex, "mapnet": extractor.mapnet, "gauge": extractor.gauge}
     before = {name: [p.clone() for p in part.parameters()] for name, part in parts.items()}
@@ -197,4 +200,74 @@ def test_every_stage_takes_a_step_that_changes_only_what_it_trains(groups, stage
         for name, part in parts.items()
         if any(not torch.equal(old, new) for old, new in zip(before[name], part.parameters(), strict=True))
     }
-    assert changed == {"blind": {"net"}, "fadex": {"fadex"}, "guided": {"net", "mapnet"}, "gauge": {"gauge"}}[stage]
+    readers = {"fadex", "gauge"}
+    assert changed == {"blind": {"net"}, "reading": readers, "fadex": readers, "guided": {"net", "mapnet"}}[stage]
+
+
+def test_a_share_of_the_pairs_is_imperfectly_restored_and_the_damaged_side_never_changes():
+    pairs, net = torch.rand(8, 6, 16, 16), OneStepNet((8, 12), (1, 1), token_width=16, heads=2)
+    made = imperfect(pairs, net, 0.25)
+    assert torch.equal(made[:, 3:], pairs[:, 3:]) and torch.equal(made[2:], pairs[2:])
+    torch.testing.assert_close(made[:2, :3], pairs[:2, 3:])  # an untrained restorer gives its input back
+
+
+def test_online_negatives_come_at_their_rate_and_their_target_is_exactly_the_damaged_picture():
+    """An untrained restorer is the identity: its error is zero where the target is its input."""
+    torch.manual_seed(0)
+    net = OneStepNet((8, 12), (1, 1), token_width=16, heads=2)
+    extractor = embedded.Extractor((4, 6, 8), embedding=16, heads=2, token_width=16)
+    batch = {"clean": torch.ones(200, 2, 3, 32, 32), "damaged": torch.zeros(200, 2, 3, 32, 32)}
+    every = GuidedLoss(net, extractor.mapnet, extractor.fadex, negative=1.0)(batch)
+    assert every["negative"] == 0 and every["loss"] == 0
+    rate = 1 - float(GuidedLoss(net, extractor.mapnet, extractor.fadex)(batch)["loss"].detach())
+    assert abs(rate - 0.05) < 4 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_a_configuration_file_changes_what_it_names_and_nothing_else(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"guided": {"steps": 7}, "restorer": {"blocks": [1, 1, 1]}, "data": {"crop": 64}}')
+    config, usual = stages.read_config(path), stages.Config()
+    assert config.guided == replace(usual.guided, steps=7) and config.data.crop == 64
+    assert config.restorer == {**usual.restorer, "blocks": [1, 1, 1]} and config.blind == usual.blind
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"guide": {}}', '{"guided": {"stops": 3}}', '{"guided": 3, "x": 1}'])
+def test_what_is_no_configuration_is_a_clear_error(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(embedded.UserError, match="config.json"):
+        stages.read_config(tmp_path / "config.json")
+
+
+def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
+    """All four stages, tiny, one after the other, and the export."""
+    config = stages.Config(
+        restorer={"channels": [8, 12], "blocks": [1, 1], "token_width": 16, "heads": 2},
+        extractor={"widths": [4, 6, 8], "embedding": 16, "heads": 2, "token_width": 16},
+        data=DataConfig(crop=32, pictures=2, mixture=(("mild", 1.0),)),
+        **{stage: Schedule(steps=50, batch=1, learning_rate=1e-3, workers=0) for stage in stages.STAGES},
+    )
+    for stage in stages.STAGES:
+        stages.run(stage, tmp_path / "run", config)
+        assert (tmp_path / "run" / stage / "curve.png").stat().st_size > 1000
+    stages.export(tmp_path / "run", config, tmp_path / "out")
+    restorer, metadata = embedded.load(tmp_path / "out" / "restorer.safetensors")
+    extractor, _ = embedded.load(tmp_path / "out" / "extractor.safetensors")
+    assert metadata["token_space"] == embedded.TOKEN_SPACE
+    picture = torch.rand(1, 3, 32, 32)
+    assert restorer(picture, extractor.mapnet(extractor.fadex(picture.repeat(1, 2, 1, 1)))).shape == picture.shape
+
+
+def test_true_parameters_become_tokens_and_teach_the_restorer(groups):
+    torch.manual_seed(0)
+    recipe = FAMILIES["trial"](3)
+    values = bound.parameters(recipe)
+    assert values.shape == (bound.PARAMETERS,) and values.abs().max() <= 1.01
+    assert torch.equal(values, bound.parameters(Recipe.from_json(recipe.to_json())))
+    net = OneStepNet((8, 12), (1, 1), token_width=16, heads=2)
+    loss = bound.BoundLoss(net, bound.ParameterTokens(16), drop=0.5)
+    item = groups[0]
+    batch = {"clean": item["clean"][None], "damaged": item["damaged"][None], "scalars": values[None]}
+    terms = loss(batch)
+    terms["loss"].backward()
+    assert terms["loss"] > 0 and net.head.weight.grad.abs().sum() > 0
+    assert bound.worth(net.eval(), loss.tokens, [torch.rand(1, 3, 32, 32)], draws=1)["helped"] == 0

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -27,9 +28,12 @@ log = logging.getLogger(__name__)
 class DataConfig:
     """mixture: family -> share of the draws; crop: side in pixels; pictures: in the bank."""
 
-    mixture: tuple[tuple[str, float], ...] = (("trial", 0.75), ("s3diff", 0.1), ("light", 0.15))
+    mixture: tuple[tuple[str, float], ...] = (
+        *(("trial", 0.5), ("s3diff", 0.06), ("s3diff_x2", 0.07), ("s3diff_x4", 0.07)),
+        *(("pfstorer_light", 0.05), ("pfstorer_heavy", 0.05), ("mild", 0.1), ("light", 0.06), ("clean", 0.04)),
+    )
     crop: int = 128
-    pictures: int = 600
+    pictures: int = 900
     seed: int = 0
 
 
@@ -43,7 +47,7 @@ def bank(folder: Path, config: DataConfig) -> np.ndarray:
             pictures = list(tqdm(pool.map(procedural.draw, seeds, chunksize=8), "procedural pictures", len(seeds)))
         partial = path.with_suffix(".part.npy")
         np.save(partial, np.stack(pictures))
-        partial.rename(path)
+        partial.replace(path)
     return np.load(path, mmap_mode="r")
 
 
@@ -78,14 +82,24 @@ class Groups(Dataset):
             "clean": clean[window],
             "damaged": damaged[window],
             "label": torch.tensor(index),
-            "scalars": torch.tensor(DamageGauge.targets(recipe.summary())),
+            "scalars": self.describe(recipe),
         }
+
+    def describe(self, recipe: Recipe) -> torch.Tensor:
+        return torch.tensor(DamageGauge.targets(recipe.summary()))
 
     def _crop(self, rng: np.random.Generator) -> torch.Tensor:
         picture = self.pictures[rng.integers(len(self.pictures))]
         side = self.config.crop + self.MARGIN
-        top, left = rng.integers(0, picture.shape[0] - side + 1, 2)
-        crop = np.array(picture[top : top + side, left : left + side])
+        # Photographs are softer and flatter than what we draw: half of the crops are enlarged, a third loses contrast.
+        inside = round(side / rng.uniform(1, 3)) if rng.random() < 0.5 else side
+        top, left = rng.integers(0, picture.shape[0] - inside + 1, 2)
+        crop = np.array(picture[top : top + inside, left : left + inside])
+        if inside != side:
+            crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_CUBIC)
         crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])]
         crop = (crop.astype(np.float32) / 255) ** np.float32(np.exp(rng.normal(0, 0.25)))
+        if rng.random() < 0.35:
+            mean = crop.mean((0, 1))
+            crop = mean + (crop - mean) * np.float32(rng.uniform(0.2, 1))
         return torch.from_numpy(np.ascontiguousarray(crop[..., rng.permutation(3)])).permute(2, 0, 1)

@@ -35,12 +35,11 @@ def label_aware_info_nce(
 class MomentumContrast(nn.Module):
     """Query encoder, its momentum copy, and a first-in first-out queue of keys with their degradation labels.
 
-    Defaults: queue 5120, momentum .999, temperature .07 (DASR and MoCo; the paper gives none).
+    Temperature .07 as in DASR and MoCo. Their queue and momentum (5120, .999) are for trainings a hundred times as long: here the
+    keys follow ten times faster and the queue holds what they were a few dozen steps ago.
     """
 
-    def __init__(
-        self, encoder: FaDeX, width: int, size: int = 5120, momentum: float = 0.999, temperature: float = 0.07
-    ):
+    def __init__(self, encoder: FaDeX, width: int, size: int = 1024, momentum: float = 0.99, temperature: float = 0.07):
         super().__init__()
         self.query, self.key = encoder, copy.deepcopy(encoder).requires_grad_(False)
         self.momentum, self.temperature = momentum, temperature
@@ -48,9 +47,10 @@ class MomentumContrast(nn.Module):
         self.register_buffer("queue_labels", torch.full((size,), -1, dtype=torch.long))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
-    def forward(self, query_pairs: torch.Tensor, key_pairs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss for pairs ``[B, 6, H, W]`` under the degradations ``labels`` ``[B]``; updates key encoder and queue."""
-        query = self.query.project(self.query(query_pairs))
+    def forward(self, features: torch.Tensor, key_pairs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of the query encoder's ``features`` against key pairs ``[B, 6, H, W]``, row by row under the degradations
+        ``labels`` ``[B]``; updates key encoder and queue."""
+        query = self.query.project(features)
         with torch.no_grad():
             self.follow()
             key = F.normalize(self.key.project(self.key(key_pairs)).float(), dim=1)

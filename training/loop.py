@@ -99,7 +99,30 @@ def train(
             accelerator.save_state(str(state))
             if accelerator.is_main_process:
                 (state / "step.json").write_text(json.dumps({"step": step}))
+    if accelerator.is_main_process:
+        draw_curve(folder)
     return accelerator.unwrap_model(trained)
+
+
+def draw_curve(folder: Path) -> None:
+    """``curve.png`` beside ``log.jsonl``: every logged term over the steps, each scaled by its first value."""
+    lines = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").is_file() else []
+    if not lines:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    entries = [json.loads(line) for line in lines]
+    plot, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name in entries[-1].keys() - {"step"}:
+        points = [(e["step"], e[name] / (entries[0].get(name) or 1)) for e in entries if name in e]
+        axes.plot(*zip(*points, strict=True), label=f"{name} (ends at {entries[-1][name]:.4f})")
+    axes.set(title=folder.name, xlabel="step", ylabel="share of the first value")
+    axes.legend()
+    plot.savefig(folder / "curve.png", dpi=120)
+    pyplot.close(plot)
 
 
 def _warm_cosine(step: int, schedule: Schedule) -> float:

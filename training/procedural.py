@@ -148,3 +148,9 @@ def draw(seed: int, size: int = SIZE) -> np.ndarray:
     if rng.random() < 0.1:
         canvas = canvas.mean(-1, keepdims=True).repeat(3, -1)
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def page(seeds: range, columns: int = 4, size: int = SIZE) -> np.ndarray:
+    """Pictures side by side, for people to look at: uint8 ``[rows * size, columns * size, 3]`` RGB."""
+    pictures = [draw(seed, size) for seed in seeds]
+    return np.vstack([np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])

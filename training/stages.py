@@ -1,4 +1,4 @@
-"""The five stages that make the embedded weights, in order: blind, fadex, guided, polish, gauge; then ``export``.
+"""The four stages that make the embedded weights, in order: blind, reading, fadex, guided; then ``export``.
 
 python run.py train all --out runs/embedded
 """
@@ -6,9 +6,11 @@ python run.py train all --out runs/embedded
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,13 +18,14 @@ from torch import nn
 
 from ..models import embedded
 from ..models.one_step import OneStepNet
+from ..vocabulary import UserError
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
-from .restorer import BlindLoss, ContrastLoss, GaugeLoss, GuidedLoss
+from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 
 log = logging.getLogger(__name__)
-STAGES = ("blind", "fadex", "guided", "polish", "gauge")
+STAGES = ("blind", "reading", "fadex", "guided")
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,34 @@ class Config:
     """Network sizes, data and the work of every stage. A batch counts groups of two pictures."""
 
     restorer: dict = field(default_factory=lambda: {"channels": [48, 96, 192], "blocks": [1, 2, 4], "token_width": 192})
-    extractor: dict = field(default_factory=lambda: {"widths": [32, 64, 128], "embedding": 256})
+    extractor: dict = field(default_factory=lambda: {"widths": [16, 48, 128], "embedding": 256})
     data: DataConfig = DataConfig()
-    # The polish sees more of the gentle damage that most photographs have: without it they come out too smooth.
-    gentle: tuple[tuple[str, float], ...] = (("trial", 0.5), ("s3diff", 0.1), ("mild", 0.25), ("light", 0.15))
-    blind: Schedule = Schedule(steps=1750, batch=8, learning_rate=1e-3, seed=1)
-    fadex: Schedule = Schedule(steps=700, batch=32, learning_rate=3e-2, seed=2)
-    guided: Schedule = Schedule(steps=2200, batch=8, learning_rate=5e-4, seed=3)
-    polish: Schedule = Schedule(steps=650, batch=8, learning_rate=4e-4, seed=5)
-    gauge: Schedule = Schedule(steps=700, batch=32, learning_rate=5e-3, seed=4)
+    blind: Schedule = Schedule(steps=2500, batch=8, learning_rate=7e-4, seed=1)
+    reading: Schedule = Schedule(steps=600, batch=32, learning_rate=2e-3, seed=2)
+    fadex: Schedule = Schedule(steps=1500, batch=32, learning_rate=1e-3, seed=3)
+    guided: Schedule = Schedule(steps=4000, batch=8, learning_rate=5e-4, seed=4)
+    bound: Schedule = Schedule(steps=500, batch=8, learning_rate=3e-4, seed=5)
+
+
+def read_config(path: Path) -> Config:
+    """The defaults with what a JSON file changes, such as ``{"guided": {"steps": 9000}, "restorer": {"blocks": [2, 3, 6]}}``.
+
+    Raises UserError for what is no JSON object and for names that are not known.
+    """
+    try:
+        changes = json.loads(path.read_text(encoding="utf-8"))
+        return _changed(Config(), changes)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+    """A dataclass or dictionary with some values replaced, at any depth."""
+    known = dict(config) if isinstance(config, dict) else {f.name: getattr(config, f.name) for f in fields(config)}
+    if unknown := changes.keys() - known.keys():
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    new = {name: _changed(known[name], value) if isinstance(value, dict) else value for name, value in changes.items()}
+    return {**config, **new} if isinstance(config, dict) else replace(config, **new)
 
 
 def run(stage: str, folder: Path, config: Config) -> None:
@@ -47,33 +69,26 @@ def run(stage: str, folder: Path, config: Config) -> None:
     schedule: Schedule = getattr(config, stage)
     # Another seed per stage: a later stage does not see the same crops in the same order.
     data = replace(config.data, seed=config.data.seed + schedule.seed)
-    if stage == "polish":
-        data = replace(data, mixture=config.gentle)
     restorer, extractor = OneStepNet(**config.restorer), embedded.Extractor(**config.extractor)
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
         if (folder / f"{name}.safetensors").is_file():
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     restorer.to(device, memory_format=torch.channels_last)
-    extractor.to(device)
+    extractor.to(device, memory_format=torch.channels_last)
     torch.manual_seed(schedule.seed)
     match stage:
         case "blind":
             task: nn.Module = BlindLoss(restorer)
+        case "reading":
+            task = ReadingLoss(extractor.gauge, extractor.fadex, restorer)
         case "fadex":
             contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
-            task = ContrastLoss(contrast, restorer)
-        case "guided" | "polish":
+            task = ContrastLoss(contrast, extractor.gauge, restorer)
+        case "guided":
             task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
-        case "gauge":
-            task = GaugeLoss(extractor.gauge, extractor.fadex, restorer)
     learnt = [p for p in task.parameters() if p.requires_grad]
-    if stage == "fadex":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            learnt, schedule.learning_rate, momentum=0.9, weight_decay=1e-4
-        )
-    else:
-        optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     train(
         folder / stage,
         task,

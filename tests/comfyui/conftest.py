@@ -206,9 +206,12 @@ def inside(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     base = tmp_path_factory.mktemp("inside")
     (base / "input").mkdir()
     command = [sys.executable, "-c", INTERPRETER, str(comfyui_root), str(PACK), str(base)]
-    with (base / "errors.log").open("wb") as errors, subprocess.Popen(
-        command, cwd=comfyui_root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-    ) as process:
+    with (
+        (base / "errors.log").open("wb") as errors,
+        subprocess.Popen(
+            command, cwd=comfyui_root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
 
         def run(script: str) -> None:
             process.stdin.write(json.dumps(textwrap.dedent(script)) + "\n")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.comfyui
 
+
 def made_pictures(folder: Path) -> None:
     """One small picture of every kind that takes a way of its own through the decoders."""
     random = np.random.default_rng(0)

@@ -1,0 +1,122 @@
+"""What could knowledge of the damage be worth at most? The restorer, trained on with the *true* parameters as its tokens.
+
+Everything is as in the guided stage, but the tokens come from the recipe and not from a face; a share is dropped as there, so that
+the same network tells what it can do without. Only the trial family has a fixed set of parameters, so only that is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..degradation.recipe import Recipe
+from ..degradation.steps import MODES
+from ..models.mapnet import TOKENS
+from ..models.one_step import OneStepNet
+from .data import Groups
+
+PARAMETERS = 12
+
+
+def parameters(recipe: Recipe) -> torch.Tensor:
+    """A trial recipe's parameters ``[12]``, each on a scale of about 0..1: both sigmas and the double angle (an axis has no
+    direction), downscale in octaves and its mode, noise and whether it is grey, JPEG quality."""
+    steps = {step.operator: step.parameters for step in recipe.steps}
+    blur, small, noise = steps["blur"], steps.get("resize"), steps.get("gaussian_noise")
+    return torch.tensor(
+        [
+            blur["sigma_x"] / 4,
+            blur["sigma_y"] / 4,
+            math.cos(2 * blur["angle"]),
+            math.sin(2 * blur["angle"]),
+            -math.log2(small["scale"]) / 2 if small else 0.0,
+            *(float(small is not None and small["mode"] == mode) for mode in MODES),
+            math.sqrt(noise["sigma"] / 30) if noise else 0.0,
+            float(noise is not None),
+            float(noise is not None and noise["gray"]),
+            steps["jpeg"]["quality"] / 100,
+        ]
+    )
+
+
+class TrialGroups(Groups):
+    """Groups with the true parameters in place of the readable scalars."""
+
+    def describe(self, recipe: Recipe) -> torch.Tensor:
+        return parameters(recipe)
+
+
+class ParameterTokens(nn.Module):
+    """``[B, 12]`` to ``[B, 21, token_width]``."""
+
+    def __init__(self, token_width: int, hidden: int = 256):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(PARAMETERS, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+            nn.Linear(hidden, TOKENS * token_width), nn.Unflatten(-1, (TOKENS, token_width)), nn.LayerNorm(token_width),
+        )  # fmt: skip
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.layers(values)
+
+
+class BoundLoss(nn.Module):
+    """L1 of the restorer on the tokens of the true parameters, dropped at random."""
+
+    def __init__(self, net: OneStepNet, tokens: ParameterTokens, drop: float = 0.3):
+        super().__init__()
+        self.net, self.tokens, self.drop = net, tokens, drop
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        clean, damaged = batch["clean"].flatten(0, 1), batch["damaged"].flatten(0, 1)
+        tokens = self.tokens(batch["scalars"]).repeat_interleave(2, 0)
+        dropped = torch.rand(len(tokens), 1, 1, device=tokens.device) < self.drop
+        tokens = torch.where(dropped, self.net.null_tokens.to(tokens), tokens)
+        error = (self.net(damaged, tokens) - clean).abs().mean((1, 2, 3))
+        kept = ~dropped.flatten()
+        share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
+        return {"loss": error.mean(), "informed": share(kept), "blind": share(~kept)}
+
+
+@torch.inference_mode()
+def worth(net: OneStepNet, tokens: ParameterTokens, pictures: list[torch.Tensor], draws: int = 2) -> dict[str, float]:
+    """Mean PSNR on pictures ``[1, 3, H, W]`` under trial draws, without tokens and with those of the true parameters."""
+    from ..degradation.families import FAMILIES
+    from ..metrics import psnr
+
+    without, informed = [], []
+    for number, truth in enumerate(pictures):
+        for draw in range(draws):
+            recipe = FAMILIES["trial"](1000 * number + draw)
+            damaged = recipe.apply(truth)
+            without.append(psnr(net(damaged).clamp(0, 1), truth))
+            informed.append(psnr(net(damaged, tokens(parameters(recipe)[None])).clamp(0, 1), truth))
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    helped = mean([float(a > b) for a, b in zip(informed, without, strict=True)])
+    return {"without": mean(without), "informed": mean(informed), "helped": helped}
+
+
+def run(folder: Path, config, photos: Path, side: int) -> dict[str, float]:
+    """Trains on from ``folder``'s restorer in ``folder / "bound"``, leaves the restorer itself alone, and measures on photographs."""
+    from safetensors.torch import load_file
+
+    from ..benchmarks.quality import load
+    from .data import bank
+    from .loop import train
+
+    schedule = config.bound
+    net = OneStepNet(**config.restorer).to(memory_format=torch.channels_last)
+    net.load_state_dict(load_file(folder / "restorer.safetensors"))
+    task = BoundLoss(net, ParameterTokens(config.restorer["token_width"]))
+    data = replace(config.data, mixture=(("trial", 1.0),), seed=config.data.seed + schedule.seed)
+    pictures = bank(folder.parent, config.data)
+    optimizer = torch.optim.AdamW(task.parameters(), schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
+    task = train(
+        folder / "bound", task, optimizer, lambda n: TrialGroups(pictures, data, n), lambda m, batch: m(batch), schedule
+    )
+    task = task.cpu().eval()
+    return worth(task.net, task.tokens, [picture for _, picture in load(photos, side)])
