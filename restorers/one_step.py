@@ -14,7 +14,7 @@ from ..vocabulary import Conditions, UserError
 
 log = logging.getLogger(__name__)
 
-TILE, OVERLAP = 768, 128
+TILE, OVERLAP = 1024, 128
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def test_where_memory_is_short_the_tiles_shrink(net, words):
     with torch.inference_mode():
         out = OneStepRestorer(lambda: Hungry(), "space").restore(picture, Conditions())
         torch.testing.assert_close(out, net(picture).clamp(0, 1), atol=1e-4, rtol=0)
-    assert max(sides) == 768 and max(sides[1:]) == 384
+    assert sides[:2] == [900, 512] and max(sides[2:]) == 256
 
 
 def test_any_other_failure_of_the_network_is_not_hidden():
