@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,12 @@ from ..bridge import device, io, keep, weight_folders
 from ..models.catalogue import find
 from ..vocabulary import UserError
 from . import sockets
-
-NONE = "none found"
+from .weight_files import NONE, weight_files
 
 
 def checkpoints() -> dict[str, Path]:
     """Single-file checkpoints by their name below the checkpoints folders."""
-    found = {}
-    for folder in weight_folders("checkpoints"):
-        for inside, _, names in os.walk(folder, followlinks=True):  # models are often linked from another disk
-            for path in (Path(inside) / name for name in sorted(names) if name.endswith(".safetensors")):
-                found.setdefault(path.relative_to(folder).as_posix(), path)
-    return found
+    return weight_files("checkpoints", suffixes=(".safetensors",))
 
 
 class S3DiffRestorer(io.ComfyNode):
