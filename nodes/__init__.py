@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..bridge import ComfyExtension
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .face_models import FaceModelRestorer
+from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
@@ -48,6 +49,7 @@ NODES = (
     LoadLibraryFile,
     ForgetPerson,
     FaceModelRestorer,
+    FaceMeRestorer,
 )
 
 

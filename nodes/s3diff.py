@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +10,7 @@ from ..bridge import device, io, keep, weight_folders
 from ..models.catalogue import find
 from ..vocabulary import UserError
 from . import sockets
-from .weight_files import NONE, weight_files
-
-
-def checkpoints() -> dict[str, Path]:
-    """Single-file checkpoints by their name below the checkpoints folders."""
-    return weight_files("checkpoints", suffixes=(".safetensors",))
+from .weight_files import NONE, checkpoints
 
 
 class S3DiffRestorer(io.ComfyNode):

@@ -19,3 +19,8 @@ def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
             for path in (Path(inside) / name for name in sorted(names) if name.lower().endswith(endings)):
                 found.setdefault(path.relative_to(folder).as_posix(), path)
     return found
+
+
+def checkpoints() -> dict[str, Path]:
+    """Checkpoints as one .safetensors file, by their name below the checkpoints folders."""
+    return weight_files("checkpoints", suffixes=(".safetensors",))
