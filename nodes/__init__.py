@@ -8,6 +8,7 @@ from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
+from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .report import Report
 from .restore import (
@@ -50,6 +51,7 @@ NODES = (
     ForgetPerson,
     FaceModelRestorer,
     FaceMeRestorer,
+    InstantRestoreRestorer,
 )
 
 
