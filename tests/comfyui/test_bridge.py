@@ -70,6 +70,7 @@ def test_folders_are_comfyui_s_own(inside):
         assert bridge.input_folder() == pathlib.Path(base) / "input"
         assert bridge.output_folder() == pathlib.Path(base) / "output"
         assert bridge.models_folder() == pathlib.Path(base) / "models" / "personal_restore"
+        assert bridge.weight_folders("facerestore_models") == [pathlib.Path(base) / "models" / "facerestore_models"]
         assert bridge.device() == torch.device("cpu")
         (bridge.input_folder() / "a b.png").touch()
         assert bridge.resolve_input("a b.png [input]").name == "a b.png"
