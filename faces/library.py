@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..vocabulary import Face, Library, Person, Reference, UserError
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
-from .gate import objection, outliers
+from .gate import fine_detail, objection, outliers
 from .pictures import is_picture, read_picture
 
 MOST_REFERENCES = 10
@@ -192,9 +191,7 @@ def detail(crop: Tensor) -> float:
 
     All crops have one size, so a small face, enlarged, has little of it: this one number ranks size and sharpness.
     """
-    grey = crop[:, 128:448, 96:416].mean(0)
-    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    return float(torch.abs(laplacian).mean())
+    return fine_detail(crop[:, 128:448, 96:416].mean(0))
 
 
 def _space(embedder: Embedder | None) -> str:

@@ -183,7 +183,11 @@ def _api(options: argparse.Namespace) -> int:
     from .core_nodes import CORE_NODES
     from .graph import kinds
 
-    graph = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), kinds((*CORE_NODES, *NODES)))
+    try:
+        workflow = json.loads(options.workflow.read_text(encoding="utf-8"))
+        graph = to_api(workflow, kinds((*CORE_NODES, *NODES)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{options.workflow}: not a workflow saved by ComfyUI's editor ({error!r}).") from error
     options.target.write_text(json.dumps(graph, indent=2) + "\n", encoding="utf-8")
     return 0
 

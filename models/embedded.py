@@ -28,9 +28,16 @@ TOKEN_WIDTH = 192
 class Extractor(nn.Module):
     """FaDeX, MapNet and the gauge: everything between a face pair and its degradation code."""
 
-    def __init__(self, widths=(32, 64, 128), embedding: int = 256, heads: int = 4, token_width: int = TOKEN_WIDTH):
+    def __init__(
+        self,
+        widths=(32, 64, 128),
+        embedding: int = 256,
+        heads: int = 4,
+        token_width: int = TOKEN_WIDTH,
+        spectrum: bool = False,
+    ):
         super().__init__()
-        self.fadex = FaDeX(tuple(widths))
+        self.fadex = FaDeX(tuple(widths), spectrum=spectrum)
         self.mapnet = MapNet(widths[-1], embedding, widths[-1], heads, token_width)
         self.gauge = DamageGauge(widths[-1])
 

@@ -163,12 +163,11 @@ class CompareWithTruth(io.ComfyNode):
                 raise UserError(f"Compare with Truth: {name} is {sizes[0]} and truth {sizes[1]} px; scale one of them.")
         true = degradation.summary() if degradation else None
         estimated = code.scalars if code else None
-        figures = {
-            "quality": {
-                name: {"psnr": round(psnr(one, goal, epsilon=1e-10), 3), "ssim": round(ssim(one, goal), 4)}
-                for name, one in pictures.items()
-            },
-            "true_damage": true,
-            "estimated_damage": estimated,
+        quality = {
+            name: {"psnr": round(psnr(one, goal, epsilon=1e-10), 3), "ssim": round(ssim(one, goal), 4)}
+            for name, one in pictures.items()
         }
-        return io.NodeOutput(to_image(sheet(goal, pictures, gauge(estimated, true))), json.dumps(figures, indent=2))
+        captions = {name: f"{name}   {one['psnr']:.2f} dB   {one['ssim']:.3f}" for name, one in quality.items()}
+        tiles = [*((captions[name], one) for name, one in pictures.items()), ("truth", goal)]
+        figures = {"quality": quality, "true_damage": true, "estimated_damage": estimated}
+        return io.NodeOutput(to_image(sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))
