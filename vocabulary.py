@@ -152,6 +152,15 @@ class DegradationCode:
     space: str
     scalars: dict[str, float] = field(default_factory=dict)
 
+    def tokens_for(self, listener: str, space: str) -> torch.Tensor:
+        """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError where they speak another one."""
+        if self.space != space:
+            raise UserError(
+                f"The degradation code speaks {self.space!r}, the restorer {listener!r} understands {space!r}. "
+                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
+            )
+        return self.tokens
+
 
 @dataclass(frozen=True)
 class Persona:

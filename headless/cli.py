@@ -14,6 +14,7 @@ from ..vocabulary import UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
+FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
 TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound")
 
 
@@ -69,13 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("target", type=Path)
     api.set_defaults(run=_api)
 
-    train = commands.add_parser("train", help="train the embedded weights again; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING))
+    train = commands.add_parser("train", help="train the embedded weights again, or Face2Scene; see docs/training.md")
+    train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
     train.add_argument(
         "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
     )
     train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
-    train.add_argument("--photos", type=Path, help="for the bound: undamaged photographs to measure on")
+    train.add_argument(
+        "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
+    )
+    train.add_argument("--base", type=Path, help="for face2scene: SD-Turbo's folder in the diffusers format")
     train.set_defaults(run=_train)
 
     models = commands.add_parser("models", help="list published weights, or fetch some")
@@ -84,8 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
     models.set_defaults(run=_models)
 
-    bench = commands.add_parser("bench", help="measure what the embedded weights do")
-    bench.add_argument("subject", choices=("quality",))
+    bench = commands.add_parser(
+        "bench",
+        help="measure what the embedded weights do (quality), or the full-size network's speed on random weights (fullsize)",
+    )
+    bench.add_argument("subject", choices=("quality", "fullsize"))
     bench.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
     bench.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
     bench.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
@@ -219,13 +226,20 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..benchmarks import quality
+    if options.subject == "fullsize":
+        from ..benchmarks import fullsize
 
-    figures = quality.bench(options.photos, options.side, options.draws, options.out)
+        figures = fullsize.measure()
+        text = fullsize.table(figures)
+    else:
+        from ..benchmarks import quality
+
+        figures = quality.bench(options.photos, options.side, options.draws, options.out)
+        pictures = f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json."
+        text = f"{quality.table(figures)}\n{pictures}"
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(quality.table(figures))
-    print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    print(text)
     return 0
 
 
@@ -233,6 +247,8 @@ def _train(options: argparse.Namespace) -> int:
     from ..models import embedded
     from ..training import bound, procedural, stages
 
+    if options.stage == FACE2SCENE:
+        return _train_face2scene(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
     match options.stage:
         case "samples":
@@ -251,4 +267,17 @@ def _train(options: argparse.Namespace) -> int:
             stages.export(options.out, config, embedded.FOLDER)
         case stage:
             stages.run(stage, options.out, config)
+    return 0
+
+
+def _train_face2scene(options: argparse.Namespace) -> int:
+    from ..bridge import weight_folders
+    from ..training import face2scene
+
+    if options.base is None or not options.base.is_dir():
+        raise UserError("train face2scene: give SD-Turbo's folder, in the diffusers format, as --base.")
+    config = face2scene.read_config(options.config) if options.config else face2scene.Config()
+    folders = weight_folders("personal_restore")
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, folders)
+    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
     return 0

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..vocabulary import UserError
+from ..vocabulary import DegradationCode, UserError
 from . import lora
 from .de_net import DegradationEstimator
 from .fit import check_fit
@@ -114,8 +114,11 @@ class S3Diff(nn.Module):
         for name, tensor in self.estimator.state_dict().items():
             yield f"de_net.{name}", tensor
 
-    def estimate(self, picture: torch.Tensor) -> torch.Tensor:
-        """Degrees of blur and noise ``[B, 2]`` in 0..1. picture: ``[B, 3, H, W]`` in 0..1, before any enlarging."""
+    def damage(self, picture: torch.Tensor, code: DegradationCode | None = None) -> torch.Tensor:
+        """Degrees of blur and noise ``[B, 2]`` in 0..1. picture: ``[B, 3, H, W]`` in 0..1, before any enlarging.
+
+        The network estimates them itself; a degradation code is not for it and is ignored.
+        """
         return self.estimator(picture.float())
 
     def encode(self, picture: torch.Tensor, degrees: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:

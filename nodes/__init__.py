@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..bridge import ComfyExtension
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
+from .face2scene import CodeToConditioning, Face2SceneRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
@@ -46,6 +47,8 @@ NODES = (
     SaveLibrary,
     LoadLibraryFile,
     ForgetPerson,
+    Face2SceneRestorer,
+    CodeToConditioning,
 )
 
 

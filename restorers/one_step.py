@@ -9,7 +9,7 @@ import torch
 
 from ..fusion.tiles import as_memory_allows, tiled
 from ..models.one_step import OneStepNet
-from ..vocabulary import Conditions, UserError
+from ..vocabulary import Conditions
 
 TILE, OVERLAP = 1024, 128
 
@@ -33,13 +33,8 @@ class OneStepRestorer:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` to the same, in smaller tiles where memory is short. Raises UserError for a code from another token space."""
         code, net = conditions.code, self.load()
-        if code is not None and code.space != self.token_space:
-            raise UserError(
-                f"The degradation code speaks {code.space!r}, the restorer {self.name!r} understands {self.token_space!r}. "
-                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
-            )
         weight = net.stem.weight
-        tokens = net.null_tokens[None] if code is None else code.tokens.to(weight)
+        tokens = net.null_tokens[None] if code is None else code.tokens_for(self.name, self.token_space).to(weight)
 
         def apply(tile: torch.Tensor) -> torch.Tensor:
             count, own = len(tile), tokens.expand(len(tile), -1, -1)

@@ -73,6 +73,8 @@ def train(
         schedule.batch,
         sampler=_From(done * schedule.batch, len(data)),
         num_workers=schedule.workers,
+        # Otherwise it would take from the random numbers that a resumed run has just got back.
+        generator=torch.Generator().manual_seed(schedule.seed),
         persistent_workers=schedule.workers > 0,
     )
     loader = accelerator.prepare(loader)
@@ -85,7 +87,8 @@ def train(
         with accelerator.autocast():
             terms = loss(trained, batch)
         accelerator.backward(terms["loss"])
-        accelerator.clip_grad_norm_(trained.parameters(), 1.0)
+        for group in optimizer.param_groups:  # each by itself: a discriminator must not quieten what it judges
+            accelerator.clip_grad_norm_(group["params"], 1.0)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
