@@ -16,6 +16,9 @@ import torch
 
 from .vocabulary import UserError
 
+# Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
+NOT_OF_CORE = "personal_restore", "facerestore_models"
+
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
 if IN_COMFYUI:
@@ -94,7 +97,7 @@ def weight_folders(kind: str) -> list[Path]:
     """
     if not IN_COMFYUI:
         return [host.models_folder(kind)]
-    if kind == "personal_restore":
+    if kind in NOT_OF_CORE:
         folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     return [Path(path) for path in folder_paths.get_folder_paths(kind)]
 

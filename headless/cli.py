@@ -206,7 +206,7 @@ def _models(options: argparse.Namespace) -> int:
     if options.action == "list":
         for weights in catalogue().values():
             folders = weight_folders(weights.folder)
-            there = next((folder for folder in folders if (folder / weights.file).is_file()), None)
+            there = next((folder for folder in folders if (folder / weights.place).is_file()), None)
             print(f"{weights.describe()}; {f'is in {there}' if there else f'belongs in {folders[0]}'}\n")
         return 0
     if not options.names:

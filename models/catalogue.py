@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ DATA = Path(__file__).with_suffix(".json")
 class Weights:
     """One file. ``repository`` names it on the Hugging Face hub; without one, ``page`` says where a person finds it.
 
-    ``bytes`` is the published size, rounded where only that is known.
+    ``file`` is its path in the repository, which it keeps below ``below`` in the folder; ``bytes`` is the published size,
+    rounded where only that is known.
     """
 
     name: str
@@ -29,6 +31,12 @@ class Weights:
     sha256: str | None = None
     repository: str | None = None
     page: str | None = None
+    below: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where it lies inside its folder."""
+        return Path(self.below) / self.file
 
     @property
     def size(self) -> str:
@@ -66,13 +74,26 @@ def find(name: str, folders: list[Path]) -> Path:
     """The file in the first of the folders that has it. Raises UserError that says everything needed to get it."""
     weights = entry(name)
     for folder in folders:
-        if (folder / weights.file).is_file():
-            return folder / weights.file
+        if (folder / weights.place).is_file():
+            return folder / weights.place
     get = f"Run `python run.py models get {name}` or the node Download Weights, or put it there yourself."
     raise UserError(
-        f"{weights.file} is missing ({weights.describe()}). It belongs in {folders[0]}. "
+        f"{weights.file} is missing ({weights.describe()}). It belongs in {(folders[0] / weights.place).parent}. "
         + (get if weights.repository else "Download it there and put it into that folder.")
     )
+
+
+def find_all(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list[Path]:
+    """Several files at once; folders(kind) are those of an entry's ``folder``. The UserError names all that are missing."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(find(name, folders(entry(name).folder)))
+        except UserError as error:
+            missing.append(str(error))
+    if missing:
+        raise UserError("\n".join(missing))
+    return found
 
 
 def download(name: str, folder: Path) -> Path:
@@ -83,7 +104,7 @@ def download(name: str, folder: Path) -> Path:
     weights = entry(name)
     if weights.repository is None:
         raise UserError(
-            f"{weights.file} cannot be fetched by program: get it from {weights.source}, put it into {folder}."
+            f"{weights.file} cannot be fetched by program: get it from {weights.source}, put it into {(folder / weights.place).parent}."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -94,7 +115,7 @@ def download(name: str, folder: Path) -> Path:
         HTTPError = OSError  # noqa: N806
 
     try:
-        path = Path(hf_hub_download(weights.repository, weights.file, local_dir=folder))
+        path = Path(hf_hub_download(weights.repository, weights.file, local_dir=folder / weights.below))
     except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise UserError(
             f"{weights.file} could not be fetched from {weights.source}: {error}. Try again; what was fetched is kept."

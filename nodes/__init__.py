@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..bridge import ComfyExtension
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .face2scene import CodeToConditioning, Face2SceneRestorer
+from .face_models import FaceModelRestorer
+from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
@@ -49,6 +51,8 @@ NODES = (
     ForgetPerson,
     Face2SceneRestorer,
     CodeToConditioning,
+    FaceModelRestorer,
+    FaceMeRestorer,
 )
 
 

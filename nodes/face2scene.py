@@ -11,7 +11,8 @@ from ..models.mapnet import with_tokens
 from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import DegradationCode, UserError
 from . import sockets
-from .s3diff import NONE, checkpoints, turbo_of
+from .s3diff import turbo_of
+from .weight_files import NONE, checkpoints
 
 
 def trained() -> dict[str, Path]:

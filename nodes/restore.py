@@ -195,6 +195,11 @@ class RestoreFaces(io.ComfyNode):
                 sockets.Code.Input(
                     "code", optional=True, tooltip="What is known about the damage, for restorers that listen to it."
                 ),
+                sockets.Restorer.Input(
+                    "fallback",
+                    optional=True,
+                    tooltip="For faces without an album, where the restorer needs one; without it they stay as they were.",
+                ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
         )
@@ -209,6 +214,7 @@ class RestoreFaces(io.ComfyNode):
         seed: int,
         library: Library | None = None,
         code: DegradationCode | None = None,
+        fallback: Restorer | None = None,
     ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Restore Faces", photos, faces)
@@ -221,6 +227,7 @@ class RestoreFaces(io.ComfyNode):
             seed=seed,
             code=code,
             progress=progress(),
+            fallback=fallback,
         )
         return io.NodeOutput(restored)
 

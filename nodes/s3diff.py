@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,21 +11,10 @@ from ..models.catalogue import find
 from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import UserError
 from . import sockets
+from .weight_files import NONE, checkpoints
 
 if TYPE_CHECKING:
     from ..models.sd_turbo import SDTurbo
-
-NONE = "none found"
-
-
-def checkpoints() -> dict[str, Path]:
-    """Single-file checkpoints by their name below the checkpoints folders."""
-    found = {}
-    for folder in weight_folders("checkpoints"):
-        for inside, _, names in os.walk(folder, followlinks=True):  # models are often linked from another disk
-            for path in (Path(inside) / name for name in sorted(names) if name.endswith(".safetensors")):
-                found.setdefault(path.relative_to(folder).as_posix(), path)
-    return found
 
 
 def turbo_of(checkpoint: str, node: str) -> SDTurbo:

@@ -12,6 +12,9 @@ from ..fusion.tiles import tiled
 from ..vocabulary import Conditions
 
 TILE, OVERLAP = 512, 64
+# Networks for aligned faces work in -1..1, which spandrel (0.4) heeds for RestoreFormer only. GFPGAN takes the noise that is
+# stored with its weights, instead of drawing some.
+FACE_NETWORKS: dict[str, dict[str, Any]] = {"GFPGAN": {"randomize_noise": False}, "RestoreFormer": {}, "CodeFormer": {}}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class UpscalerRestorer:
             inside = tile.to(weight)
             if model.input_channels == 1:
                 inside = inside.flatten(0, 1)[:, None]
-            out = model(inside)
+            out = _ask(model, inside)
             if model.input_channels == 1:
                 out = out.reshape(len(tile), 3, *out.shape[-2:])
             return out.float().clamp(0, 1).to(image)
@@ -44,3 +47,10 @@ class UpscalerRestorer:
             conditions.progress(1, 1)
             return out
         return tiled(apply, image, TILE, OVERLAP, scale=self.scale, progress=conditions.progress)
+
+
+@torch.no_grad()
+def _ask(model: Any, image: torch.Tensor) -> torch.Tensor:
+    """``[B, C, H, W]`` in 0..1 through spandrel's descriptor, or past it to a network of faces, which gives a tuple."""
+    options = FACE_NETWORKS.get(model.architecture.id)
+    return model(image) if options is None else model.model(image * 2 - 1, **options)[0] / 2 + 0.5

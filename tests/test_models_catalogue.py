@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from personal_restore.headless.cli import main
 from personal_restore.models import catalogue
-from personal_restore.models.catalogue import Weights, download, entry, find, verify
+from personal_restore.models.catalogue import Weights, download, entry, find, find_all, verify
 from personal_restore.nodes.weights import DownloadWeights
 from personal_restore.vocabulary import UserError
 
@@ -18,7 +18,8 @@ def test_every_entry_says_what_a_user_must_know():
         assert weights.name == name and weights.purpose and weights.licence and weights.commercial
         assert weights.repository or weights.page
         assert weights.folder in ("personal_restore", "checkpoints")
-        assert "/" not in weights.file and "\\" not in weights.file
+        for part in (weights.file, weights.below):
+            assert "\\" not in part and ".." not in part and not part.startswith("/")
 
 
 def test_a_missing_file_is_reported_with_size_licence_source_and_folder(tmp_path):
@@ -32,6 +33,19 @@ def test_the_first_folder_that_has_the_file_wins(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "s3diff.pkl").write_bytes(b"weights")
     assert find("s3diff", [tmp_path / "a", tmp_path / "b"]) == tmp_path / "b" / "s3diff.pkl"
+
+
+def test_several_missing_files_are_named_at_once_and_found_where_they_belong(tmp_path):
+    names = ["faceme-mix", "antelopev2-arcface"]
+    with pytest.raises(UserError) as error:
+        find_all(names, lambda kind: [tmp_path / kind])
+    for part in ("mix.safetensors", "Pi-Lab", "glintr100.onnx", "non-commercial", str(tmp_path / "personal_restore")):
+        assert part in str(error.value)
+    (tmp_path / "personal_restore" / "faceme" / "mix").mkdir(parents=True)
+    paths = [tmp_path / "personal_restore" / name for name in ("faceme/mix/mix.safetensors", "glintr100.onnx")]
+    for path in paths:
+        path.write_bytes(b"weights")
+    assert find_all(names, lambda kind: [tmp_path / kind]) == paths
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -1,0 +1,185 @@
+"""Stable Diffusion XL: network, VAE and the two text encoders, from a diffusers folder or from ComfyUI's single file.
+
+The configurations are those that stabilityai published with SDXL (Podell et al. 2023), so nothing is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+from ..vocabulary import UserError
+from .fit import check_fit
+
+Tensors = dict[str, torch.Tensor]
+Config = dict[str, Any]
+
+UNET: Config = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+VAE: Config = {
+    "sample_size": 1024,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "scaling_factor": 0.13025,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+CLIP_L: Config = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768,
+    "vocab_size": 49408, "hidden_act": "quick_gelu",
+}  # fmt: skip
+CLIP_G: Config = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280,
+    "vocab_size": 49408, "hidden_act": "gelu",
+}  # fmt: skip
+# Ids of the byte pair encoding that both text encoders share, and what each fills its window with.
+START, END, WINDOW = 49406, 49407, 77
+PADDING = END, 0
+
+FILES = tuple(
+    f"{stem}{variant}.safetensors"
+    for stem in ("diffusion_pytorch_model", "model")
+    for variant in ("", ".fp16")
+)  # fmt: skip
+ADVICE = "Choose an SDXL checkpoint: one .safetensors file of models/checkpoints, or a folder in the diffusers format."
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The four configurations, by the names of their folders in the diffusers format."""
+
+    unet: Config
+    vae: Config
+    text_encoder: Config
+    text_encoder_2: Config
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Embedded text: words ``[1, 77, 2048]``, the last but one layer of both encoders; pooled ``[1, 1280]``, of the second."""
+
+    words: torch.Tensor
+    pooled: torch.Tensor
+
+
+PUBLIC = Topology(UNET, VAE, CLIP_L, CLIP_G)
+
+
+def load(path: Path, topology: Topology = PUBLIC) -> tuple[UNet2DConditionModel, AutoencoderKL]:
+    """Both in evaluation mode on the CPU, in the precision of the file.
+
+    Raises UserError that names the file, and the tensor that does not fit.
+    """
+    networks = []
+    for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
+        config = getattr(topology, part)
+        with init_empty_weights():
+            network = kind.from_config(config)
+        networks.append(filled(network, _tensors(path, part, network, config), f"{path.name} ({part})", ADVICE))
+    return tuple(networks)
+
+
+@torch.no_grad()
+def embed(path: Path, tokens: Sequence[int], topology: Topology = PUBLIC) -> Prompt:
+    """The text of a checkpoint for token ids without start and end, in float32; the encoders are not kept.
+
+    Raises UserError as `load`.
+    """
+    words = []
+    for part, fill in zip(("text_encoder", "text_encoder_2"), PADDING, strict=True):
+        config = getattr(topology, part)
+        with init_empty_weights():
+            encoder = CLIPTextModelWithProjection(CLIPTextConfig(**config))
+        tensors = _tensors(path, part, encoder, config)
+        tensors.pop("text_model.embeddings.position_ids", None)  # older files store this constant
+        # The first encoder is published without a projection, which is not asked for.
+        tensors.setdefault("text_projection.weight", torch.eye(config["projection_dim"]))
+        encoder = filled(encoder, tensors, f"{path.name} ({part})", ADVICE).float()
+        ids = torch.tensor([[START, *tokens, END] + [fill] * (WINDOW - 2 - len(tokens))])
+        out = encoder(ids, output_hidden_states=True)
+        words.append(out.hidden_states[-2])
+    return Prompt(torch.cat(words, -1), out.text_embeds)
+
+
+def _tensors(path: Path, part: str, network: nn.Module, config: Config) -> Tensors:
+    """One part of a checkpoint under the names of diffusers and transformers."""
+    if path.is_dir():
+        return _read(_file_in(path / part))
+    if path.suffix != ".safetensors":
+        problem = "is neither a folder nor a .safetensors file" if path.exists() else "does not exist"
+        raise UserError(f"{path.name} {problem}. {ADVICE}")
+    prefix, convert = SINGLE_FILE[part]
+    stored = _read(path, prefix)
+    if not stored:
+        raise UserError(f"{path.name} holds no tensor {prefix}*, so it lacks SDXL's {part}. {ADVICE}")
+    try:
+        return {name: tensor for name, tensor in convert(stored, network, config).items() if tensor is not None}
+    except KeyError as error:
+        raise UserError(f"{path.name} lacks the tensor {prefix}{error.args[0]}. {ADVICE}") from error
+
+
+# Where a single file keeps a part, and what brings (tensors, network, configuration) to the names of the network.
+SINGLE_FILE: dict[str, tuple[str, Callable[[Tensors, nn.Module, Config], Tensors]]] = {
+    "unet": ("model.diffusion_model.", lambda stored, network, config: convert_ldm_unet_checkpoint(stored, config)),
+    "vae": ("first_stage_model.", lambda stored, network, config: convert_ldm_vae_checkpoint(stored, config)),
+    "text_encoder": (
+        "conditioner.embedders.0.transformer.",
+        lambda stored, network, config: convert_ldm_clip_checkpoint(stored),
+    ),
+    "text_encoder_2": (
+        "conditioner.embedders.1.model.",
+        lambda stored, network, config: convert_open_clip_checkpoint(network, stored, "conditioner.embedders.1.model."),
+    ),
+}
+
+
+def _file_in(folder: Path) -> Path:
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder.parent.name}/{folder.name}/ has no .safetensors file of weights. {ADVICE}")
+
+
+def _read(file: Path, prefix: str = "") -> Tensors:
+    """The tensors whose names start with the prefix."""
+    try:
+        with safe_open(file, "pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+            return {name: stored.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file.name} cannot be read ({error}). {ADVICE}") from error
+
+
+def filled(network: nn.Module, tensors: Tensors, where: str, advice: str) -> Any:
+    """A network without weights around these tensors, all of them and no other; frozen. Raises UserError where they do not fit."""
+    check_fit(network.state_dict(), tensors, where, advice)
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,61 @@
+"""Published restorers for faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bridge import io, keep_upscaler
+from ..restorers.upscaler import UpscalerRestorer
+from ..vocabulary import UserError
+from . import sockets
+from .weight_files import NONE, weight_files
+
+SUFFIXES = ".pth", ".safetensors", ".pt", ".ckpt"
+
+
+def face_models() -> dict[str, Path]:
+    """Files that may be a face restorer, by their name below the folders where users keep them."""
+    return weight_files("facerestore_models", "upscale_models", suffixes=SUFFIXES)
+
+
+class FaceModelRestorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_FaceModelRestorer",
+            display_name="Face Model Restorer",
+            category=sockets.CATEGORY,
+            description="GFPGAN, RestoreFormer or CodeFormer as a restorer for faces without an album. It sees the aligned face of "
+            "512x512 whole, in the range of values that its network was trained with.",
+            search_aliases=["gfpgan", "restoreformer", "codeformer", "blind face restoration", "facerestore"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(face_models()) or [NONE],
+                    tooltip="A file in models/facerestore_models or models/upscale_models, such as GFPGANv1.4.pth.",
+                ),
+            ],
+            outputs=[
+                sockets.Restorer.Output(
+                    display_name="restorer",
+                    tooltip="Restores any aligned face; as fallback of Restore Faces, those without an album.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: str) -> io.NodeOutput:
+        # Here and not above: spandrel takes seconds to import.
+        from ..models import face_networks
+
+        known = face_models()
+        if model not in known:
+            raise UserError(
+                f"Face Model Restorer: there is no {model!r} in models/facerestore_models or models/upscale_models. Put "
+                f"{face_networks.WHAT} there."
+            )
+        network = face_networks.load(known[model])
+        name = network.architecture.name
+        return io.NodeOutput(
+            UpscalerRestorer(keep_upscaler(network), name, network.scale, native_size=512, tileable=False)
+        )

@@ -1,0 +1,77 @@
+"""FaceMe at its published size."""
+
+from __future__ import annotations
+
+from ..bridge import device, io, keep, weight_folders
+from ..models.catalogue import find_all
+from ..vocabulary import UserError
+from . import sockets
+from .weight_files import NONE, checkpoints
+
+NEEDED = "faceme-controlnet", "faceme-mix", "photomaker", "antelopev2-arcface"
+
+
+class FaceMeRestorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_FaceMeRestorer",
+            display_name="FaceMe Restorer",
+            category=sockets.CATEGORY,
+            description="FaceMe: generates a face anew with SDXL, guided by its damaged self and by the album of the person. Needs an "
+            "SDXL checkpoint (RealVisXL V3.0), FaceMe's two files and PhotoMaker's (Download Weights fetches them), and ArcFace of "
+            "antelopev2. FaceMe and ArcFace are not for commercial use. For a graphics card.",
+            search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=list(checkpoints()) or [NONE],
+                    tooltip="An SDXL model as one .safetensors file; FaceMe was trained with RealVisXL_V3.0.safetensors.",
+                ),
+                io.Int.Input("steps", default=50, min=1, max=999, tooltip="More is slower and finer; published: 50."),
+                io.Float.Input(
+                    "guidance",
+                    default=5.0,
+                    min=1.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How far to go from anybody's face towards that of the album. Published: 5.",
+                ),
+                io.Combo.Input(
+                    "color",
+                    options=["wavelet", "adain", "none"],
+                    default="wavelet",
+                    tooltip="How the colours of the damaged face are put back; none leaves them as they come out.",
+                ),
+            ],
+            outputs=[
+                sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
+        known = checkpoints()
+        base = [] if checkpoint in known else ["realvisxl"]
+        if base and checkpoint != NONE:
+            raise UserError(
+                f"FaceMe Restorer: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}."
+            )
+        control, mix, photomaker, arcface, *rest = find_all([*NEEDED, *base], weight_folders)
+        # Here and not above: diffusers takes seconds to import.
+        from ..faces.embed import ArcFace
+        from ..models import faceme
+        from ..restorers.faceme import FaceMeRestorer as Restorer
+
+        try:
+            identify = ArcFace(arcface).embed
+        except ImportError as error:
+            raise UserError(
+                "FaceMe Restorer: ArcFace is run by insightface; `pip install insightface` brings it."
+            ) from error
+        net = faceme.load(faceme.Files(rest[0] if rest else known[checkpoint], control, mix, photomaker))
+        if device().type == "cuda":
+            for part in (net.unet, net.controlnet):
+                part.half()
+            net.vae.bfloat16()  # half precision overflows in SDXL's VAE
+        return io.NodeOutput(Restorer(keep(net), identify, steps, guidance, None if color == "none" else color))

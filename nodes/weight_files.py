@@ -1,0 +1,26 @@
+"""What the drop-down lists of weights offer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..bridge import weight_folders
+
+NONE = "none found"
+
+
+def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
+    """Files by their name below the folders of these kinds; of two with one name the first found wins."""
+    endings, found = tuple(suffixes), {}
+    for folder in (folder for kind in kinds for folder in weight_folders(kind)):
+        for inside, _, names in os.walk(folder, followlinks=True):  # models are often linked from another disk
+            for path in (Path(inside) / name for name in sorted(names) if name.lower().endswith(endings)):
+                found.setdefault(path.relative_to(folder).as_posix(), path)
+    return found
+
+
+def checkpoints() -> dict[str, Path]:
+    """Checkpoints as one .safetensors file, by their name below the checkpoints folders."""
+    return weight_files("checkpoints", suffixes=(".safetensors",))
