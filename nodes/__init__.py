@@ -7,6 +7,7 @@ from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
+from .masks import MaskFaces, SegmentPeople
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -46,6 +47,8 @@ NODES = (
     SaveLibrary,
     LoadLibraryFile,
     ForgetPerson,
+    MaskFaces,
+    SegmentPeople,
 )
 
 

@@ -25,12 +25,13 @@ def restore_faces(
     seed: int = 0,
     code: DegradationCode | None = None,
     persona: Persona | None = None,
+    wanted: Callable[[str | None], bool] = lambda person: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Faces:
     """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
-    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing.
-    A face that was restored before is restored further.
+    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
+    person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further.
     """
     total, done = len(faces), 0
 
@@ -39,7 +40,7 @@ def restore_faces(
         person = library.get(face.person)
         references = person.references if person else ()
         out = face
-        if strength > 0 and (references or not restorer.needs_references):
+        if strength > 0 and wanted(face.person) and (references or not restorer.needs_references):
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             conditions = Conditions(references, persona, code, seed, inner)
