@@ -62,7 +62,8 @@ def compose_faces(
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
         )
-    out, index = [], 0
+    # The one copy: with the scenes themselves, two full-size pictures are held.
+    out, index = torch.empty_like(scenes), 0
     for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
         patches = []
         for face in frame:
@@ -78,8 +79,9 @@ def compose_faces(
             x0, y0, x1, y1 = patch.box
             region = used[number, y0:y1, x0:x1]
             torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
-        out.append(blend_faces(scene, patches, context=context, reference=None if around is None else around[number]))
-    return torch.stack(out), used
+        own = None if around is None else around[number]
+        blend_faces(scene, patches, context=context, reference=own, out=out[number])
+    return out, used
 
 
 def face_patch(

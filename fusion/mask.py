@@ -15,11 +15,12 @@ from .pyramid import each_plane
 CENTRE = (0.500, 0.540)
 HALF_AXES = (0.293, 0.367)
 FADE = 0.18
-# The hulls of ``hull``; a person has none.
+# The hulls of ``hull``; the last two have none.
 REGIONS = {
     "face": {"forehead": 0.45, "width": 0.0, "neck": 0.0},
     "head": {"forehead": 0.85, "width": 0.3, "neck": 0.15},
     "person": {},
+    "crop": {},
 }
 MOST_OF_THE_FACE = 0.5
 # Of a crop's side: standard deviation of the blur that makes a border fade.
@@ -52,12 +53,15 @@ def border_fade(size: int = 512) -> torch.Tensor:
 def region_mask(face: Face, region: str, segment: torch.Tensor | None = None) -> torch.Tensor:
     """``[1, S, S]`` in 0..1, which part of a face's crop belongs to a region of REGIONS, fading out within it.
 
-    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows. segment: ``[1, S, S]`` in the
+    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows; "crop": its whole square up to
+    the hard edge, which shows what context is good for. segment: ``[1, S, S]`` in the
     crop's frame, 1 where the person is, which bounds the region. Raises UserError for another region.
     """
     if region not in REGIONS:
         raise UserError(f"Masks: region {region!r} is unknown. Choose one of {', '.join(REGIONS)}.")
     size = face.similarity.size
+    if region == "crop":
+        return torch.ones(1, size, size)
     inside = torch.ones(1, size, size) if region == "person" else hull(outline(face), size, **REGIONS[region])
     if segment is not None:
         inside = inside * segment

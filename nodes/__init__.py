@@ -18,7 +18,7 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample
+from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
 from .weights import DownloadWeights
 
 NODES = (
@@ -49,6 +49,7 @@ NODES = (
     ForgetPerson,
     MaskFaces,
     SegmentPeople,
+    SampleGroup,
 )
 
 

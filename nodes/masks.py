@@ -32,7 +32,7 @@ class MaskFaces(io.ComfyNode):
                     options=list(REGIONS),
                     default="face",
                     tooltip="face: jaw to hairline. head: with hair, ears and neck. person: all that the crop shows, for masks that say "
-                    "where the person is.",
+                    "where the person is. crop: its square with a hard edge, to see what context in Blend Faces is good for.",
                 ),
                 io.Mask.Input(
                     "segments",

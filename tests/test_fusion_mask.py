@@ -74,15 +74,15 @@ def test_both_outlines_of_a_face_agree(astronaut, monkeypatch):
 
 
 def test_regions_hold_each_other_and_fade_before_the_crop_ends(face):
-    masks = [region_mask(face, region) for region in REGIONS]
+    masks = [region_mask(face, region) for region in ("face", "head", "person")]
     for mask in masks:
-        assert mask.shape == (1, 512, 512) and mask.min() < 1e-6 and mask.max() == 1
+        assert mask.shape == (1, 512, 512) and mask.min() < 1e-6 and mask.max() > 0.99
         assert not torch.cat([mask[0, 0], mask[0, -1], mask[0, :, 0], mask[0, :, -1]]).max() > 0.01
         assert (mask[:, 1:] - mask[:, :-1]).abs().max() < 0.08
     own, head, person = masks
     assert (own <= head + 1e-3).all() and (head <= person + 1e-3).all() and own.sum() < 0.7 * head.sum()
     for x, y in TEMPLATE_512.round().astype(int):
-        assert own[0, y, x] == 1
+        assert own[0, y, x] > 0.99
     assert own[0, 480:].max() == 0, "the neck is no part of the face"
 
 
@@ -103,7 +103,7 @@ def test_a_segment_bounds_the_region_and_the_smallest_that_holds_the_face_is_tak
 
 
 def test_an_unknown_region_is_a_clear_error(face):
-    with pytest.raises(UserError, match="'hat'.*face, head, person"):
+    with pytest.raises(UserError, match="'hat'.*face, head, person, crop"):
         region_mask(face, "hat")
 
 

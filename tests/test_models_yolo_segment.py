@@ -30,10 +30,10 @@ def weights(tmp_path_factory):
             layer.momentum = None
     network.train()(torch.rand(2, 3, 128, 128))  # statistics with which a picture makes a difference
     for convolutions in network.model[-1].cv3:
-        torch.nn.init.normal_(convolutions[-1].weight, std=0.3)
+        torch.nn.init.normal_(convolutions[-1].weight, std=0.1)
         convolutions[-1].bias.data[0] = 0.0
     for convolutions in network.model[-1].cv4:
-        torch.nn.init.normal_(convolutions[-1].weight, std=0.3)
+        torch.nn.init.normal_(convolutions[-1].weight, std=0.1)
     network.names = {index: "person" if index == 0 else str(index) for index in range(80)}
     path = tmp_path_factory.mktemp("weights") / "yolov8n-seg.pt"
     torch.save({"model": network.eval().half(), "ema": None, "train_args": {}, "date": "today"}, path)
