@@ -64,6 +64,8 @@ class Face:
     valid: ``[1, S, S]`` in 0..1, 0 where the crop reaches beyond the photograph.
     person: name in the library, or None for a stranger; confidence: similarity of the match, 0..1.
     strength: how much of the restoration is blended back, 0..1.
+    doubt: why the match, or that there is none, should be checked by a person; empty where it need not.
+    mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
     """
 
     box: Box
@@ -76,6 +78,8 @@ class Face:
     person: str | None = None
     confidence: float = 0.0
     strength: float = 1.0
+    doubt: str = ""
+    mask: torch.Tensor | None = None
 
     @property
     def best(self) -> torch.Tensor:

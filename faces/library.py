@@ -67,7 +67,11 @@ def merge(first: Library, second: Library) -> Library:
     for person in second.people:
         known = people.get(person.name)
         if known:
+            # What each of them says about having few references is no longer so.
+            outdated = {*_too_few(person.name, known.references), *_too_few(person.name, person.references)}
+            notes = [note for note in notes if note not in outdated]
             person = replace(known, references=_best(person.name, known.references + person.references, notes))
+            notes.extend(_too_few(person.name, person.references))
         people[person.name] = person
     space = first.embedder if first.people else second.embedder
     return Library(tuple(people.values()), space, tuple(notes))
@@ -134,11 +138,15 @@ def _person(
             continue
         references.append(_reference(file, face, embedder))
     references = _best(name, _same_person(name, references, embedder, notes), notes)
-    if 0 < len(references) < FEW_REFERENCES:
-        notes.append(
-            f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."
-        )
+    notes.extend(_too_few(name, references))
     return Person(name, references) if references else None
+
+
+def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
+    """The note that a person has few references, if so."""
+    if not 0 < len(references) < FEW_REFERENCES:
+        return []
+    return [f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."]
 
 
 def _same_person(

@@ -28,5 +28,8 @@ def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.
 
 
 def label(number: int, face: Face) -> str:
-    """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match."""
-    return f"{number} {face.person} {face.confidence:.0%}" if face.person else f"{number} ?"
+    """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match.
+
+    A match that should be checked ends in a question mark.
+    """
+    return f"{number} {face.person} {face.confidence:.0%}{' ?' * bool(face.doubt)}" if face.person else f"{number} ?"

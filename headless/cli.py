@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from ..vocabulary import UserError
 
@@ -88,17 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
     models.set_defaults(run=_models)
 
-    bench = commands.add_parser(
-        "bench",
-        help="measure what the embedded weights do (quality), or the full-size network's speed on random weights (fullsize)",
+    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
+        required=True, metavar="SUBJECT"
     )
-    bench.add_argument("subject", choices=("quality", "fullsize"))
-    bench.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
-    bench.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
-    bench.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
-    bench.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
-    bench.add_argument("--json", type=Path, help="write the figures here, too")
-    bench.set_defaults(run=_bench)
+    quality = bench.add_parser("quality", help="how well the embedded weights restore")
+    quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
+    quality.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
+    quality.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    quality.set_defaults(run=_bench_quality)
+    faces = bench.add_parser("faces", help="known faces under synthetic damage, restored from their albums")
+    faces.add_argument("--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person")
+    faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
+    faces.set_defaults(run=_bench_faces)
+    blend = bench.add_parser("blend", help="time, memory and seams of blending")
+    blend.set_defaults(run=_bench_blend)
+    context = bench.add_parser("context", help="what surrounds a face while it is blended: PerFuSe's figure S1")
+    context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    context.set_defaults(run=_bench_context)
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
+    fullsize.set_defaults(run=_bench_fullsize)
+    for subject in (quality, faces, blend, context, fullsize):
+        subject.add_argument("--json", type=Path, help="write the figures here, too")
     return parser
 
 
@@ -225,21 +237,45 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(options: argparse.Namespace) -> int:
-    if options.subject == "fullsize":
-        from ..benchmarks import fullsize
+def _bench_quality(options: argparse.Namespace) -> int:
+    from ..benchmarks import quality
 
-        figures = fullsize.measure()
-        text = fullsize.table(figures)
-    else:
-        from ..benchmarks import quality
+    _show(quality, quality.bench(options.photos, options.side, options.draws, options.out), options.json)
+    print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    return 0
 
-        figures = quality.bench(options.photos, options.side, options.draws, options.out)
-        pictures = f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json."
-        text = f"{quality.table(figures)}\n{pictures}"
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(text)
+
+def _bench_faces(options: argparse.Namespace) -> int:
+    from ..benchmarks import faces
+
+    return _show(faces, faces.bench(options.photos, options.side), options.json)
+
+
+def _bench_blend(options: argparse.Namespace) -> int:
+    from ..benchmarks import blend
+
+    return _show(blend, blend.bench(), options.json)
+
+
+def _bench_fullsize(options: argparse.Namespace) -> int:
+    from ..benchmarks import fullsize
+
+    return _show(fullsize, fullsize.measure(), options.json)
+
+
+def _bench_context(options: argparse.Namespace) -> int:
+    from ..benchmarks import context
+
+    _show(context, context.bench(options.out), options.json)
+    print(f"Picture: {(options.out / 'context.png').resolve()}: {', '.join(context.CONTEXTS)}.")
+    return 0
+
+
+def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
+    """The table of a benchmark, and its figures as JSON where they are wanted."""
+    if file:
+        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(subject.table(figures))
     return 0
 
 

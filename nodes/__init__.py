@@ -10,6 +10,7 @@ from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
+from .masks import MaskFaces, SegmentPeople
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -20,7 +21,7 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample
+from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
 from .weights import DownloadWeights
 
 NODES = (
@@ -53,6 +54,9 @@ NODES = (
     CodeToConditioning,
     FaceModelRestorer,
     FaceMeRestorer,
+    MaskFaces,
+    SegmentPeople,
+    SampleGroup,
 )
 
 

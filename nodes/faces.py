@@ -267,6 +267,7 @@ def describe(faces: Faces) -> str:
     lines = []
     for face in (face for frame in faces.frames for face in frame):
         x0, y0, x1, y1 = (round(v) for v in face.box)
-        who = f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known"
+        doubt = f" ({face.doubt})" if face.doubt else ""
+        who = (f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known") + doubt
         lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}")
     return "\n".join(lines) or "No face found: the scene is restored without one."
