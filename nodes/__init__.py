@@ -7,6 +7,7 @@ from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
+from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -46,6 +47,11 @@ NODES = (
     SaveLibrary,
     LoadLibraryFile,
     ForgetPerson,
+    DiffusionBase,
+    TrainPersona,
+    SavePersona,
+    LoadPersona,
+    ApplyPersona,
 )
 
 

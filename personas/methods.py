@@ -142,7 +142,9 @@ def album(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
 
 def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
     """PFStorer: L_Diff + .1 L_Gen + 5e-4 L_Pers over the blocks, their gates and one word; the base stays as it is."""
-    blocks = personalise(net.unet, net.places)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        blocks = personalise(net.unet, net.places)
     indices = net.text.indices([prompt_of(settings)])
     row = net.text.row(PLACEHOLDER)
     token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone())
@@ -223,7 +225,8 @@ def _tune(net: TinyDiffusion, part: str, settings: Settings):
         return _whole(dict(module.named_parameters()), part, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        layers = lora.attach(module, ".*", settings.rank)
+        # All but the embedding of the time step, which says nothing about anybody.
+        layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
     named = {}
     for name, layer in layers.items():
         named[f"{part}.{name}.lora_A.weight"] = layer.down.weight

@@ -77,6 +77,7 @@ def wearing(
             tuned = {**dict(net.named_parameters()), **dict(net.named_buffers()), **tuned}
             with torch.inference_mode(False):
                 tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
+                reference = None if reference is None else reference.clone()
 
         def predict(
             noisy: torch.Tensor, t: int, prompt: str, hint: torch.Tensor | None = None, control: float = 1.0

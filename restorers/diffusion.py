@@ -90,6 +90,13 @@ class DiffusionRestorer:
         return (wavelet_fix(picture, image) if self.keep_colors else picture).clamp(0, 1)
 
 
+def class_pictures(restorer: DiffusionRestorer, prompt: str, count: int, conditions: Conditions) -> torch.Tensor:
+    """What the base itself makes of a prompt, ``[count, 3, S, S]`` in 0..1: what prior preservation holds on to (DreamBooth)."""
+    free = replace(restorer, steps=1000, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None)
+    grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
+    return free.restore(grey, replace(conditions, persona=None))
+
+
 @dataclass(frozen=True)
 class PersonalRestorer:
     """A restorer that wears a persona. person: only for faces recognised as that person; empty for all.
