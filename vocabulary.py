@@ -168,23 +168,34 @@ class DegradationCode:
 
 @dataclass(frozen=True)
 class Persona:
-    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance."""
+    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance.
+
+    kind: how it was made; base: name and hash of the model; prompt: what the model is told, with the token in it;
+    token: the word whose embedding was learnt, if one was.
+    tensors: ``<layer>.lora_A.weight`` and ``lora_B`` are added to a layer, ``token`` and ``reference`` speak for themselves,
+    any other takes the place of the base's tensor of that name, or is a new one.
+    """
 
     kind: str
     base: str
     tensors: dict[str, torch.Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
+    prompt: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
 
-    progress(done, total) is called between steps and may raise to cancel.
+    progress(done, total) is called between steps and may raise to cancel. person: who is in the picture, None for a stranger.
+    persona_strength: 0 leaves the base model as it is, 1 wears the persona whole.
     """
 
     references: tuple[Reference, ...] = ()
     persona: Persona | None = None
+    persona_strength: float = 1.0
+    person: str | None = None
     code: DegradationCode | None = None
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None

@@ -21,6 +21,7 @@ from .one_step import OneStepNet
 
 FOLDER = Path(__file__).parent / "embedded"
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
+DIFFUSION = FOLDER / "tiny_diffusion.safetensors"
 TOKEN_SPACE = "personal-restore-embedded-2"
 TOKEN_WIDTH = 192
 
@@ -42,7 +43,14 @@ class Extractor(nn.Module):
         self.gauge = DamageGauge(widths[-1])
 
 
-MODELS = {"extractor": Extractor, "one_step": OneStepNet}
+def _tiny_diffusion(**config) -> nn.Module:
+    # Here and not above: diffusers takes seconds to import.
+    from .tiny_diffusion import TinyDiffusion
+
+    return TinyDiffusion(**config)
+
+
+MODELS = {"extractor": Extractor, "one_step": OneStepNet, "tiny_diffusion": _tiny_diffusion}
 
 
 def save(path: Path, kind: str, module: nn.Module, config: dict, provenance: dict) -> None:

@@ -11,6 +11,7 @@ from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, Review
 from .fusion import BlendFaces, ColorFix
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
+from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -57,6 +58,11 @@ NODES = (
     MaskFaces,
     SegmentPeople,
     SampleGroup,
+    DiffusionBase,
+    TrainPersona,
+    SavePersona,
+    LoadPersona,
+    ApplyPersona,
 )
 
 

@@ -43,7 +43,7 @@ def restore_faces(
         if strength > 0 and wanted(face.person) and (references or not restorer.needs_references):
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
-            conditions = Conditions(references, persona, code, seed, inner)
+            conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
             restored = restore_crop(photo, face, restorer, conditions)
             out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
         done += 1
