@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bridge import ComfyExtension
+from ..bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
@@ -50,5 +50,8 @@ NODES = (
 
 
 class PersonalRestore(ComfyExtension):
+    async def on_load(self):
+        serve_odd_folder()
+
     async def get_node_list(self):
         return list(NODES)
