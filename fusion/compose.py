@@ -125,17 +125,17 @@ def _own_mask(face: Face) -> torch.Tensor:
     return face_mask(face.similarity.size) if face.mask is None else face.mask
 
 
-def parse_strengths(text: str, count: int) -> dict[int, float]:
-    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names the part that cannot be read."""
+def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
+    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names ``where`` and the part that cannot be read."""
     out = {}
     for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
         match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
             raise UserError(
-                f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+                f"{where} has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
             )
         if int(match[1]) >= count:
-            raise UserError(f"Blend Faces: per_face names face {match[1]}, but there are {count} (counted from 0).")
+            raise UserError(f"{where} names face {match[1]}, but there are {count} (counted from 0).")
         out[int(match[1])] = float(match[2])
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bridge import ComfyExtension
+from ..bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .face2scene import CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
@@ -67,5 +67,8 @@ NODES = (
 
 
 class PersonalRestore(ComfyExtension):
+    async def on_load(self):
+        serve_odd_folder()
+
     async def get_node_list(self):
         return list(NODES)

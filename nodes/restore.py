@@ -200,7 +200,7 @@ class RestoreFaces(io.ComfyNode):
                     "people",
                     default="",
                     optional=True,
-                    tooltip="Whose faces: names with commas between them, 'known' for everybody in the library, 'strangers' for the others; "
+                    tooltip="Whose faces: names with commas between, 'known' for everybody in the library, 'strangers' for the others; "
                     "empty means all. With one Restore Faces after another, everybody gets a restorer and a strength of their own.",
                 ),
             ],

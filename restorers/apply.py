@@ -31,7 +31,8 @@ def restore_faces(
     """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
     photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
-    person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further.
+    person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further;
+    one whose own strength is 0 is left as it is.
     """
     total, done = len(faces), 0
 
@@ -40,7 +41,8 @@ def restore_faces(
         person = library.get(face.person)
         references = person.references if person else ()
         out = face
-        if strength > 0 and wanted(face.person) and (references or not restorer.needs_references):
+        able = references or not restorer.needs_references
+        if strength * face.strength > 0 and wanted(face.person) and able:
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
