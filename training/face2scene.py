@@ -135,7 +135,8 @@ class SceneLoss(nn.Module):
         terms = {"l2": F.mse_loss(restored * 2, target * 2)}  # of pictures in -1..1, as the paper's
         weights = {"l2": config.l2, "lpips": config.perceptual, "adversarial": config.adversarial}
         if lpips is not None:
-            terms["lpips"] = lpips(restored, target).mean()
+            with torch.autocast(clean.device.type, enabled=False):  # differences of unit vectors need the precision
+                terms["lpips"] = lpips(restored, target).mean()
         if self.critic is not None and not negative.all():
             made = restored[~negative]
             terms["adversarial"] = self.critic.for_generator(made)
