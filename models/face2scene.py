@@ -101,7 +101,7 @@ class Face2Scene(nn.Module):
 
     def damage(self, picture: torch.Tensor, code: DegradationCode | None) -> torch.Tensor | None:
         """The tokens ``[1, 21, 1024]``, or None without a code. Raises UserError for a code of another token space."""
-        return code and code.tokens_for(NAME, self.token_space).to(picture)
+        return None if code is None else code.tokens_for(NAME, self.token_space).to(picture)
 
     def encode(self, picture: torch.Tensor, tokens: torch.Tensor | None, noise: torch.Tensor | None = None):
         """`SDTurbo.encode`; tokens do not reach the VAE."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.upsampling import Upsample2D
+from personal_restore.models import sd_turbo, vae_strips
 from personal_restore.models.upsampling import fuse_upsampling
 from personal_restore.tests import tiny_s3diff as tiny
 from torch import nn
@@ -31,6 +32,17 @@ def test_sd_turbo_decodes_and_predicts_as_before_and_every_doubling_is_fused():
     torch.testing.assert_close(fused.decode(latent), turbo.decode(latent), atol=1e-5, rtol=1e-4)
     seen = turbo.predict(latent, positive, negative, 1.1)
     torch.testing.assert_close(fused.predict(latent, positive, negative, 1.1), seen, atol=1e-5, rtol=1e-4)
+
+
+def test_a_large_latent_is_decoded_in_strips_by_fused_layers_too(monkeypatch):
+    turbo, fused = tiny.turbo(), tiny.turbo()
+    fuse_upsampling(fused)
+    torch.manual_seed(0)
+    latent = torch.randn(1, 4, 16, 8)
+    expected = turbo.decode(latent)
+    monkeypatch.setattr(sd_turbo, "WHOLE", 64)
+    monkeypatch.setattr(vae_strips, "STRIP", 100)
+    torch.testing.assert_close(fused.decode(latent), expected, atol=2e-5, rtol=0)
 
 
 def test_a_layer_that_something_else_has_changed_is_left_alone():
