@@ -55,7 +55,7 @@ class Config:
     drop: float = 0.25
     negative: float = 0.05
     data: DataConfig = DataConfig(mixture=(("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)), crop=512)
-    schedule: Schedule = Schedule(steps=20_000, batch=32, learning_rate=2e-5, warmup=500, workers=4)
+    schedule: Schedule = Schedule(steps=20_000, batch=4, learning_rate=2e-5, warmup=500, workers=4)
 
 
 def read_config(path: Path) -> Config:
