@@ -27,7 +27,7 @@ from .embedded import Extractor
 from .fit import check_fit
 from .mapnet import with_tokens
 
-if TYPE_CHECKING:  # importing diffusers takes seconds, and what reads the damage does without
+if TYPE_CHECKING:
     from .sd_turbo import SDTurbo
 
 KIND = FOLDER = "face2scene"  # the files live in a folder of that name below models/personal_restore
@@ -82,21 +82,26 @@ class Face2SceneWeights:
 
 
 class Face2Scene(nn.Module):
-    """SD-Turbo with the adapters fused into its weights, so that they cost nothing. Changes ``turbo``.
+    """SD-Turbo with adapters and upsampling fused into its weights, so that they cost nothing. Changes ``turbo``.
 
     Raises UserError that names file and tensor where the weights do not fit it.
     """
 
     def __init__(self, turbo: SDTurbo, weights: Face2SceneWeights):
+        from .upsampling import (
+            fuse_upsampling,  # diffusers, which takes seconds, and what reads the damage does without
+        )
+
         super().__init__()
         self.turbo, self.token_space = turbo, weights.token_space
         fill(adapt(turbo, weights.config["adapters"]), weights)
         lora.fuse(turbo)
+        fuse_upsampling(turbo)
         self.eval().requires_grad_(False)
 
     def damage(self, picture: torch.Tensor, code: DegradationCode | None) -> torch.Tensor | None:
         """The tokens ``[1, 21, 1024]``, or None without a code. Raises UserError for a code of another token space."""
-        return code and code.tokens_for(NAME, self.token_space).to(picture)
+        return None if code is None else code.tokens_for(NAME, self.token_space).to(picture)
 
     def encode(self, picture: torch.Tensor, tokens: torch.Tensor | None, noise: torch.Tensor | None = None):
         """`SDTurbo.encode`; tokens do not reach the VAE."""

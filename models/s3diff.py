@@ -27,6 +27,7 @@ from . import lora
 from .de_net import DegradationEstimator
 from .fit import check_fit
 from .sd_turbo import SDTurbo
+from .upsampling import fuse_upsampling
 
 KIND = "s3diff"
 ADAPTERS = {"vae": "vae_skip", "unet": "default"}  # their names in peft
@@ -96,6 +97,7 @@ class S3Diff(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights.tensors[name])
+        fuse_upsampling(turbo.vae)  # the UNet's has adapters that change with the picture
         self.eval().requires_grad_(False)
 
     def public_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:

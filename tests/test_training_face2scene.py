@@ -16,7 +16,7 @@ from personal_restore.restorers.sd_turbo import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.training import adversarial, perceptual
 from personal_restore.training import face2scene as stage
-from personal_restore.training.data import DataConfig
+from personal_restore.training.data import DataConfig, Groups, bank
 from personal_restore.training.loop import Schedule
 from personal_restore.vocabulary import Conditions, UserError
 from torchvision.models import vgg16
@@ -25,7 +25,7 @@ from transformers import ViTConfig, ViTModel
 CONFIG = stage.Config(
     adapters=tiny.FACE2SCENE["adapters"],
     data=DataConfig(mixture=(("s3diff", 1.0),), crop=64, pictures=3),
-    schedule=Schedule(steps=50, batch=1, learning_rate=2e-3, warmup=5, save_every=20, workers=0),
+    schedule=Schedule(steps=50, batch=1, learning_rate=5e-3, warmup=5, save_every=20, workers=0),
 )
 
 
@@ -82,7 +82,7 @@ def test_what_is_trained_is_adapters_the_first_convolution_and_mapnet(batch):
     same = [name for name in old if torch.equal(old[name], new[name])]
     # In the middle a picture of 64 px is a single cell, which has nothing to choose from.
     assert not [name for name in same if not re.search(r"mid_block.*attn1.to_[qk]\.", name)]
-    assert sum(one.numel() for one in loss.state_dict().values()) < 3 * sum(one.numel() for one in learnt)
+    assert {name.split(".")[0] for name in loss.state_dict()} == {"adapters", "mapnet", "critic"}
 
 
 def test_the_critic_teaches_the_generator_and_itself_apart(batch):
@@ -137,35 +137,35 @@ def test_dropped_tokens_and_the_other_prompt_change_only_their_own_pictures(batc
     torch.testing.assert_close(restore(-tokens, dropped=first)[0], restore(tokens, dropped=first)[0], atol=1e-5, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Fifty steps with every loss, and the figures before and after on the same pictures."""
-    folder = tmp_path_factory.mktemp("training") / "face2scene"
-    path = stage.run(folder, CONFIG, tiny.turbo(), tiny.prompts(), [], lpips(), critic())
-    return folder, path
+@torch.no_grad()
+def errors(weights: face2scene.Face2SceneWeights, groups: Groups) -> dict[str, float]:
+    """Mean squared error and LPIPS of what the weights make of damaged pictures, each with its partner's code."""
+    net, extractor, look = face2scene.Face2Scene(tiny.turbo(), weights), weights.extractor(), lpips()
+    restorer = SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.0, color=None)
+    found = {"l2": 0.0, "lpips": 0.0}
+    for index in range(4):
+        clean, damaged = groups[index]["clean"], groups[index]["damaged"]
+        code = estimate(extractor, torch.cat([clean[1], damaged[1]]), weights.token_space)
+        made = restorer.restore(damaged[:1], Conditions(code=code))
+        found["l2"] += float((made - clean[:1]).square().mean()) / 4
+        found["lpips"] += float(look(made, clean[:1])) / 4
+    return found
 
 
-def test_fifty_steps_lower_the_losses_and_the_result_restores(finished, batch, astronaut):
-    folder, path = finished
-    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert entries[-1]["step"] == 50 and {"l2", "lpips", "adversarial", "critic"} <= entries[-1].keys()
-
+def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path):
+    untrained = task()
+    path = stage.run(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], lpips(), critic())
+    logged = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert logged.keys() == {"step", "loss", "l2", "lpips", "adversarial", "critic"} and logged["step"] == 50
     weights = face2scene.read(path)
     assert weights.provenance["losses"] == ["l2", "lpips", "adversarial"]
-    truth = torch.nn.functional.interpolate(astronaut, (64, 64), mode="area")
-    damaged = (truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-    code = estimate(weights.extractor(), torch.cat([truth, damaged], 1)[0], weights.token_space)
-    trained = face2scene.Face2Scene(tiny.turbo(), weights)
-    untrained = task()
-    for name, one in untrained.named.items():
-        weights.tensors[name] = one.detach()
-    before = face2scene.Face2Scene(tiny.turbo(), weights)
-    measure, errors = lpips(), []
-    for net in (before, trained):
-        restorer = SDTurboRestorer(lambda net=net: net, *weights.prompts, guidance=1.0, color=None)
-        out = restorer.restore(damaged, Conditions(code=code))
-        errors.append(((out - truth).square().mean().item(), measure(out, truth).item()))
-    assert errors[1][0] < 0.8 * errors[0][0] and errors[1][1] < errors[0][1], errors
+    start = {name: one.detach() for name, one in untrained.named.items()}
+    before, groups = (
+        replace(weights, tensors=weights.tensors | start),
+        Groups(bank(tmp_path, CONFIG.data), CONFIG.data, 50),
+    )
+    first, last = errors(before, groups), errors(weights, groups)
+    assert last["l2"] < 0.8 * first["l2"] and last["lpips"] < 0.95 * first["lpips"], (first, last)
 
 
 class Killed(Exception):

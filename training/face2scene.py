@@ -55,7 +55,7 @@ class Config:
     drop: float = 0.25
     negative: float = 0.05
     data: DataConfig = DataConfig(mixture=(("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)), crop=512)
-    schedule: Schedule = Schedule(steps=20_000, batch=32, learning_rate=2e-5, warmup=500, workers=4)
+    schedule: Schedule = Schedule(steps=20_000, batch=4, learning_rate=2e-5, warmup=500, workers=4)
 
 
 def read_config(path: Path) -> Config:
@@ -135,7 +135,8 @@ class SceneLoss(nn.Module):
         terms = {"l2": F.mse_loss(restored * 2, target * 2)}  # of pictures in -1..1, as the paper's
         weights = {"l2": config.l2, "lpips": config.perceptual, "adversarial": config.adversarial}
         if lpips is not None:
-            terms["lpips"] = lpips(restored, target).mean()
+            with torch.autocast(clean.device.type, enabled=False):  # differences of unit vectors need the precision
+                terms["lpips"] = lpips(restored, target).mean()
         if self.critic is not None and not negative.all():
             made = restored[~negative]
             terms["adversarial"] = self.critic.for_generator(made)
