@@ -20,6 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..vocabulary import UserError
 from . import sdxl
+from .fit import filled
 from .public_weights import advice, fill, read_file, read_public
 from .sdxl import Prompt, Topology
 
@@ -193,7 +194,7 @@ def load(
     with init_empty_weights():
         control = ControlNetModel.from_config(controlnet)
     what = "FaceMe's controlnet/diffusion_pytorch_model.safetensors (thomas2modyu/FaceMe, Pi-Lab License 1.0)"
-    control = sdxl.filled(control, read_public(files.controlnet, what), files.controlnet.name, advice(what))
+    control = filled(control, read_public(files.controlnet, what), files.controlnet.name, advice(what))
     net = FaceMe(unet, vae, control, load_encoder(files.photomaker, vision), load_mix(files.mix), prompt)
     return net.eval().requires_grad_(False)
 

@@ -21,10 +21,10 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from ..vocabulary import UserError
-from .fit import check_fit
+from . import clip_text
+from .fit import filled
 
 Tensors = dict[str, torch.Tensor]
 Config = dict[str, Any]
@@ -54,15 +54,13 @@ VAE: Config = {
 }
 CLIP_L: Config = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768,
-    "vocab_size": 49408, "hidden_act": "quick_gelu",
+    "hidden_act": "quick_gelu",
 }  # fmt: skip
 CLIP_G: Config = {
     "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280,
-    "vocab_size": 49408, "hidden_act": "gelu",
+    "hidden_act": "gelu",
 }  # fmt: skip
-# Ids of the byte pair encoding that both text encoders share, and what each fills its window with.
-START, END, WINDOW = 49406, 49407, 77
-PADDING = END, 0
+PADDING = clip_text.END, 0  # what each text encoder was trained to see behind the text
 
 FILES = tuple(
     f"{stem}{variant}.safetensors"
@@ -116,15 +114,10 @@ def embed(path: Path, tokens: Sequence[int], topology: Topology = PUBLIC) -> Pro
     words = []
     for part, fill in zip(("text_encoder", "text_encoder_2"), PADDING, strict=True):
         config = getattr(topology, part)
-        with init_empty_weights():
-            encoder = CLIPTextModelWithProjection(CLIPTextConfig(**config))
-        tensors = _tensors(path, part, encoder, config)
-        tensors.pop("text_model.embeddings.position_ids", None)  # older files store this constant
-        # The first encoder is published without a projection, which is not asked for.
-        tensors.setdefault("text_projection.weight", torch.eye(config["projection_dim"]))
-        encoder = filled(encoder, tensors, f"{path.name} ({part})", ADVICE).float()
-        ids = torch.tensor([[START, *tokens, END] + [fill] * (WINDOW - 2 - len(tokens))])
-        out = encoder(ids, output_hidden_states=True)
+        empty = clip_text.empty_encoder(config)
+        tensors = _tensors(path, part, empty, config)
+        encoder = clip_text.encoder(empty, tensors, f"{path.name} ({part})", ADVICE)
+        out = encoder(clip_text.text(tokens, fill), output_hidden_states=True)
         words.append(out.hidden_states[-2])
     return Prompt(torch.cat(words, -1), out.text_embeds)
 
@@ -176,10 +169,3 @@ def _read(file: Path, prefix: str = "") -> Tensors:
             return {name: stored.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file.name} cannot be read ({error}). {ADVICE}") from error
-
-
-def filled(network: nn.Module, tensors: Tensors, where: str, advice: str) -> Any:
-    """A network without weights around these tensors, all of them and no other; frozen. Raises UserError where they do not fit."""
-    check_fit(network.state_dict(), tensors, where, advice)
-    network.load_state_dict(tensors, assign=True)
-    return network.eval().requires_grad_(False)

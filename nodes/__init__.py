@@ -9,6 +9,7 @@ from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
+from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
@@ -63,6 +64,7 @@ NODES = (
     SavePersona,
     LoadPersona,
     ApplyPersona,
+    InstantRestoreRestorer,
 )
 
 

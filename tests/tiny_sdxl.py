@@ -40,8 +40,8 @@ def parts(topology: sdxl.Topology = TOPOLOGY) -> dict[str, torch.nn.Module]:
     return {
         "unet": UNet2DConditionModel.from_config(topology.unet),
         "vae": AutoencoderKL.from_config(topology.vae),
-        "text_encoder": CLIPTextModelWithProjection(CLIPTextConfig(**topology.text_encoder)),
-        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**topology.text_encoder_2)),
+        "text_encoder": CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, **topology.text_encoder)),
+        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, **topology.text_encoder_2)),
     }
 
 
