@@ -61,7 +61,13 @@ def measure(height: int, width: int) -> dict[str, float]:
     ]
     with FullSize(photo.numel()) as held:
         compose_faces(photo, Faces((tuple(faces),), (height, width)))
-    return {"megapixels": height * width / 1e6, "copy": copy, "blend": blend, "rest": blend - copy, "held": 1 + held.most}
+    return {
+        "megapixels": height * width / 1e6,
+        "copy": copy,
+        "blend": blend,
+        "rest": blend - copy,
+        "held": 1 + held.most,
+    }
 
 
 def _at(box: tuple[int, int, int, int]) -> Similarity:

@@ -71,7 +71,9 @@ def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
         if is_picture(path)
     ]
     if not jobs:
-        raise UserError(f"--photos {album}: give a folder with one sub-folder per person, of two pictures or more each.")
+        raise UserError(
+            f"--photos {album}: give a folder with one sub-folder per person, of two pictures or more each."
+        )
     rows = []
     for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
         truth = shrink(read_picture(path)[None], side)
@@ -153,7 +155,10 @@ def table(figures: dict) -> str:
 
     def numbers(scores: dict) -> str:
         columns = [[scores[method][column] for method in METHODS] for column in range(3)]
-        return "".join("  " + "".join(f"{v:{5 if column else 6}.{2 if column else 1}f}" for v in values).rjust(16) for column, values in enumerate(columns))
+        return "".join(
+            "  " + "".join(f"{v:{5 if column else 6}.{2 if column else 1}f}" for v in values).rjust(16)
+            for column, values in enumerate(columns)
+        )
 
     for row in figures["rows"]:
         lines.append(

@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
     models.set_defaults(run=_models)
 
-    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(required=True, metavar="SUBJECT")
+    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
+        required=True, metavar="SUBJECT"
+    )
     quality = bench.add_parser("quality", help="how well the embedded weights restore")
     quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
     quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")

@@ -34,7 +34,9 @@ def grey(shape, sigma: float, seed: int = 0) -> torch.Tensor:
 def strengths(picture: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     """Standard deviation of each fine band, and of its differences of red and blue."""
     found = noise(picture, blocks)
-    return torch.stack([c.trace().sqrt() for c in found] + [(c[0, 0] + c[2, 2] - 2 * c[0, 2]).clamp(0).sqrt() for c in found])
+    return torch.stack(
+        [c.trace().sqrt() for c in found] + [(c[0, 0] + c[2, 2] - 2 * c[0, 2]).clamp(0).sqrt() for c in found]
+    )
 
 
 @pytest.mark.parametrize("make", [white, coarse, grey], ids=lambda make: make.__name__)

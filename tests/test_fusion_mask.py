@@ -11,7 +11,7 @@ from personal_restore.faces import outline
 from personal_restore.faces.align import TEMPLATE_512
 from personal_restore.faces.detect import detect_faces, dlib_file, make_face
 from personal_restore.fusion.compose import compose_faces
-from personal_restore.fusion.mask import REGIONS, face_mask, region_mask, segment_of
+from personal_restore.fusion.mask import face_mask, region_mask, segment_of
 from personal_restore.nodes.masks import MaskFaces
 from personal_restore.vocabulary import Faces, UserError
 
@@ -116,7 +116,9 @@ def test_the_node_masks_each_face_and_blending_keeps_to_it(face, astronaut):
     far = torch.nn.functional.max_pool2d(together[None], 33, 1, 16)[0, 0] == 0
     assert far.any() and torch.equal(out[..., far], astronaut[..., far]) and not torch.equal(out, astronaut)
     nowhere, _ = MaskFaces.execute(faces, "person", torch.zeros(1, 512, 512)).args
-    assert torch.equal(nowhere.frames[0][0].mask, region_mask(face, "person")), "a face that no segment holds keeps its region"
+    assert torch.equal(nowhere.frames[0][0].mask, region_mask(face, "person")), (
+        "a face that no segment holds keeps its region"
+    )
 
 
 def test_masks_of_another_number_than_the_photographs_are_refused(face):

@@ -50,7 +50,7 @@ def test_the_masks_are_those_of_ultralytics_own_predictor(weights, astronaut, tm
     ours = yolo_segment.segment_people(photo, network, 0.6)
     picture = np.ascontiguousarray((photo.permute(1, 2, 0) * 255).round().byte().numpy()[..., ::-1])
     theirs = YOLO(weights)(picture, conf=0.6, iou=0.7, classes=[0], verbose=False, save=False)[0].masks.data
-    assert 0 < len(ours) and abs(len(ours) - len(theirs)) <= 0.2 * len(theirs)
+    assert len(ours) > 0 and abs(len(ours) - len(theirs)) <= 0.2 * len(theirs)
     assert ours.shape[1:] == photo.shape[1:] and set(ours.unique().tolist()) - {0.0, 1.0} != ours.unique().tolist()
     # Theirs are in the letterboxed frame; resized pictures differ by OpenCV's and torch's interpolation.
     theirs = torch.nn.functional.interpolate(theirs[None, :, 8:408].float(), photo.shape[1:], mode="bilinear")[0]
