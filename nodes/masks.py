@@ -37,8 +37,8 @@ class MaskFaces(io.ComfyNode):
                 io.Mask.Input(
                     "segments",
                     optional=True,
-                    tooltip="Masks in the photograph's size: one per person, or one per photograph (Segment People, SAM, MediaPipe, "
-                    "drawn by hand). Each face is kept within the one that holds it; a face that none holds keeps its region.",
+                    tooltip="Masks in the photograph's size: one for each person, or one for each photograph (Segment People, SAM, "
+                    "MediaPipe, drawn by hand). Each face is kept within the one that holds it; a face that none holds keeps its region.",
                 ),
             ],
             outputs=[
@@ -86,7 +86,8 @@ class SegmentPeople(io.ComfyNode):
                     "size",
                     options=["n", "s", "m", "l", "x"],
                     default="n",
-                    tooltip="Which of the published models, by its file's letter: n (7 MB, yolov8n-seg.pt) is quick, x (140 MB) careful.",
+                    tooltip="Which of the published models, by the letter of its file: n (7 MB, yolov8n-seg.pt) is quick, x (140 MB) "
+                    "careful.",
                 ),
                 io.Float.Input(
                     "threshold",

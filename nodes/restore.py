@@ -200,8 +200,8 @@ class RestoreFaces(io.ComfyNode):
                     "people",
                     default="",
                     optional=True,
-                    tooltip="Whose faces: names with commas between, 'known' for everybody in the library, 'strangers' for the others; "
-                    "empty means all. With one Restore Faces after another, everybody gets a restorer and a strength of their own.",
+                    tooltip="Whose faces: names with commas between them, 'known' for everybody in the library, 'strangers' for the "
+                    "others; empty means all. With one Restore Faces after another, everybody gets a restorer and a strength of their own.",
                 ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
