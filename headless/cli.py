@@ -14,7 +14,7 @@ from ..vocabulary import UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
-TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound")
+TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,8 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     bench = commands.add_parser("bench", help="measure what the embedded weights do")
-    bench.add_argument("subject", choices=("quality",))
-    bench.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    bench.add_argument("subject", choices=("quality", "personas"))
+    bench.add_argument(
+        "--photos",
+        type=Path,
+        help="a folder of undamaged photographs (default: the sample portrait); for personas with a sub-folder per person",
+    )
+    bench.add_argument("--steps", type=int, default=150, help="personas: training steps of each stage (default: 150)")
+    bench.add_argument(
+        "--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="personas: which to compare"
+    )
     bench.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
     bench.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
     bench.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
@@ -215,6 +223,8 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.subject == "personas":
+        return _bench_personas(options)
     from ..benchmarks import quality
 
     figures = quality.bench(options.photos, options.side, options.draws, options.out)
@@ -222,6 +232,21 @@ def _bench(options: argparse.Namespace) -> int:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(quality.table(figures))
     print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    return 0
+
+
+def _bench_personas(options: argparse.Namespace) -> int:
+    from ..benchmarks import personas
+
+    if options.photos is None:
+        raise UserError("bench personas: --photos with one sub-folder per person is needed.")
+    if options.steps < 1 or options.draws < 1:
+        raise UserError("--steps and --draws must be at least 1.")
+    figures = personas.bench(options.photos, options.methods, options.steps, options.draws, options.out)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(personas.table(figures))
+    print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
     return 0
 
 
@@ -237,6 +262,10 @@ def _train(options: argparse.Namespace) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
             print(f"What the training sees: {options.out / 'samples.png'}")
+        case "tiny":
+            from ..training import tiny_diffusion
+
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
         case "bound":
             print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
         case "export":

@@ -96,7 +96,7 @@ def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDi
     return task.net
 
 
-def export(net: TinyDiffusion, schedule: Schedule, data: DataConfig, target: Path) -> None:
+def export(net: TinyDiffusion, data: DataConfig, target: Path, schedule: Schedule = SCHEDULE) -> None:
     """Writes the float16 file that the pack ships."""
     provenance = {
         "trained_by": "python run.py train tiny",
