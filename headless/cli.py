@@ -16,7 +16,7 @@ from ..vocabulary import UserError
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
 FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
-TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound")
+TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,7 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     context.set_defaults(run=_bench_context)
     fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
     fullsize.set_defaults(run=_bench_fullsize)
-    for subject in (quality, faces, blend, context, fullsize):
+    personas = bench.add_parser("personas", help="faces restored with, without and with another's persona")
+    personas.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person"
+    )
+    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
+    personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
+    personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.set_defaults(run=_bench_personas)
+    for subject in (quality, faces, blend, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
     return parser
 
@@ -271,6 +280,20 @@ def _bench_context(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_personas(options: argparse.Namespace) -> int:
+    from ..benchmarks import personas
+
+    if options.steps < 1 or options.draws < 1:
+        raise UserError("--steps and --draws must be at least 1.")
+    _show(
+        personas,
+        personas.bench(options.photos, options.methods, options.steps, options.draws, options.out),
+        options.json,
+    )
+    print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
+    return 0
+
+
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
     """The table of a benchmark, and its figures as JSON where they are wanted."""
     if file:
@@ -293,6 +316,10 @@ def _train(options: argparse.Namespace) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
             print(f"What the training sees: {options.out / 'samples.png'}")
+        case "tiny":
+            from ..training import tiny_diffusion
+
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
         case "bound":
             print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
         case "export":

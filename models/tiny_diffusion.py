@@ -53,6 +53,9 @@ class TokenTable(nn.Module):
 class TinyDiffusion(nn.Module):
     """unet, control and text are the base system of Dual-Pivot Tuning (G, E and the text encoder).
 
+    Inside, the UNet predicts the velocity (Salimans and Ho 2022), of which the noise is made: a small network then errs
+    no more about the clean picture in much noise than in little.
+
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
     places: where PFStorer's blocks go.
     """
@@ -116,8 +119,15 @@ class TinyDiffusion(nn.Module):
         The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).
         """
         if hint is None or (not isinstance(strength, torch.Tensor) and strength == 0):
-            return self.unet(noisy, t, text).sample
-        added = [strength * part for part in self.control(noisy, hint, t, self.prompt("", len(noisy)))]
-        return self.unet(
-            noisy, t, text, down_block_additional_residuals=added[:-1], mid_block_additional_residual=added[-1]
-        ).sample
+            velocity = self.unet(noisy, t, text).sample
+        else:
+            added = [strength * part for part in self.control(noisy, hint, t, self.prompt("", len(noisy)))]
+            velocity = self.unet(
+                noisy, t, text, down_block_additional_residuals=added[:-1], mid_block_additional_residual=added[-1]
+            ).sample
+        left = self.left(noisy, t)
+        return (1 - left).sqrt() * noisy + left.sqrt() * velocity
+
+    def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
+        return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)

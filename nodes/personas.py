@@ -133,8 +133,9 @@ class TrainPersona(io.ComfyNode):
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    tooltip="dual_pivot: the model around a word, then the control around that model (its two halves are offered, "
-                    "too). album: the model alone (Restoration by Generation). adapter: gated blocks that look at a reference (PFStorer).",
+                    tooltip="dual_pivot: the model around a word, then the control around that model (its two halves are "
+                    "offered, too). album: the model alone, for Restoration by Generation. adapter: gated blocks that look at a reference "
+                    "(PFStorer).",
                 ),
                 io.Int.Input("steps", default=300, min=1, max=100000, tooltip="Of each stage; dual_pivot has two."),
                 io.Int.Input("seed", default=0, min=0, max=2**53 - 1, tooltip="Same seed, same persona."),

@@ -25,7 +25,7 @@ class Batch:
     silent: torch.Tensor
 
     def noisy(self, net: TinyDiffusion) -> torch.Tensor:
-        left = net.schedule.alphas_cumprod.to(self.clean)[self.t].view(-1, 1, 1, 1)
+        left = net.left(self.clean, self.t)
         return left.sqrt() * self.clean + (1 - left).sqrt() * self.noise
 
 

@@ -7,34 +7,24 @@ from dataclasses import replace
 import pytest
 import torch
 from personal_restore.models import lora
-from personal_restore.models.tiny_diffusion import TinyDiffusion, TokenTable
+from personal_restore.models.tiny_diffusion import TokenTable
 from personal_restore.personas.batches import draw_batch
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
-from personal_restore.personas.make import fingerprint, make_persona
+from personal_restore.personas.make import fingerprint, make_persona, outside_inference
 from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
 from personal_restore.personas.trainer import train
 from personal_restore.personas.wear import wearing
 from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, classifier_free
 from personal_restore.restorers.generation import SkipGuidance, generative_album
-from personal_restore.vocabulary import Conditions, Persona, UserError
+from personal_restore.tests.tiny_base import BASE, Small, small_base
+from personal_restore.vocabulary import Conditions, Persona, Reference, UserError
 
-BASE = "small 000"
 QUICK = Settings(steps=2, batch=2, rank=2, damage="mild", prior_weight=0.0)
-
-
-class Small(TinyDiffusion):
-    native_size = 32
 
 
 @pytest.fixture(scope="module")
 def net() -> Small:
-    """A base with random weights, none of them 0, so that every part has an effect."""
-    torch.manual_seed(0)
-    net = Small(width=32).eval().requires_grad_(False)
-    for parameter in net.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
-    return net
+    return small_base()
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +174,6 @@ def test_a_shut_gate_and_no_strength_are_the_base(net, pictures, restorer):
 
 
 def test_an_adapter_without_pictures_takes_them_from_the_album(net, pictures, restorer):
-    from personal_restore.vocabulary import Reference
-
     persona = made(net, pictures, "adapter")
     assert "reference" not in persona.tensors
     wearer = PersonalRestorer(restorer, persona)
@@ -425,6 +413,4 @@ def test_words_of_captions_and_other_words_have_rows_of_their_own():
 
 
 def _copy(net):
-    from personal_restore.personas.make import outside_inference
-
     return outside_inference(net)

@@ -47,7 +47,7 @@ def caption(pictures: torch.Tensor, damaged: torch.Tensor, keep: torch.Tensor) -
 
 
 class NoiseLoss(nn.Module):
-    """E|eps - G(z_t, t, caption, E(z_t, damaged, nothing))|^2.
+    """E|eps - G(z_t, t, caption, E(z_t, damaged, nothing))|^2 / abar_t.
 
     alone: share of the pictures without control, so that the UNet is a prior by itself; silent: share without any word, so
     that guidance has an unconditional side; negative: share whose target is the damaged picture, under the word for it.
@@ -67,12 +67,13 @@ class NoiseLoss(nn.Module):
         keep[:, -1] = negative  # what is damaged says so
         text = self.net.text(caption(goal, negative, keep))
         t = torch.randint(0, 1000, (count,), device=place)
-        left = self.net.schedule.alphas_cumprod.float().to(place)[t].view(-1, 1, 1, 1)
         latent = self.net.encode(goal)
+        left = self.net.left(latent, t)
         noise = torch.randn_like(latent)
         noisy = left.sqrt() * latent + (1 - left).sqrt() * noise
         found = self.net(noisy, t, text, self.net.encode(damaged), (~alone).float())
-        error = (found.float() - noise).square().mean((1, 2, 3))
+        # Divided by what is left of the picture it is the error of the velocity, which no time step dominates.
+        error = (found.float() - noise).square().mean((1, 2, 3)) / left.flatten()
         alone = alone.flatten()
         share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
         return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
@@ -96,7 +97,7 @@ def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDi
     return task.net
 
 
-def export(net: TinyDiffusion, schedule: Schedule, data: DataConfig, target: Path) -> None:
+def export(net: TinyDiffusion, data: DataConfig, target: Path, schedule: Schedule = SCHEDULE) -> None:
     """Writes the float16 file that the pack ships."""
     provenance = {
         "trained_by": "python run.py train tiny",
