@@ -231,8 +231,8 @@ def test_choices_come_back_with_a_saved_workflow(frontend):
     assert frontend.page.locator(".pr-face").get_attribute("data-left") == "true"
 
 
-@pytest.mark.parametrize(("locale", "title"), [("en", "Match Faces to People"), ("zh", "将人脸匹配到人物")])
-def test_help_opens_in_the_language_of_the_user(frontend, locale, title):
+@pytest.mark.parametrize("locale", ["en", "zh"])
+def test_help_opens_in_the_language_of_the_user(frontend, locale):
     frontend.open(locale=locale)
     frontend.page.evaluate(SMALL_GRAPH)
     frontend.look_at("PR_MatchFaces")
@@ -240,7 +240,8 @@ def test_help_opens_in_the_language_of_the_user(frontend, locale, title):
     frontend.page.get_by_test_id("info-button").click()
     heading = frontend.page.locator(".node-help-content h1")
     heading.wait_for()
-    assert heading.inner_text() == title
+    names = json.loads((WORKFLOWS.parent / "locales" / locale / "nodeDefs.json").read_text("utf-8"))
+    assert heading.inner_text() == names["PR_MatchFaces"]["display_name"]
     frontend.screenshot(f"help_{locale}")
 
 
