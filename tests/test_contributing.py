@@ -20,7 +20,9 @@ CONTRIBUTING = Path(__file__).parent.parent / "CONTRIBUTING.md"
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     """The two listings, loaded as the files that they are said to be."""
-    listings = re.findall(r"`(restorers|nodes)/(\w+)\.py`:\n\n```python\n(.*?)```", CONTRIBUTING.read_text("utf-8"), re.DOTALL)
+    listings = re.findall(
+        r"`(restorers|nodes)/(\w+)\.py`:\n\n```python\n(.*?)```", CONTRIBUTING.read_text("utf-8"), re.DOTALL
+    )
     loaded = {}
     for room, name, code in listings:
         path = tmp_path / f"{room}_{name}.py"
