@@ -186,16 +186,16 @@ def serve_odd_folder() -> None:
     from server import PromptServer
 
     pack = Path(__file__).parent
-    names = {pack.name, re.split("[.@]", pack.name)[0]}
-    routes = {"extensions": pack / "web", "workflow_templates": pack / "workflows"}
+    names = "|".join(map(re.escape, {pack.name, re.split("[.@]", pack.name)[0]}))
 
     async def answer(request: web.Request) -> web.FileResponse:
-        folder = routes[request.match_info["kind"]].resolve()
+        folder = (pack / folders[request.path.removeprefix("/api").split("/")[1]]).resolve()
         path = (folder / request.match_info["path"]).resolve()
-        if request.match_info["pack"] not in names or not path.is_relative_to(folder) or not path.is_file():
+        if not path.is_relative_to(folder) or not path.is_file():
             raise web.HTTPNotFound
         return web.FileResponse(path)
 
     # ComfyUI serves each of these under /api too, where the frontend asks for templates.
-    for kind in routes:
-        PromptServer.instance.routes.get(f"/{{kind:{kind}}}/{{pack}}/{{path:.+}}")(answer)
+    folders = {"extensions": "web", "workflow_templates": "workflows"}
+    for kind in folders:
+        PromptServer.instance.routes.get(f"/{kind}/{{pack:{names}}}/{{path:.+}}")(answer)
