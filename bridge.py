@@ -43,6 +43,7 @@ __all__ = [
     "output_folder",
     "progress",
     "resolve_input",
+    "serve_odd_folder",
     "temp_folder",
     "ui",
     "weight_folders",
@@ -170,3 +171,31 @@ def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., 
         return value
 
     return load
+
+
+def serve_odd_folder() -> None:
+    """Serves help pages, JavaScript and templates where ComfyUI does not find them: under an unusual folder name.
+
+    aiohttp keeps the route of a static folder quoted and compares it with unquoted requests, so that a name with a space
+    or an accent never matches; and the frontend asks for help pages under the name up to its first dot or ``@``. What
+    ComfyUI finds by itself never comes here, since its routes are more specific. Headless there is no server.
+    """
+    if not IN_COMFYUI:
+        return
+    from aiohttp import web
+    from server import PromptServer
+
+    pack = Path(__file__).parent
+    names = "|".join(map(re.escape, {pack.name, re.split("[.@]", pack.name)[0]}))
+
+    async def answer(request: web.Request) -> web.FileResponse:
+        folder = (pack / folders[request.path.removeprefix("/api").split("/")[1]]).resolve()
+        path = (folder / request.match_info["path"]).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
+    # ComfyUI serves each of these under /api too, where the frontend asks for templates.
+    folders = {"extensions": "web", "workflow_templates": "workflows"}
+    for kind in folders:
+        PromptServer.instance.routes.get(f"/{kind}/{{pack:{names}}}/{{path:.+}}")(answer)

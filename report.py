@@ -33,6 +33,7 @@ def summarize(
             {
                 "person": face.person,
                 "confidence": round(float(face.confidence), 3),
+                "doubt": face.doubt,
                 "box": [round(v) for v in face.box],
                 "score": round(float(face.score), 3),
                 "restored": face.restored is not None,

@@ -64,6 +64,8 @@ class Face:
     valid: ``[1, S, S]`` in 0..1, 0 where the crop reaches beyond the photograph.
     person: name in the library, or None for a stranger; confidence: similarity of the match, 0..1.
     strength: how much of the restoration is blended back, 0..1.
+    doubt: why the match, or that there is none, should be checked by a person; empty where it need not.
+    mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
     """
 
     box: Box
@@ -76,6 +78,8 @@ class Face:
     person: str | None = None
     confidence: float = 0.0
     strength: float = 1.0
+    doubt: str = ""
+    mask: torch.Tensor | None = None
 
     @property
     def best(self) -> torch.Tensor:
@@ -152,26 +156,46 @@ class DegradationCode:
     space: str
     scalars: dict[str, float] = field(default_factory=dict)
 
+    def tokens_for(self, listener: str, space: str) -> torch.Tensor:
+        """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError where they speak another one."""
+        if self.space != space:
+            raise UserError(
+                f"The degradation code speaks {self.space!r}, the restorer {listener!r} understands {space!r}. "
+                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
+            )
+        return self.tokens
+
 
 @dataclass(frozen=True)
 class Persona:
-    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance."""
+    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance.
+
+    kind: how it was made; base: name and hash of the model; prompt: what the model is told, with the token in it;
+    token: the word whose embedding was learnt, if one was.
+    tensors: ``<layer>.lora_A.weight`` and ``lora_B`` are added to a layer, ``token`` and ``reference`` speak for themselves,
+    any other takes the place of the base's tensor of that name, or is a new one.
+    """
 
     kind: str
     base: str
     tensors: dict[str, torch.Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
+    prompt: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
 
-    progress(done, total) is called between steps and may raise to cancel.
+    progress(done, total) is called between steps and may raise to cancel. person: who is in the picture, None for a stranger.
+    persona_strength: 0 leaves the base model as it is, 1 wears the persona whole.
     """
 
     references: tuple[Reference, ...] = ()
     persona: Persona | None = None
+    persona_strength: float = 1.0
+    person: str | None = None
     code: DegradationCode | None = None
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None

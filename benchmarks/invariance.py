@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..bridge import device, keep
 from ..degradation.families import FAMILIES
 from ..degradation.presets import PRESETS
 from ..degradation.recipe import Recipe
@@ -19,12 +20,10 @@ DRAWS, CROP, MARGIN = 64, 128, 16
 
 def embeddings(crops: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Unit vectors ``[N, C]`` of the pairs that a recipe makes of crops ``[N, 3, 160, 160]``, each with noise of its own."""
-    from .quality import keep
-
     fadex = embedded.extractor(keep)().fadex
     pairs = torch.cat([crops, recipe.apply(crops)], 1)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]  # no border effect
     with torch.inference_mode():
-        return F.normalize(fadex.project(fadex(pairs)), dim=1)
+        return F.normalize(fadex.project(fadex(pairs.to(device()))), dim=1).cpu()
 
 
 def crops(pictures: list[torch.Tensor], seed: int) -> torch.Tensor:

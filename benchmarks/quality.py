@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tqdm import tqdm
 
+from ..bridge import keep
 from ..degradation.estimate import LARGEST, estimate
 from ..degradation.families import FAMILIES
 from ..faces.detect import detect_faces
-from ..faces.pictures import is_picture, read_picture
+from ..faces.pictures import from_pil, is_picture, read_picture, to_pil
 from ..metrics import psnr, ssim
 from ..restorers import embedded
 from ..samples import photograph
@@ -41,10 +43,6 @@ class Row:
     photo: str
     family: str
     scores: dict[str, tuple[float, float]]
-
-
-def keep(module):
-    return lambda: module
 
 
 def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
@@ -69,7 +67,7 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
                     strips.append(strip)
                 bar.update()
     bar.close()
-    cv2.imwrite(str(target / "grid.png"), grid(strips, len(FAMILY_NAMES)))
+    Image.fromarray(grid(strips, len(FAMILY_NAMES))).save(target / "grid.png")
     figures = {
         "photographs": len(pictures),
         "longest_side": side,
@@ -139,19 +137,14 @@ def measure(name: str, truth: torch.Tensor, window: Window, family: str, seed: i
         results["non-local means"] = non_local_means(damaged)
     scores = {method: (psnr(out, truth, epsilon=1e-10), ssim(out, truth)) for method, out in results.items()}
     rows, columns = (slice(max((s.start + s.stop) // 2 - 128, 0), (s.start + s.stop) // 2 + 128) for s in window)
-    strip = [as_bytes(out[0][:, rows, columns]) for out in (damaged, blind, results["guided"], truth)]
+    strip = [np.asarray(to_pil(out[0][:, rows, columns])) for out in (damaged, blind, results["guided"], truth)]
     return Row(name, family, scores), strip
 
 
 def non_local_means(damaged: torch.Tensor) -> torch.Tensor:
     """OpenCV's, with the strength 7 and windows 7 and 21 of the trial."""
-    done = cv2.fastNlMeansDenoisingColored(as_bytes(damaged[0]), None, 7, 7, 7, 21)
-    return torch.from_numpy(done[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-
-
-def as_bytes(picture: torch.Tensor) -> np.ndarray:
-    """``[3, H, W]`` to uint8 BGR."""
-    return np.ascontiguousarray((picture.permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8))
+    done = cv2.fastNlMeansDenoisingColored(np.asarray(to_pil(damaged[0]))[..., ::-1], None, 7, 7, 7, 21)
+    return from_pil(Image.fromarray(done[..., ::-1]))[None]
 
 
 def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
@@ -193,7 +186,7 @@ def clean(pictures: Iterable[torch.Tensor]) -> dict[str, float]:
     for picture in pictures:
         tiled = restorer.restore(picture, Conditions())
         with torch.inference_mode():
-            whole = net(picture).clamp(0, 1)
+            whole = net(picture.to(net.stem.weight)).cpu().clamp(0, 1)
         shift = max(shift, float((tiled - picture).mean((0, 2, 3)).abs().max()) * 255)
         seam = max(seam, float((tiled - whole).abs().max()) * 255)
     return {"channel_shift": round(shift, 3), "seam": round(seam, 4)}

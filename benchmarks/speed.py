@@ -8,21 +8,20 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..bridge import device, keep
 from ..restorers import embedded
 from ..vocabulary import Conditions
 
 
 def measure(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:
     """One picture of side x side; the fastest of a few runs. Peak memory is the process's since its start."""
-    from .quality import keep
-
     restorer = embedded.restorer(keep)
     picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     seconds = min(_timed(lambda: restorer.restore(picture, Conditions())) for _ in range(repeats))
     with FlopCounterMode(display=False) as counter:
         restorer.restore(picture, Conditions())
-    matrix = torch.rand(2048, 2048)
-    peak = 2 * 2048**3 / min(_timed(lambda: matrix @ matrix) for _ in range(5))
+    matrix = torch.rand(2048, 2048, device=device())
+    peak = 2 * 2048**3 / min(_timed(lambda: (matrix @ matrix)[0, 0].item()) for _ in range(5))
     return {
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 2),

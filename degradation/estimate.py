@@ -34,11 +34,11 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 
-def estimate(extractor: Extractor, pair: torch.Tensor) -> DegradationCode:
-    """The code of one pair ``[6, h, w]``."""
+def estimate(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
+    """The code of one pair ``[6, h, w]``. space: that of the extractor's tokens."""
     weight = extractor.mapnet.embed.weight
     features = extractor.fadex(pair[None].to(weight))
-    return DegradationCode(features, extractor.mapnet(features), TOKEN_SPACE, extractor.gauge.read(features))
+    return DegradationCode(features, extractor.mapnet(features), space, extractor.gauge.read(features))
 
 
 def describe(scalars: dict[str, float]) -> str:

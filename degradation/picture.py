@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from ..faces.pictures import from_pil, to_pil
-from ..metrics import psnr, ssim
 
 PAPER, INK, TRACK, ESTIMATED, TRUE = (250, 250, 248), (40, 40, 40), (226, 226, 222), (60, 120, 190), (215, 120, 40)
 ROW, GAP, CAPTION = 46, 12, 28
@@ -55,18 +54,13 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
     return from_pil(picture)[None]
 
 
-def sheet(truth: torch.Tensor, pictures: dict[str, torch.Tensor], bars: torch.Tensor) -> torch.Tensor:
-    """``[1, 3, H, W]``: every picture under its name, PSNR and SSIM against ``truth`` ``[1, 3, h, w]``, the truth, and the gauge."""
-    tiles = [
-        (f"{name}   {psnr(one, truth, epsilon=1e-10):.2f} dB   {ssim(one, truth):.3f}", one)
-        for name, one in pictures.items()
-    ]
-    tiles.append(("truth", truth))
-    width = truth.shape[-1]
+def sheet(tiles: list[tuple[str, torch.Tensor]], bars: torch.Tensor) -> torch.Tensor:
+    """``[1, 3, H, W]``: pictures of one size ``[1, 3, h, w]``, each under its caption, and the gauge below."""
+    tall, width = tiles[0][1].shape[-2:]
     bars = F.interpolate(bars, scale_factor=max(1.0, min(width / bars.shape[-1], 3.0)), mode="bilinear").clamp(0, 1)
-    columns = 2 if width > truth.shape[-2] else len(tiles)
+    columns = 2 if width > tall else len(tiles)
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    height = truth.shape[-2] + CAPTION + GAP
+    height = tall + CAPTION + GAP
     canvas = Image.new(
         "RGB",
         (max(columns * (width + GAP) + GAP, bars.shape[-1] + 2 * GAP), len(rows) * height + bars.shape[-2] + 2 * GAP),

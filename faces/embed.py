@@ -34,12 +34,13 @@ DLIB_NORM, DLIB_DISTANCE = 1.45, 0.6
 class Embedder(Protocol):
     """An embedding space.
 
-    name: stored with every library, so that spaces never mix; threshold: lowest similarity of the same person;
-    proposes: its matches are guesses, to be confirmed by the user.
+    name: stored with every library, so that spaces never mix; threshold: lowest similarity of the same person; sure: from
+    which on a match need not be checked; proposes: its matches are guesses, to be confirmed by the user.
     """
 
     name: str
     threshold: float
+    sure: float
     proposes: bool
 
     def embed(self, crop: Tensor) -> np.ndarray:
@@ -57,7 +58,7 @@ class ArcFace:
     The threshold is low because a badly degraded face scores little even against its own original.
     """
 
-    name, threshold, proposes = "arcface", 0.3, False
+    name, threshold, sure, proposes = "arcface", 0.3, 0.45, False
 
     def __init__(self, path: Path) -> None:
         from insightface.model_zoo import get_model
@@ -78,7 +79,7 @@ class DlibFace:
     The crop is aligned already, so no second landmark predictor is needed; the mirror image makes the vector steadier.
     """
 
-    name, threshold, proposes = "dlib", 0.5, False
+    name, threshold, sure, proposes = "dlib", 0.5, 0.6, False
 
     def __init__(self, path: Path) -> None:
         import dlib
@@ -104,7 +105,7 @@ class Classical:
     Pose and light move it nearly as much as the person does, so it proposes, and its similarity never exceeds .5.
     """
 
-    name, threshold, proposes = "classical", 0.3, True
+    name, threshold, sure, proposes = "classical", 0.3, 1.0, True
 
     def embed(self, crop: Tensor) -> np.ndarray:
         inner = F.interpolate(crop[None, :, 160:448, 112:400].mean(1, keepdim=True), size=(96, 96), mode="area")

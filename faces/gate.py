@@ -30,8 +30,13 @@ def sharpness(crop: Tensor) -> float:
     Measured at a quarter of the size, so that it tells blur from smallness.
     """
     inner = F.avg_pool2d(crop[:, 96:448, 96:416].mean(0, keepdim=True), 4)[0]
-    laplacian = 4 * inner[1:-1, 1:-1] - inner[:-2, 1:-1] - inner[2:, 1:-1] - inner[1:-1, :-2] - inner[1:-1, 2:]
-    return float(laplacian.abs().mean() / inner.std().clamp(min=1e-3))
+    return fine_detail(inner) / float(inner.std().clamp(min=1e-3))
+
+
+def fine_detail(grey: Tensor) -> float:
+    """Mean absolute Laplacian of ``[H, W]``."""
+    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float(laplacian.abs().mean())
 
 
 def outliers(similarity: np.ndarray, threshold: float) -> list[int] | None:

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..vocabulary import Face, Library, Person, Reference, UserError
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
-from .gate import objection, outliers
+from .gate import fine_detail, objection, outliers
 from .pictures import is_picture, read_picture
 
 MOST_REFERENCES = 10
@@ -68,7 +67,11 @@ def merge(first: Library, second: Library) -> Library:
     for person in second.people:
         known = people.get(person.name)
         if known:
+            # What each of them says about having few references is no longer so.
+            outdated = {*_too_few(person.name, known.references), *_too_few(person.name, person.references)}
+            notes = [note for note in notes if note not in outdated]
             person = replace(known, references=_best(person.name, known.references + person.references, notes))
+            notes.extend(_too_few(person.name, person.references))
         people[person.name] = person
     space = first.embedder if first.people else second.embedder
     return Library(tuple(people.values()), space, tuple(notes))
@@ -135,11 +138,15 @@ def _person(
             continue
         references.append(_reference(file, face, embedder))
     references = _best(name, _same_person(name, references, embedder, notes), notes)
-    if 0 < len(references) < FEW_REFERENCES:
-        notes.append(
-            f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."
-        )
+    notes.extend(_too_few(name, references))
     return Person(name, references) if references else None
+
+
+def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
+    """The note that a person has few references, if so."""
+    if not 0 < len(references) < FEW_REFERENCES:
+        return []
+    return [f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."]
 
 
 def _same_person(
@@ -192,9 +199,7 @@ def detail(crop: Tensor) -> float:
 
     All crops have one size, so a small face, enlarged, has little of it: this one number ranks size and sharpness.
     """
-    grey = crop[:, 128:448, 96:416].mean(0)
-    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    return float(torch.abs(laplacian).mean())
+    return fine_detail(crop[:, 128:448, 96:416].mean(0))
 
 
 def _space(embedder: Embedder | None) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from ..vocabulary import Face, Faces, Library, UserError
 from .embed import Embedder
 
 NOBODY = "nobody"
+EVERYBODY_KNOWN, STRANGERS, GAPS = "known", "strangers", " \t,;\n"
+MARGIN = 0.05  # of similarity
 
 
 def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> list[str | None]:
@@ -37,22 +39,27 @@ def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> l
 
 
 def similarity_matrix(faces: Sequence[Face], library: Library, embedder: Embedder) -> np.ndarray:
-    """``[faces, people]`` in 0..1: each face's similarity to the most alike reference of each person."""
+    """``[faces, people]`` in 0..1: each face's similarity to the most alike reference of each person.
+
+    A face that was restored already is looked at both ways, as found and as restored, and the more alike one counts.
+    """
     matrix = np.zeros((len(faces), len(library.people)))
     if not matrix.size:
         return matrix
-    embeddings = np.stack([embedder.embed(face.best) for face in faces])
+    looks = [[face.crop] if face.restored is None else [face.crop, face.restored] for face in faces]
+    embeddings = [np.stack([embedder.embed(look) for look in one]) for one in looks]
     for column, person in enumerate(library.people):
         references = [reference.embedding for reference in person.references if reference.embedding is not None]
         if references:
-            matrix[:, column] = embedder.similarity(embeddings, np.stack(references)).max(1)
+            known = np.stack(references)
+            matrix[:, column] = [embedder.similarity(one, known).max() for one in embeddings]
     return matrix
 
 
 def match_faces(
     faces: Faces, library: Library, embedder: Embedder, threshold: float | None = None, override: str = ""
 ) -> Faces:
-    """The faces with ``person`` and ``confidence`` filled in, one-to-one within each photograph.
+    """The faces with ``person``, ``confidence`` and ``doubt`` filled in, one-to-one within each photograph.
 
     threshold: lowest similarity, 0..1; None takes the embedder's own. override: see ``parse_override``; what it says is
     final, has confidence 1, and the people it names are not matched again in that photograph.
@@ -80,13 +87,48 @@ def _match_frame(
     people = tuple(person for person in library.people if person.name not in fixed.values())
     matrix = similarity_matrix([frame[index] for index in free], replace(library, people=people), embedder)
     names = [person.name for person in people]
-    result = {index: (name, float(name is not None)) for index, name in fixed.items()}
-    for row, (index, name) in enumerate(zip(free, assign(matrix, names, threshold), strict=True)):
-        result[index] = (name, 0.0 if name is None else float(matrix[row, names.index(name)]))
+    matches = weigh(matrix, names, assign(matrix, names, threshold), embedder.sure)
+    result = {index: Match(name, float(name is not None)) for index, name in fixed.items()}
+    result |= dict(zip(free, matches, strict=True))
     return tuple(
-        replace(face, person=name, confidence=confidence)
-        for face, (name, confidence) in zip(frame, (result[index] for index in range(len(frame))), strict=True)
+        replace(face, person=found.person, confidence=found.confidence, doubt=found.doubt)
+        for face, found in zip(frame, (result[index] for index in range(len(frame))), strict=True)
     )
+
+
+@dataclass(frozen=True)
+class Match:
+    """What is said about one face: ``person``, ``confidence`` and ``doubt`` of ``Face``."""
+
+    person: str | None = None
+    confidence: float = 0.0
+    doubt: str = ""
+
+
+def weigh(similarity: np.ndarray, people: Sequence[str], names: Sequence[str | None], sure: float) -> list[Match]:
+    """How far each assignment of ``assign`` can be trusted; one that a crowd explains as well is taken back.
+
+    similarity: ``[faces, people]``. Among many strangers somebody always looks a little like a known person, and somebody
+    else nearly as much: below ``sure``, a face has to stand out from those that nobody claims by ``MARGIN``.
+    """
+    strangers = [row for row, name in enumerate(names) if name is None]
+    matches = []
+    for row, name in enumerate(names):
+        if name is None:
+            matches.append(Match())
+            continue
+        column = people.index(name)
+        confidence = float(similarity[row, column])
+        rival = max(similarity[strangers, column], default=0.0)
+        others = [(float(value), other) for value, other in zip(similarity[row], people, strict=True) if other != name]
+        second, other = max(others, default=(0.0, ""))
+        if confidence < sure and confidence - rival < MARGIN:
+            matches.append(Match(doubt=f"perhaps {name} ({confidence:.2f}), but somebody else is as alike"))
+        elif confidence - second < MARGIN:
+            matches.append(Match(name, confidence, f"nearly as like {other}, {second:.2f}: check"))
+        else:
+            matches.append(Match(name, confidence, "" if confidence >= sure else "not sure: check"))
+    return matches
 
 
 def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, str | None]:
@@ -111,3 +153,31 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
             raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {known_names}.")
         fixed[index] = known.get(name.casefold())
     return fixed
+
+
+def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
+    """``"Anna, strangers"`` to whether a person (None for a stranger) is meant; an empty text means everybody.
+
+    people: the names there are; "known" stands for all of them, "strangers" for everybody else. Capitals do not matter,
+    names may hold commas. Raises UserError for a name that nobody has, if the names are ``complete``.
+    """
+    words = {name.casefold(): name for name in (EVERYBODY_KNOWN, STRANGERS, *people)}
+    # Longest first: "Smith, Anna" before "Smith".
+    names = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    chosen: set[str] = set()
+    rest = text.casefold().strip(GAPS)
+    while rest:
+        found = re.match(rf"({names})\s*(?:[,;\n]|$)", rest)
+        unknown = re.match(r"[^,;\n]*", rest)
+        if not found and complete:
+            raise UserError(
+                f"There is nobody called {unknown[0].strip()!r} in the library. Known: {', '.join(people) or 'nobody'}. "
+                f"Besides names, {EVERYBODY_KNOWN!r} and {STRANGERS!r} can be written."
+            )
+        chosen.add(words[found[1]] if found else unknown[0])
+        rest = rest[(found or unknown).end() :].strip(GAPS)
+
+    def wanted(person: str | None) -> bool:
+        return not chosen or person in chosen or (STRANGERS if person is None else EVERYBODY_KNOWN) in chosen
+
+    return wanted

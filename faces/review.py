@@ -1,12 +1,13 @@
-"""Faces marked in a photograph, for people to check: box, number, name and how sure that is."""
+"""Faces marked in a photograph, for people to check and to choose: box, number, name and how sure that is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..vocabulary import Box, Face
+from ..vocabulary import Box, Face, Faces
 
 KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
 
@@ -28,5 +29,26 @@ def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.
 
 
 def label(number: int, face: Face) -> str:
-    """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match."""
-    return f"{number} {face.person} {face.confidence:.0%}" if face.person else f"{number} ?"
+    """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match.
+
+    A match that should be checked ends in a question mark.
+    """
+    return f"{number} {face.person} {face.confidence:.0%}{' ?' * bool(face.doubt)}" if face.person else f"{number} ?"
+
+
+def outline(faces: Faces) -> list[list[dict[str, Any]]]:
+    """Per photograph and face what a picker shows: number, label, strength, and (left, top, width, height) of the box in
+    fractions of the photograph's sides.
+    """
+    height, width = faces.size
+    frames: list[list[dict[str, Any]]] = []
+    number = 0
+    for frame in faces.frames:
+        frames.append([])
+        for face in frame:
+            x0, y0, x1, y1 = face.box
+            box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+            shown = {"number": number, "label": label(number, face), "known": face.person is not None}
+            frames[-1].append(shown | {"strength": face.strength, "box": [round(float(side), 4) for side in box]})
+            number += 1
+    return frames

@@ -42,13 +42,15 @@ def blend_faces(
     context: str = "target",
     levels: int = 3,
     reference: torch.Tensor | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """``[3, H, W]`` with every patch blended in, the largest first; a later one is blended into the result so far.
 
     Farther than ``2 ** (levels + 1)`` px from every mask the result equals the target bit for bit.
     context: what surrounds a face's content: "target" the photograph itself; "lq" the same place of ``reference``
     ``[3, H, W]`` (the enlarged input, say); "reflect" its own mirror image; "off" black. Raises UserError for any
-    other, and for "lq" without a reference of the target's size.
+    other, and for "lq" without a reference of the target's size. out: where the result is written, so that no third
+    picture of the full size is held.
     """
     if context not in CONTEXTS:
         raise UserError(f"Blending: context {context!r} is unknown. Choose one of {', '.join(CONTEXTS)}.")
@@ -57,7 +59,7 @@ def blend_faces(
             "Blending: context 'lq' fills the surroundings of a face from a reference picture of the photograph's size "
             f"({target.shape[-1]}x{target.shape[-2]}). Connect one, or choose context 'target'."
         )
-    result = target.clone()
+    result = target.clone() if out is None else out.copy_(target)
     for patch in sorted(patches, key=lambda patch: patch.mask.numel(), reverse=True):
         rows, columns = _surroundings(patch.box, target.shape, levels)
         below = result[:, rows, columns]

@@ -23,11 +23,6 @@ def color_fix(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.
     return METHODS[method](content, style)
 
 
-def color_fix_uint8(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.Tensor:
-    """``color_fix`` of uint8 pictures to uint8, clamped and truncated as torchvision's ToPILImage does."""
-    return (color_fix(content / 255, style / 255, method).clamp(0, 1) * 255).byte()
-
-
 def wavelet_fix(content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
     """High bands of the content over the lowest band of the style. Raises UserError where their sizes differ."""
     if content.shape[-2:] != style.shape[-2:]:

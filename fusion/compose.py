@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
 from .color import color_fix
+from .grain import add_grain
 from .mask import border_fade, face_mask
 
 
@@ -27,12 +29,15 @@ def compose_faces(
     photos: torch.Tensor | None = None,
     align: bool = False,
     networks: Networks | None = None,
+    grain: float = 0.0,
+    seed: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
     The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
     align: bend every face by the few pixels by which it disagrees with the scene, by RANSAC-Flow's networks where given.
-    mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own oval.
+    mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
+    grain: 0..1, the share of the scene's noise that a face is given where it lacks it (``grain.py``); seed: of that noise.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
     factor = _factor(scenes, faces)
@@ -57,7 +62,8 @@ def compose_faces(
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
         )
-    out, index = [], 0
+    # The one copy: with the scenes themselves, two full-size pictures are held.
+    out, index = torch.empty_like(scenes), 0
     for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
         patches = []
         for face in frame:
@@ -67,12 +73,15 @@ def compose_faces(
                 continue
             own = None if mask is None else mask[number]
             patch = face_patch(scene, face, factor, amount, color, own, align, networks)
+            if grain:
+                patch = grained(patch, scene, grain, seed + index)
             patches.append(patch)
             x0, y0, x1, y1 = patch.box
             region = used[number, y0:y1, x0:x1]
             torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
-        out.append(blend_faces(scene, patches, context=context, reference=None if around is None else around[number]))
-    return torch.stack(out), used
+        own = None if around is None else around[number]
+        blend_faces(scene, patches, context=context, reference=own, out=out[number])
+    return out, used
 
 
 def face_patch(
@@ -87,8 +96,7 @@ def face_patch(
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    shape = face_mask if mask is None else border_fade
-    stack = torch.cat([face.restored, face.valid, shape(similarity.size)])
+    stack = torch.cat([face.restored, face.valid, _own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
@@ -105,17 +113,29 @@ def face_patch(
     return Patch(picture, inside * amount, known, box)
 
 
-def parse_strengths(text: str, count: int) -> dict[int, float]:
-    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names the part that cannot be read."""
+def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patch:
+    """The patch with the noise of the scene ``[3, h, w]`` that it lacks. The same seed gives the same noise."""
+    x0, y0, x1, y1 = patch.box
+    generator = torch.Generator().manual_seed(seed)
+    region = add_grain(patch.region, scene[:, y0:y1, x0:x1], patch.valid, amount, generator)
+    return replace(patch, region=region.clamp(0, 1))
+
+
+def _own_mask(face: Face) -> torch.Tensor:
+    return face_mask(face.similarity.size) if face.mask is None else face.mask
+
+
+def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
+    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names ``where`` and the part that cannot be read."""
     out = {}
     for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
         match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
             raise UserError(
-                f"Blend Faces: per_face has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+                f"{where} has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
             )
         if int(match[1]) >= count:
-            raise UserError(f"Blend Faces: per_face names face {match[1]}, but there are {count} (counted from 0).")
+            raise UserError(f"{where} names face {match[1]}, but there are {count} (counted from 0).")
         out[int(match[1])] = float(match[2])
     return out
 

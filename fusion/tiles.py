@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
+
+log = logging.getLogger(__name__)
 
 VARIANCE = 0.01  # of the Gaussian, in units of the tile's squared side
 
@@ -47,6 +50,21 @@ def tiled(
             done += 1
             progress(done, total)
     return out
+
+
+def as_memory_allows(run: Callable[[int], torch.Tensor], tile: int, overlap: int) -> torch.Tensor:
+    """run(tile), again with half the tile as often as memory runs short and the overlap still fits."""
+    while True:
+        try:
+            return run(tile)
+        except RuntimeError as error:
+            # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
+            words = ("can't allocate memory", "not enough memory", "out of memory")
+            short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
+            if not short or tile // 2 <= overlap:
+                raise
+            tile //= 2
+            log.warning("Not enough memory: trying again with tiles of %d px.", tile)
 
 
 def window(size: int) -> torch.Tensor:

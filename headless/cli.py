@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from ..vocabulary import UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
-TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound")
+FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
+TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,13 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("target", type=Path)
     api.set_defaults(run=_api)
 
-    train = commands.add_parser("train", help="train the embedded weights again; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING))
+    train = commands.add_parser("train", help="train the embedded weights again, or Face2Scene; see docs/training.md")
+    train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
     train.add_argument(
         "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
     )
     train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
-    train.add_argument("--photos", type=Path, help="for the bound: undamaged photographs to measure on")
+    train.add_argument(
+        "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
+    )
+    train.add_argument("--base", type=Path, help="for face2scene: SD-Turbo's folder in the diffusers format")
     train.set_defaults(run=_train)
 
     models = commands.add_parser("models", help="list published weights, or fetch some")
@@ -84,14 +89,37 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
     models.set_defaults(run=_models)
 
-    bench = commands.add_parser("bench", help="measure what the embedded weights do")
-    bench.add_argument("subject", choices=("quality",))
-    bench.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
-    bench.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
-    bench.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
-    bench.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
-    bench.add_argument("--json", type=Path, help="write the figures here, too")
-    bench.set_defaults(run=_bench)
+    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
+        required=True, metavar="SUBJECT"
+    )
+    quality = bench.add_parser("quality", help="how well the embedded weights restore")
+    quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
+    quality.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
+    quality.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    quality.set_defaults(run=_bench_quality)
+    faces = bench.add_parser("faces", help="known faces under synthetic damage, restored from their albums")
+    faces.add_argument("--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person")
+    faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
+    faces.set_defaults(run=_bench_faces)
+    blend = bench.add_parser("blend", help="time, memory and seams of blending")
+    blend.set_defaults(run=_bench_blend)
+    context = bench.add_parser("context", help="what surrounds a face while it is blended: PerFuSe's figure S1")
+    context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    context.set_defaults(run=_bench_context)
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
+    fullsize.set_defaults(run=_bench_fullsize)
+    personas = bench.add_parser("personas", help="faces restored with, without and with another's persona")
+    personas.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person"
+    )
+    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
+    personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
+    personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.set_defaults(run=_bench_personas)
+    for subject in (quality, faces, blend, context, fullsize, personas):
+        subject.add_argument("--json", type=Path, help="write the figures here, too")
     return parser
 
 
@@ -183,7 +211,11 @@ def _api(options: argparse.Namespace) -> int:
     from .core_nodes import CORE_NODES
     from .graph import kinds
 
-    graph = to_api(json.loads(options.workflow.read_text(encoding="utf-8")), kinds((*CORE_NODES, *NODES)))
+    try:
+        workflow = json.loads(options.workflow.read_text(encoding="utf-8"))
+        graph = to_api(workflow, kinds((*CORE_NODES, *NODES)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{options.workflow}: not a workflow saved by ComfyUI's editor ({error!r}).") from error
     options.target.write_text(json.dumps(graph, indent=2) + "\n", encoding="utf-8")
     return 0
 
@@ -214,14 +246,59 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(options: argparse.Namespace) -> int:
+def _bench_quality(options: argparse.Namespace) -> int:
     from ..benchmarks import quality
 
-    figures = quality.bench(options.photos, options.side, options.draws, options.out)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(quality.table(figures))
+    _show(quality, quality.bench(options.photos, options.side, options.draws, options.out), options.json)
     print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    return 0
+
+
+def _bench_faces(options: argparse.Namespace) -> int:
+    from ..benchmarks import faces
+
+    return _show(faces, faces.bench(options.photos, options.side), options.json)
+
+
+def _bench_blend(options: argparse.Namespace) -> int:
+    from ..benchmarks import blend
+
+    return _show(blend, blend.bench(), options.json)
+
+
+def _bench_fullsize(options: argparse.Namespace) -> int:
+    from ..benchmarks import fullsize
+
+    return _show(fullsize, fullsize.measure(), options.json)
+
+
+def _bench_context(options: argparse.Namespace) -> int:
+    from ..benchmarks import context
+
+    _show(context, context.bench(options.out), options.json)
+    print(f"Picture: {(options.out / 'context.png').resolve()}: {', '.join(context.CONTEXTS)}.")
+    return 0
+
+
+def _bench_personas(options: argparse.Namespace) -> int:
+    from ..benchmarks import personas
+
+    if options.steps < 1 or options.draws < 1:
+        raise UserError("--steps and --draws must be at least 1.")
+    _show(
+        personas,
+        personas.bench(options.photos, options.methods, options.steps, options.draws, options.out),
+        options.json,
+    )
+    print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
+    return 0
+
+
+def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
+    """The table of a benchmark, and its figures as JSON where they are wanted."""
+    if file:
+        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(subject.table(figures))
     return 0
 
 
@@ -229,6 +306,8 @@ def _train(options: argparse.Namespace) -> int:
     from ..models import embedded
     from ..training import bound, procedural, stages
 
+    if options.stage == FACE2SCENE:
+        return _train_face2scene(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
     match options.stage:
         case "samples":
@@ -237,6 +316,10 @@ def _train(options: argparse.Namespace) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
             print(f"What the training sees: {options.out / 'samples.png'}")
+        case "tiny":
+            from ..training import tiny_diffusion
+
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
         case "bound":
             print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
         case "export":
@@ -247,4 +330,17 @@ def _train(options: argparse.Namespace) -> int:
             stages.export(options.out, config, embedded.FOLDER)
         case stage:
             stages.run(stage, options.out, config)
+    return 0
+
+
+def _train_face2scene(options: argparse.Namespace) -> int:
+    from ..bridge import weight_folders
+    from ..training import face2scene
+
+    if options.base is None or not options.base.is_dir():
+        raise UserError("train face2scene: give SD-Turbo's folder, in the diffusers format, as --base.")
+    config = face2scene.read_config(options.config) if options.config else face2scene.Config()
+    folders = weight_folders("personal_restore")
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, folders)
+    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
     return 0

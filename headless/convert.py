@@ -39,7 +39,7 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
         inputs = dict(zip(_widgets(schema), node.get("widgets_values") or [], strict=False))
         inputs = {name: value for name, value in inputs.items() if name is not None}
         if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same
-            inputs["compare_view"] = {}
+            inputs["compare_view"] = {"__value__": ["", ""]}
         for slot in node.get("inputs", ()):
             if (link := source(slot.get("link"))) is not None:
                 inputs[slot["name"]] = link

@@ -6,7 +6,10 @@ import json
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 
 from ..bridge import input_folder, output_folder, resolve_input
 from ..vocabulary import UserError
@@ -139,7 +142,34 @@ class ImageCompare(io.ComfyNode):
         return io.NodeOutput(ui=shown)
 
 
-CORE_NODES = (LoadImage, SaveImage, PreviewImage, PreviewAny, ImageCompare)
+class ImageScaleBy(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageScaleBy",
+            display_name="Upscale Image By",
+            category="image/upscaling",
+            essentials_category="Image Tools",
+            inputs=[
+                io.Image.Input("image"),
+                io.Combo.Input("upscale_method", options=["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]),
+                io.Float.Input("scale_by", default=1.0, min=0.01, max=8.0, step=0.01),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, upscale_method: str, scale_by: float) -> io.NodeOutput:
+        size = tuple(round(side * scale_by) for side in image.shape[1:3])
+        if upscale_method == "lanczos":
+            # As core does it: by way of bytes, cut off and not rounded.
+            pictures = [Image.fromarray((picture.numpy() * 255).clip(0, 255).astype(np.uint8)) for picture in image]
+            scaled = [np.array(picture.resize(size[::-1], Image.Resampling.LANCZOS)) for picture in pictures]
+            return io.NodeOutput(torch.from_numpy(np.stack(scaled).astype(np.float32) / 255))
+        return io.NodeOutput(F.interpolate(image.movedim(-1, 1), size, mode=upscale_method).movedim(1, -1))
+
+
+CORE_NODES = (LoadImage, SaveImage, PreviewImage, PreviewAny, ImageCompare, ImageScaleBy)
 
 # Not a list of what core has, only what graphs for this pack are likely to use, for a better message.
 COMFYUI_ONLY = frozenset(
@@ -148,7 +178,7 @@ COMFYUI_ONLY = frozenset(
         "CLIPVisionLoader", "CheckpointLoaderSimple", "ConditioningCombine", "ConditioningZeroOut",
         "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DualCLIPLoader", "EmptyImage",
         "EmptyLatentImage", "ImageBatch", "ImageBlend", "ImageBlur", "ImageCrop", "ImageInvert",
-        "ImagePadForOutpaint", "ImageScale", "ImageScaleBy", "ImageSharpen", "ImageToMask",
+        "ImagePadForOutpaint", "ImageScale", "ImageSharpen", "ImageToMask",
         "ImageUpscaleWithModel", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "LatentUpscale",
         "LoadImageMask", "LoadImageOutput", "LoraLoader", "LoraLoaderModelOnly", "MaskToImage", "RandomNoise",
         "SamplerCustom", "SamplerCustomAdvanced", "SetLatentNoiseMask", "UNETLoader", "UpscaleModelLoader",

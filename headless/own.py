@@ -5,21 +5,26 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+from ..faces.match import EVERYBODY_KNOWN
 from ..vocabulary import UserError
 from .graph import Graph, links, title
 
 PHOTOGRAPH = "Photograph"
+SAMPLES = ("PR_Sample", "PR_SampleGroup")
 
 
 def with_album(graph: Graph, album: Path) -> Graph:
-    """The graph with every library of people taken from the folder ``album``."""
+    """The graph with every library of people taken from the folder ``album``; who was named from the sample's is now everybody
+    known."""
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
     for node in graph.values():
         for name, (source, output) in links(node).items():
             kind = graph[source]["class_type"]
-            if (kind == "PR_Sample" and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
+            if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
+        if node["class_type"] == "PR_RestoreFaces" and node["inputs"].get("people"):
+            node["inputs"]["people"] = EVERYBODY_KNOWN
     graph["album"] = album_node
     return graph
 
@@ -41,7 +46,7 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
         for name, (source, output) in links(node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
-            elif graph[source]["class_type"] == "PR_Sample" and output == 0:
+            elif graph[source]["class_type"] in SAMPLES and output == 0:
                 del node["inputs"][name]
     del graph[found[0]]
     graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}
@@ -54,6 +59,8 @@ def with_strength(graph: Graph, strength: float) -> Graph:
     for node in [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]:
         node["inputs"]["strength"] = strength
         scene = graph[node["inputs"]["scene"][0]]
+        if scene["class_type"] == "ImageScaleBy":
+            scene = graph[scene["inputs"]["image"][0]]
         if scene["class_type"] == "PR_RestoreScene":
             scene["inputs"]["strength"] = strength
     return graph

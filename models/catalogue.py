@@ -42,7 +42,8 @@ class Weights:
     def size(self) -> str:
         if self.bytes is None:
             return "size not published"
-        return f"{self.bytes / 1e9:.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:.0f} MB"
+        unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if self.bytes >= unit)
+        return f"{self.bytes / unit:.{1 if unit == 1e9 else 0}f} {name}"
 
     @property
     def source(self) -> str:

@@ -21,6 +21,7 @@ from .one_step import OneStepNet
 
 FOLDER = Path(__file__).parent / "embedded"
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
+DIFFUSION = FOLDER / "tiny_diffusion.safetensors"
 TOKEN_SPACE = "personal-restore-embedded-2"
 TOKEN_WIDTH = 192
 
@@ -28,14 +29,28 @@ TOKEN_WIDTH = 192
 class Extractor(nn.Module):
     """FaDeX, MapNet and the gauge: everything between a face pair and its degradation code."""
 
-    def __init__(self, widths=(32, 64, 128), embedding: int = 256, heads: int = 4, token_width: int = TOKEN_WIDTH):
+    def __init__(
+        self,
+        widths=(32, 64, 128),
+        embedding: int = 256,
+        heads: int = 4,
+        token_width: int = TOKEN_WIDTH,
+        spectrum: bool = False,
+    ):
         super().__init__()
-        self.fadex = FaDeX(tuple(widths))
+        self.fadex = FaDeX(tuple(widths), spectrum=spectrum)
         self.mapnet = MapNet(widths[-1], embedding, widths[-1], heads, token_width)
         self.gauge = DamageGauge(widths[-1])
 
 
-MODELS = {"extractor": Extractor, "one_step": OneStepNet}
+def _tiny_diffusion(**config) -> nn.Module:
+    # Here and not above: diffusers takes seconds to import.
+    from .tiny_diffusion import TinyDiffusion
+
+    return TinyDiffusion(**config)
+
+
+MODELS = {"extractor": Extractor, "one_step": OneStepNet, "tiny_diffusion": _tiny_diffusion}
 
 
 def save(path: Path, kind: str, module: nn.Module, config: dict, provenance: dict) -> None:

@@ -1,7 +1,8 @@
 """FaDeX: what a restored face, beside the damaged one, reveals about the damage (Face2Scene, section 3.2).
 
 The layer plan is that of DASR's encoder (the only public MoCo network with exactly conv 3x3, BatchNorm, LeakyReLU and 256
-channels) with six input channels; parameter names are the public ones, so that its checkpoints load.
+channels) with six input channels; parameter names are the public ones, so that its checkpoints load. The embedded one also reads
+the spectra of the pair: convolutions learn slowly what a transfer function says at once.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .pair_spectrum import SpectrumReader
+
 
 class FaDeX(nn.Module):
-    """widths: channels at full, half and quarter resolution. The paper's are (64, 128, 256)."""
+    """widths: channels at full, half and quarter resolution; the paper's are (64, 128, 256). spectrum is ours, not the paper's."""
 
-    def __init__(self, widths: tuple[int, int, int] = (64, 128, 256), in_channels: int = 6):
+    def __init__(self, widths: tuple[int, int, int] = (64, 128, 256), in_channels: int = 6, spectrum: bool = False):
         super().__init__()
         a, b, c = widths
         layers: list[nn.Module] = []
         for inside, outside, stride in [(in_channels, a, 1), (a, a, 1), (a, b, 2), (b, b, 1), (b, c, 2), (c, c, 1)]:
             layers += [nn.Conv2d(inside, outside, 3, stride, 1), nn.BatchNorm2d(outside), nn.LeakyReLU(0.1)]
         self.E = nn.Sequential(*layers)
+        self.spectrum = SpectrumReader(c) if spectrum else None
         self.mlp = nn.Sequential(nn.Linear(c, c), nn.LeakyReLU(0.1), nn.Linear(c, c))
 
     def forward(self, pair: torch.Tensor) -> torch.Tensor:
         """Feature map Z. pair: ``[B, 6, H, W]`` in 0..1, the high-quality picture first; Z: ``[B, C, H / 4, W / 4]``."""
-        return self.E(pair)
+        features = self.E(pair)
+        return features if self.spectrum is None else features + self.spectrum(pair)[..., None, None]
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalisation."""

@@ -51,11 +51,15 @@ class LoraLayer(nn.Module):
 
     def fused(self) -> nn.Linear | nn.Conv2d:
         """The base layer with the plain adapter in its weights, which are changed in place; summed in float32."""
-        weight = self.base.weight
-        share = self.up.weight.float().flatten(1) @ self.down.weight.float().flatten(1)
         with torch.no_grad():
-            weight.copy_(weight.float() + self.scale * share.view_as(weight))
+            self.base.weight.copy_(adapted(self.base.weight, self.down.weight, self.up.weight))
         return self.base
+
+
+def adapted(weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+    """A layer's weight with a plain adapter in it, summed in float32. down: ``[rank, in, ...]``; up: ``[out, rank, ...]``."""
+    share = (up.float().flatten(1) @ down.float().flatten(1)).view_as(weight)
+    return (weight.float() + strength * ALPHA / len(down) * share).to(weight)
 
 
 def target_layers(root: nn.Module, targets: str | Sequence[str]) -> list[str]:

@@ -53,6 +53,15 @@ class NoiseSchedule:
         ratios = (self.alphas_cumprod / (1 - self.alphas_cumprod)).log()
         return int((ratios + 2 * math.log(other.sigma(steps))).abs().argmin()) + 1
 
+    def spaced(self, steps: int, count: int) -> tuple[NoiseSchedule, list[int]]:
+        """The way down from ``steps`` in at most ``count`` equal strides: a schedule of its own, and the time step of each of its
+        steps in this one, which is what the network is told.
+        """
+        indices = torch.linspace(0, steps - 1, min(count, steps)).round().long()
+        if count == 1:
+            indices = torch.tensor([steps - 1])
+        return NoiseSchedule(self.alphas_cumprod[indices]), indices.tolist()
+
     def add_noise(self, clean: torch.Tensor, steps: int, noise: torch.Tensor) -> torch.Tensor:
         """q_sample: the picture after ``steps`` steps; noise: standard normal, of the picture's shape. 0 gives it back."""
         if steps == 0:

@@ -22,11 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..vocabulary import UserError
+from ..vocabulary import DegradationCode, UserError
 from . import lora
 from .de_net import DegradationEstimator
 from .fit import check_fit
 from .sd_turbo import SDTurbo
+from .upsampling import fuse_upsampling
 
 KIND = "s3diff"
 ADAPTERS = {"vae": "vae_skip", "unet": "default"}  # their names in peft
@@ -96,6 +97,7 @@ class S3Diff(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights.tensors[name])
+        fuse_upsampling(turbo.vae)  # the UNet's has adapters that change with the picture
         self.eval().requires_grad_(False)
 
     def public_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -114,8 +116,11 @@ class S3Diff(nn.Module):
         for name, tensor in self.estimator.state_dict().items():
             yield f"de_net.{name}", tensor
 
-    def estimate(self, picture: torch.Tensor) -> torch.Tensor:
-        """Degrees of blur and noise ``[B, 2]`` in 0..1. picture: ``[B, 3, H, W]`` in 0..1, before any enlarging."""
+    def damage(self, picture: torch.Tensor, code: DegradationCode | None = None) -> torch.Tensor:
+        """Degrees of blur and noise ``[B, 2]`` in 0..1. picture: ``[B, 3, H, W]`` in 0..1, before any enlarging.
+
+        The network estimates them itself; a degradation code is not for it and is ignored.
+        """
         return self.estimator(picture.float())
 
     def encode(self, picture: torch.Tensor, degrees: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ..bridge import ComfyExtension
+from ..bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
+from .face2scene import CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
+from .masks import MaskFaces, SegmentPeople
+from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -20,7 +23,7 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample
+from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
 from .weights import DownloadWeights
 
 NODES = (
@@ -49,12 +52,25 @@ NODES = (
     SaveLibrary,
     LoadLibraryFile,
     ForgetPerson,
+    Face2SceneRestorer,
+    CodeToConditioning,
     FaceModelRestorer,
     FaceMeRestorer,
+    MaskFaces,
+    SegmentPeople,
+    SampleGroup,
+    DiffusionBase,
+    TrainPersona,
+    SavePersona,
+    LoadPersona,
+    ApplyPersona,
     InstantRestoreRestorer,
 )
 
 
 class PersonalRestore(ComfyExtension):
+    async def on_load(self):
+        serve_odd_folder()
+
     async def get_node_list(self):
         return list(NODES)

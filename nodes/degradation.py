@@ -12,10 +12,14 @@ from ..degradation.families import FAMILIES
 from ..degradation.picture import gauge, sheet
 from ..degradation.recipe import Recipe
 from ..metrics import psnr, ssim
+from ..models import face2scene
 from ..restorers import embedded
 from ..vocabulary import DegradationCode, Faces, UserError
 from . import sockets
+from .face2scene import trained, trained_named
 from .layout import check_same_photos, to_image, to_photos
+
+EMBEDDED = "embedded"
 
 
 class Degrade(io.ComfyNode):
@@ -76,8 +80,8 @@ class EstimateDegradation(io.ComfyNode):
             display_name="Estimate Degradation from Face",
             category=sockets.CATEGORY,
             description="Compares a restored face with the damaged one and says what happened to the photograph (Face2Scene's FaDeX and "
-            "MapNet, in the small version that ships with the pack). Without a restored face there is no code, and the scene is "
-            "restored without one.",
+            "MapNet, in the small version that ships with the pack or in that of a trained model). Without a restored face there is no "
+            "code, and the scene is restored without one.",
             search_aliases=["fadex", "mapnet", "face2scene", "damage", "blur estimate", "noise estimate"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph that the faces were found in."),
@@ -90,6 +94,14 @@ class EstimateDegradation(io.ComfyNode):
                     advanced=True,
                     tooltip="Which face to read, counted in reading order from 0; -1 takes the largest restored one.",
                 ),
+                io.Combo.Input(
+                    "extractor",
+                    options=[EMBEDDED, *trained()],
+                    default=EMBEDDED,
+                    optional=True,
+                    tooltip="Who reads the damage: the small extractor that ships with the pack, or that of a trained Face2Scene. A code "
+                    "is understood only by the restorer that was trained with its extractor.",
+                ),
             ],
             outputs=[
                 sockets.Code.Output(
@@ -101,7 +113,7 @@ class EstimateDegradation(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, faces: Faces, face: int) -> io.NodeOutput:
+    def execute(cls, image: torch.Tensor, faces: Faces, face: int, extractor: str = EMBEDDED) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Estimate Degradation", photos, faces)
         every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
@@ -115,7 +127,12 @@ class EstimateDegradation(io.ComfyNode):
         if not pairs:
             words = "No restored face of 16 pixels or more: the scene is restored without a degradation code."
             return io.NodeOutput(None, words, to_image(gauge(None)))
-        code = estimate(embedded.extractor(keep)(), max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2]))
+        largest = max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2])
+        if extractor == EMBEDDED:
+            code = estimate(embedded.extractor(keep)(), largest)
+        else:
+            weights = face2scene.read(trained_named(extractor, "Estimate Degradation"), only="extractor.")
+            code = estimate(keep(weights.extractor())(), largest, weights.token_space)
         numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
         return io.NodeOutput(code, f"{describe(code.scalars)}\n{numbers}", to_image(gauge(code.scalars)))
 
@@ -163,12 +180,11 @@ class CompareWithTruth(io.ComfyNode):
                 raise UserError(f"Compare with Truth: {name} is {sizes[0]} and truth {sizes[1]} px; scale one of them.")
         true = degradation.summary() if degradation else None
         estimated = code.scalars if code else None
-        figures = {
-            "quality": {
-                name: {"psnr": round(psnr(one, goal, epsilon=1e-10), 3), "ssim": round(ssim(one, goal), 4)}
-                for name, one in pictures.items()
-            },
-            "true_damage": true,
-            "estimated_damage": estimated,
+        quality = {
+            name: {"psnr": round(psnr(one, goal, epsilon=1e-10), 3), "ssim": round(ssim(one, goal), 4)}
+            for name, one in pictures.items()
         }
-        return io.NodeOutput(to_image(sheet(goal, pictures, gauge(estimated, true))), json.dumps(figures, indent=2))
+        captions = {name: f"{name}   {one['psnr']:.2f} dB   {one['ssim']:.3f}" for name, one in quality.items()}
+        tiles = [*((captions[name], one) for name, one in pictures.items()), ("truth", goal)]
+        figures = {"quality": quality, "true_damage": true, "estimated_damage": estimated}
+        return io.NodeOutput(to_image(sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))

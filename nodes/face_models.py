@@ -38,7 +38,7 @@ class FaceModelRestorer(io.ComfyNode):
             outputs=[
                 sockets.Restorer.Output(
                     display_name="restorer",
-                    tooltip="Restores any aligned face; as fallback of Restore Faces, those without an album.",
+                    tooltip="Restores any aligned face: for those without an album, in a Restore Faces whose people are 'strangers'.",
                 )
             ],
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ..bridge import io, models_folder
+from ..bridge import io, models_folder, ui
 from ..faces.detect import (
     Detection,
     detect_faces,
@@ -21,10 +22,13 @@ from ..faces.detect import (
 from ..faces.embed import best_embedder
 from ..faces.match import match_faces
 from ..faces.pictures import from_pil, to_pil
-from ..faces.review import label, mark
+from ..faces.review import label, mark, outline
+from ..fusion.compose import parse_strengths
 from ..vocabulary import Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
+
+PICKER_SIDE = 1024  # pixels, of the picture that is clicked on
 
 
 class DetectFaces(io.ComfyNode):
@@ -121,7 +125,8 @@ class MatchFaces(io.ComfyNode):
             category=sockets.CATEGORY,
             description="Says who is who: every face is given to at most one person of the library and every person to at most one "
             "face of a photograph. Strangers stay strangers.",
-            search_aliases=["face recognition", "identity", "who is who"],
+            search_aliases=["face recognition", "identity", "who is who", "face picker"],
+            is_output_node=True,  # so that its faces are shown again after the page was reloaded and nothing has to run
             inputs=[
                 sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
                 sockets.Library.Input("library", tooltip="The people you know."),
@@ -139,6 +144,19 @@ class MatchFaces(io.ComfyNode):
                     default="",
                     tooltip="Your word against the matching: '0=Anna, 2=nobody'. Numbers count faces in reading order from 0.",
                 ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The photograph. With it this node shows its faces after a run: click one to say who it is, whether it is "
+                    "restored and how strongly. That is kept in override and strengths.",
+                ),
+                io.String.Input(
+                    "strengths",
+                    default="",
+                    optional=True,
+                    tooltip="How strongly single faces are restored: '0=0.5, 2=0'. 0 leaves a face to the scene, unlisted faces are "
+                    "restored whole. Numbers as in override.",
+                ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces with names and confidences."),
@@ -147,9 +165,34 @@ class MatchFaces(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, faces: Faces, library: Library, threshold: float, override: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        faces: Faces,
+        library: Library,
+        threshold: float,
+        override: str,
+        image: torch.Tensor | None = None,
+        strengths: str = "",
+    ) -> io.NodeOutput:
         matched = match_faces(faces, library, best_embedder(models_folder()), threshold or None, override)
-        return io.NodeOutput(matched, describe(matched))
+        chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
+        numbers = count()
+        matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
+        if image is None:
+            return io.NodeOutput(matched, describe(matched))
+        photos = to_photos(image)
+        check_same_photos("Match Faces", photos, matched)
+        return io.NodeOutput(matched, describe(matched), ui=picker(cls, photos, matched, library))
+
+
+def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list]:
+    """What web/js/face_picker.js needs: per photograph a small picture in the temp folder and its faces; the people's names."""
+    scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
+    size = [max(1, round(side * scale)) for side in photos.shape[-2:]]
+    small = photos if scale == 1 else F.interpolate(photos, size, mode="bicubic", antialias=True).clamp(0, 1)
+    files = ui.PreviewImage(to_image(small), cls=node).as_dict()["images"]
+    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, outline(faces), strict=True)]
+    return {"pr_pictures": pictures, "pr_people": [person.name for person in library.people]}
 
 
 class ReviewFaces(io.ComfyNode):
@@ -267,6 +310,7 @@ def describe(faces: Faces) -> str:
     lines = []
     for face in (face for frame in faces.frames for face in frame):
         x0, y0, x1, y1 = (round(v) for v in face.box)
-        who = f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known"
+        doubt = f" ({face.doubt})" if face.doubt else ""
+        who = (f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known") + doubt
         lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}")
     return "\n".join(lines) or "No face found: the scene is restored without one."

@@ -59,7 +59,8 @@ class BlendFaces(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own oval.",
+                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own (Mask Faces), "
+                    "or an oval.",
                 ),
                 io.Image.Input(
                     "photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."
@@ -70,6 +71,25 @@ class BlendFaces(io.ComfyNode):
                     optional=True,
                     tooltip="Bends each face by the few pixels by which it disagrees with the scene, as restorers that draw a face anew "
                     "need it. A face is left as it is where that does not help.",
+                ),
+                io.Float.Input(
+                    "grain",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Gives a face the fine noise that the scene around it has and it lacks, so that it does not look too clean; "
+                    "1 matches the scene, 0 adds none.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    control_after_generate=False,
+                    optional=True,
+                    tooltip="Of the grain: same seed, same noise.",
                 ),
             ],
             outputs=[
@@ -90,6 +110,8 @@ class BlendFaces(io.ComfyNode):
         mask: torch.Tensor | None = None,
         photograph: torch.Tensor | None = None,
         fine_align: bool = False,
+        grain: float = 0.0,
+        seed: int = 0,
     ) -> io.NodeOutput:
         out, used = compose_faces(
             to_photos(scene),
@@ -102,6 +124,8 @@ class BlendFaces(io.ComfyNode):
             photos=None if photograph is None else to_photos(photograph),
             align=fine_align,
             networks=find_networks(models_folder()) if fine_align else None,
+            grain=grain,
+            seed=seed,
         )
         return io.NodeOutput(to_image(out), used)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..bridge import io, keep, keep_upscaler, progress, weight_folders
+from ..faces.match import choose
 from ..models.catalogue import find
 from ..restorers import embedded
 from ..restorers.apply import restore_faces, restore_scene
@@ -195,10 +196,12 @@ class RestoreFaces(io.ComfyNode):
                 sockets.Code.Input(
                     "code", optional=True, tooltip="What is known about the damage, for restorers that listen to it."
                 ),
-                sockets.Restorer.Input(
-                    "fallback",
+                io.String.Input(
+                    "people",
+                    default="",
                     optional=True,
-                    tooltip="For faces without an album, where the restorer needs one; without it they stay as they were.",
+                    tooltip="Whose faces: names with commas between them, 'known' for everybody in the library, 'strangers' for the "
+                    "others; empty means all. With one Restore Faces after another, everybody gets a restorer and a strength of their own.",
                 ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
@@ -214,10 +217,12 @@ class RestoreFaces(io.ComfyNode):
         seed: int,
         library: Library | None = None,
         code: DegradationCode | None = None,
-        fallback: Restorer | None = None,
+        people: str = "",
     ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Restore Faces", photos, faces)
+        names = {face.person for frame in faces.frames for face in frame if face.person}
+        names |= {person.name for person in library.people} if library else set()
         restored = restore_faces(
             photos,
             faces,
@@ -226,8 +231,8 @@ class RestoreFaces(io.ComfyNode):
             strength=strength,
             seed=seed,
             code=code,
+            wanted=choose(people, sorted(names), complete=library is not None),
             progress=progress(),
-            fallback=fallback,
         )
         return io.NodeOutput(restored)
 

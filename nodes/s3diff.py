@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..bridge import device, io, keep, weight_folders
 from ..models.catalogue import find
+from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import UserError
 from . import sockets
 from .weight_files import NONE, checkpoints
+
+if TYPE_CHECKING:
+    from ..models.sd_turbo import SDTurbo
+
+
+def turbo_of(checkpoint: str, node: str) -> SDTurbo:
+    """SD-Turbo from the checkpoint of that name, in the precision that the device likes."""
+    from ..models import sd_turbo
+
+    known = checkpoints()
+    if checkpoint not in known and checkpoint != NONE:
+        raise UserError(f"{node}: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}.")
+    path = known[checkpoint] if checkpoint in known else find("sd-turbo", weight_folders("checkpoints"))
+    turbo = sd_turbo.load(path)
+    if device().type == "cuda":
+        turbo.unet.half()
+        turbo.vae.bfloat16()  # half precision overflows in some pictures
+    return turbo
 
 
 class S3DiffRestorer(io.ComfyNode):
@@ -53,8 +72,7 @@ class S3DiffRestorer(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, positive: Any, negative: Any, guidance: float, scale: int) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..models import s3diff, sd_turbo
-        from ..restorers.sd_turbo import SDTurboRestorer
+        from ..models import s3diff
 
         prompts = [prompt_of(one, name) for one, name in ((positive, "positive"), (negative, "negative"))]
         if prompts[0].shape != prompts[1].shape:
@@ -63,17 +81,7 @@ class S3DiffRestorer(io.ComfyNode):
             )
         folders = weight_folders("personal_restore")
         weights = s3diff.read(find("s3diff", folders), find("s3diff-degradation", folders))
-        known = checkpoints()
-        if checkpoint not in known and checkpoint != NONE:
-            raise UserError(
-                f"S3Diff Restorer: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}."
-            )
-        path = known[checkpoint] if checkpoint in known else find("sd-turbo", weight_folders("checkpoints"))
-        turbo = sd_turbo.load(path)
-        if device().type == "cuda":
-            turbo.unet.half()
-            turbo.vae.bfloat16()  # half precision overflows in some pictures
-        net = s3diff.S3Diff(turbo, weights)
+        net = s3diff.S3Diff(turbo_of(checkpoint, "S3Diff Restorer"), weights)
         return io.NodeOutput(SDTurboRestorer(keep(net), *prompts, guidance=guidance, scale=scale))
 
 

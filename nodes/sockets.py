@@ -9,5 +9,6 @@ Faces = io.Custom("PR_FACES")
 Restorer = io.Custom("PR_RESTORER")
 Degradation = io.Custom("PR_DEGRADATION")
 Code = io.Custom("PR_DEGCODE")
+Persona = io.Custom("PR_PERSONA")
 
 CATEGORY = "Personal Restore"

@@ -36,6 +36,31 @@ class Sample(io.ComfyNode):
         return io.NodeOutput(to_image(samples.photograph()), library)
 
 
+class SampleGroup(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_SampleGroup",
+            display_name="Sample Group and Albums",
+            category=sockets.CATEGORY,
+            description="A photograph of three, two of whom are known, so that a workflow for groups runs before you have chosen one of "
+            "your own. " + samples.GROUP_NOTE,
+            search_aliases=["example", "demo", "group photo", "family"],
+            inputs=[],
+            outputs=[
+                io.Image.Output(display_name="photograph", tooltip="Three people, 700x300, undamaged."),
+                sockets.Library.Output(display_name="library", tooltip="Two of them, four pictures each."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        library, embedder = Library(), best_embedder(models_folder())
+        for name, pictures in samples.group_albums().items():
+            library = albums.merge(library, albums.library_from_images(pictures, name, embedder))
+        return io.NodeOutput(to_image(samples.group()), library)
+
+
 class LoadLibrary(io.ComfyNode):
     @classmethod
     def define_schema(cls):

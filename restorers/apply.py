@@ -25,14 +25,14 @@ def restore_faces(
     seed: int = 0,
     code: DegradationCode | None = None,
     persona: Persona | None = None,
+    wanted: Callable[[str | None], bool] = lambda person: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    fallback: Restorer | None = None,
 ) -> Faces:
-    """Every face with a restored crop. One that the restorer can do nothing for (no album) goes to the fallback, or stays
-    as it was.
+    """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
-    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing.
-    A face that was restored before is restored further.
+    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
+    person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further;
+    one whose own strength is 0 is left as it is.
     """
     total, done = len(faces), 0
 
@@ -41,13 +41,12 @@ def restore_faces(
         person = library.get(face.person)
         references = person.references if person else ()
         out = face
-        able = (one for one in (restorer, fallback) if one is not None and (references or not one.needs_references))
-        chosen = next(able, None)
-        if strength > 0 and chosen is not None:
+        able = references or not restorer.needs_references
+        if strength * face.strength > 0 and wanted(face.person) and able:
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
-            conditions = Conditions(references, persona, code, seed, inner)
-            restored = restore_crop(photo, face, chosen, conditions)
+            conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
+            restored = restore_crop(photo, face, restorer, conditions)
             out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
         done += 1
         progress(done, total)

@@ -1,15 +1,19 @@
-"""What the pack ships, ready for use: the one-step restorer and the extractor, each loaded once."""
+"""What the pack ships, ready for use: the one-step restorer, the extractor and the diffusion base, each loaded once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from ..models import embedded
 from .one_step import OneStepRestorer
+
+if TYPE_CHECKING:
+    from .diffusion import DiffusionRestorer
 
 Keep = Callable[[nn.Module], Callable[[], Any]]
 
@@ -24,3 +28,15 @@ def restorer(keep: Keep) -> OneStepRestorer:
 @cache
 def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
     return keep(embedded.load(embedded.EXTRACTOR)[0])
+
+
+@cache
+def diffusion(keep: Keep) -> DiffusionRestorer:
+    # Here and not above: diffusers takes seconds to import.
+    from ..personas.make import fingerprint
+    from .diffusion import DiffusionRestorer
+
+    module, metadata = embedded.load(embedded.DIFFUSION)
+    # On CPUs these small convolutions are a quarter faster in the plain layout.
+    module = module.to(memory_format=torch.contiguous_format)
+    return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}")

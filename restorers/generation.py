@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import UNet2DModel
@@ -16,12 +17,17 @@ from torch.func import functional_call
 
 from ..models.adm_unet import ADMUNet
 from ..models.noise_schedule import NoiseSchedule, ReverseStep, linear_schedule
-from ..vocabulary import Conditions, UserError
+from ..personas.wear import check_base, tuned_weights
+from ..vocabulary import Conditions
 
 ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
 
 # A noisy picture [B, C, H, W] and its time step to the predicted noise, with or without a learned variance, [B, C or 2C, H, W].
 Denoise = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+if TYPE_CHECKING:
+    from .diffusion import DiffusionRestorer
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,10 @@ class GenerationRestorer:
         if self.steps == 0:
             return image
         net, persona = self.load(), conditions.persona
-        if persona is not None and persona.base != self.base:
-            raise UserError(
-                f"The persona was made for {persona.base!r}, this restorer is {self.base!r}. Load the model it belongs to."
-            )
-        device = next(net.parameters()).device
-        tuned = {} if persona is None else {name: value.to(device) for name, value in persona.tensors.items()}
+        device, tuned = next(net.parameters()).device, {}
+        if persona is not None:
+            check_base(persona, self.base)
+            tuned = tuned_weights(net, persona, conditions.persona_strength)
         if self.guidance is not None and self.guidance.exact:
             tuned = _without_inference({**dict(net.named_parameters()), **dict(net.named_buffers()), **tuned})
         steps = self.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
@@ -147,7 +151,10 @@ class GenerationRestorer:
 
 
 def generative_album(
-    restorer: GenerationRestorer, image: torch.Tensor, conditions: Conditions, count: int = ALBUM_SIZE
+    restorer: GenerationRestorer | DiffusionRestorer,
+    image: torch.Tensor,
+    conditions: Conditions,
+    count: int = ALBUM_SIZE,
 ) -> torch.Tensor:
     """Pictures like the damaged one, to tune the denoiser on where there is no album. ``[1, 3, S, S]`` in 0..1 to
     ``[count, 3, S, S]``, with guidance by the restorer's, else the paper's. Seeds count up from that of the conditions.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from ..fusion.tiles import tiled
+from ..fusion.tiles import as_memory_allows, tiled
 from ..models.one_step import OneStepNet
-from ..vocabulary import Conditions, UserError
-
-log = logging.getLogger(__name__)
+from ..vocabulary import Conditions
 
 TILE, OVERLAP = 1024, 128
 
@@ -36,13 +33,8 @@ class OneStepRestorer:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` to the same, in smaller tiles where memory is short. Raises UserError for a code from another token space."""
         code, net = conditions.code, self.load()
-        if code is not None and code.space != self.token_space:
-            raise UserError(
-                f"The degradation code speaks {code.space!r}, the restorer {self.name!r} understands {self.token_space!r}. "
-                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
-            )
         weight = net.stem.weight
-        tokens = net.null_tokens[None] if code is None else code.tokens.to(weight)
+        tokens = net.null_tokens[None] if code is None else code.tokens_for(self.name, self.token_space).to(weight)
 
         def apply(tile: torch.Tensor) -> torch.Tensor:
             count, own = len(tile), tokens.expand(len(tile), -1, -1)
@@ -54,15 +46,5 @@ class OneStepRestorer:
                 out = away + self.guidance * (towards - away)
             return out.clamp(0, 1).to(image)
 
-        tile = TILE
-        while True:
-            try:
-                return tiled(apply, image, tile, OVERLAP, multiple=net.multiple, progress=conditions.progress)
-            except RuntimeError as error:
-                # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
-                words = ("can't allocate memory", "not enough memory", "out of memory")
-                short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
-                if not short or tile // 2 <= OVERLAP:
-                    raise
-                tile //= 2
-                log.warning("Not enough memory: trying again with tiles of %d px.", tile)
+        run = lambda tile: tiled(apply, image, tile, OVERLAP, multiple=net.multiple, progress=conditions.progress)  # noqa: E731
+        return as_memory_allows(run, TILE, OVERLAP)

@@ -1,25 +1,43 @@
-"""S3Diff as a PR_RESTORER: a picture through SD-Turbo in one step, tiled in the latent, with its colours put back."""
+"""S3Diff and Face2Scene as a PR_RESTORER: a picture through SD-Turbo in one step, tiled in the latent, its colours put back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from ..fusion.color import color_fix
 from ..fusion.tiles import VARIANCE, tiled
-from ..vocabulary import Conditions
+from ..vocabulary import Conditions, DegradationCode
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
-    from ..models.s3diff import S3Diff
+    from ..models.sd_turbo import SDTurbo
 
-# What S3Diff was trained with; Face2Scene words the first one slightly otherwise.
-POSITIVE = "A high-resolution, 8K, ultra-realistic image with sharp focus, vibrant colors, and natural lighting."
-NEGATIVE = "oil painting, cartoon, blur, dirty, messy, low quality, deformation, low resolution, oversmooth"
 MULTIPLE = 64  # pixels: stride 8 of the VAE times stride 8 of the UNet
+
+
+class Network(Protocol):
+    """SD-Turbo that knows about the damage, each in its own way: S3Diff by two degrees, Face2Scene by tokens, if it has any."""
+
+    turbo: SDTurbo
+
+    def damage(self, picture: torch.Tensor, code: DegradationCode | None) -> torch.Tensor | None:
+        """What `encode` and `predict` are to know of a picture ``[1, 3, H, W]`` in 0..1 and of a code of it."""
+        ...
+
+    def encode(self, picture: torch.Tensor, damage: torch.Tensor | None, noise: torch.Tensor) -> torch.Tensor: ...
+
+    def predict(
+        self,
+        latent: torch.Tensor,
+        damage: torch.Tensor | None,
+        positive: torch.Tensor,
+        negative: torch.Tensor,
+        guidance: float,
+    ) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +50,7 @@ class SDTurboRestorer:
     as the public code does, with a window that is off its centre, to reproduce its pictures; ours has no seams.
     """
 
-    load: Callable[[], S3Diff]
+    load: Callable[[], Network]
     positive: torch.Tensor
     negative: torch.Tensor
     guidance: float = 1.07
@@ -49,43 +67,41 @@ class SDTurboRestorer:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1, one picture after the other.
 
-        The network estimates the damage itself; a degradation code in the conditions is not for it and is ignored.
+        Raises UserError for a degradation code of another token space than the network's.
         """
         net, count = self.load(), len(image)
 
         def restored(index: int) -> torch.Tensor:
             progress = lambda done, total: conditions.progress(index * total + done, count * total)  # noqa: E731
-            return self._restore_one(net, image[index : index + 1], conditions.seed, progress)
+            return self._restore_one(net, image[index : index + 1], replace(conditions, progress=progress))
 
         return torch.cat([restored(index) for index in range(count)]).to(image)
 
     def noise_in(
         self,
-        net: S3Diff,
+        net: Network,
         latent: torch.Tensor,
-        degrees: torch.Tensor,
+        damage: torch.Tensor | None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> torch.Tensor:
         """The noise that the UNet sees in a latent ``[B, 4, h, w]``, tile by tile."""
-        apply = lambda part: net.predict(part.to(latent), degrees, self.positive, self.negative, self.guidance)  # noqa: E731
+        apply = lambda part: net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)  # noqa: E731
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)
         return tiled(apply, latent, self.tile, self.overlap, progress=progress).to(latent)
 
-    def _restore_one(
-        self, net: S3Diff, picture: torch.Tensor, seed: int, progress: Callable[[int, int], None]
-    ) -> torch.Tensor:
-        picture = picture.to(net.frequencies)
-        degrees = net.estimate(picture)
+    def _restore_one(self, net: Network, picture: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        picture = picture.float().to(net.turbo.vae.device)
+        damage = net.damage(picture, conditions.code)
         if self.scale != 1:
             picture = F.interpolate(picture, scale_factor=self.scale, mode="bilinear")
         height, width = picture.shape[-2:]
         whole = _padded(picture)
         shape = 1, 4, whole.shape[-2] // 8, whole.shape[-1] // 8
         # Drawn on the CPU, so that a seed means the same on every device.
-        draw = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        latent = net.encode(whole * 2 - 1, degrees, draw)
-        clean = net.turbo.clean(latent, self.noise_in(net, latent, degrees, progress))
+        draw = torch.randn(shape, generator=torch.Generator().manual_seed(conditions.seed))
+        latent = net.encode(whole * 2 - 1, damage, draw)
+        clean = net.turbo.clean(latent, self.noise_in(net, latent, damage, conditions.progress))
         out = (net.turbo.decode(clean)[..., :height, :width] / 2 + 0.5).cpu()
         if self.color is not None:
             out = color_fix(out, picture.cpu(), self.color)

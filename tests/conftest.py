@@ -49,3 +49,15 @@ def astronaut() -> torch.Tensor:
     from skimage.data import astronaut
 
     return torch.from_numpy(np.ascontiguousarray(astronaut())).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    """The smallest of diffusers' pixel-space networks, with random weights."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    ).eval().requires_grad_(False)  # fmt: skip

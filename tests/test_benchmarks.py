@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.benchmarks import invariance, quality
+from personal_restore.benchmarks import blend, context, faces, invariance, quality
 from personal_restore.benchmarks.quality import Row
 from personal_restore.vocabulary import UserError
+from PIL import Image
 
 
 def row(damaged: float, blind: float, guided: float) -> Row:
@@ -58,3 +59,60 @@ def test_the_whole_bench_runs_on_the_sample(tmp_path):
     assert np.isfinite(figures["retrieval"]["trial"])
     assert {"figures.json", "grid.png", "invariance.png"} <= {path.name for path in tmp_path.iterdir()}
     assert "trial" in quality.table(figures)
+
+
+def test_figure_s1_without_context_the_seam_is_dark_and_with_it_nothing_changes(tmp_path):
+    """The published band: .423 for a flat scene of .5, 6 px wide."""
+    figures = context.bench(tmp_path)
+    flat = figures["flat"]
+    assert flat["off"]["darkest"] == pytest.approx(0.423 - 0.5, abs=0.001) and flat["off"]["band"] == 6
+    assert all(flat[name]["largest error"] < 1e-6 for name in ("target", "lq", "reflect"))
+    portrait = figures["portrait"]
+    assert portrait["target"]["largest error"] == 0 < portrait["lq"]["largest error"] < portrait["off"]["largest error"]
+    assert (tmp_path / "context.png").is_file() and "off" in context.table(figures)
+
+
+def test_blending_holds_two_full_size_pictures_and_costs_what_the_faces_cost():
+    small, large = (blend.measure(height, width) for height, width in ((800, 1000), (1600, 2000)))
+    assert small["held"] == large["held"] == 2
+    assert large["rest"] < 2 * small["rest"]  # loosely: other load disturbs; the benchmark shows it exactly
+
+
+def test_a_copy_too_many_is_counted():
+    photo = torch.rand(3, 100, 100)
+    with blend.FullSize(photo.numel()) as held:
+        photo.mul_(1)
+        view = photo[:, :50]
+        kept = [photo.clone(), photo + view.sum()]
+    assert held.most == len(kept) == 2
+
+
+def test_a_face_that_became_worse_is_in_the_table():
+    scores = {"damaged": (20.0, 0.5, 0.4), "blind": (23.0, 0.7, 0.5), "personal": (22.0, 0.8, 0.45)}
+    row = faces.Row("Anna", "1.jpg", "trial", "Anna", scores)
+    assert row.worse == ["distance than damaged", "PSNR than blind"]
+    figures = {
+        "embedding": "x",
+        "rows": [vars(row) | {"worse": row.worse}],
+        "families": {"trial": faces.summary([row])},
+    }
+    assert figures["families"]["trial"]["better_than_blind"] == {"PSNR": 0, "SSIM": 1, "distance": 1}
+    assert "Anna/1.jpg" in (text := faces.table(figures)) and "PSNR than blind" in text
+
+
+@pytest.mark.slow
+def test_known_faces_are_benched_with_the_others_of_their_person(tmp_path, astronaut):
+    for number, shift in enumerate((0, 30, 60)):
+        pixels = (astronaut[0, :, :256, 60 + shift : 316 + shift].permute(1, 2, 0) * 255).byte().numpy()
+        path = tmp_path / "Eileen" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    figures = faces.bench(tmp_path, 256, ("trial",))
+    one = figures["families"]["trial"]
+    assert one["faces"] == one["known"] == 3 and one["mistaken"] == 0
+    assert one["means"]["personal"][0] > one["means"]["damaged"][0]
+
+
+def test_an_album_of_single_pictures_cannot_be_benched(tmp_path):
+    with pytest.raises(UserError, match="two pictures"):
+        faces.bench(tmp_path, 256)

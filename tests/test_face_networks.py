@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from personal_restore.faces.detect import detect_faces, make_face
 from personal_restore.models import face_networks
 from personal_restore.nodes.face_models import FaceModelRestorer
-from personal_restore.nodes.restore import RestoreFaces
 from personal_restore.restorers.upscaler import UpscalerRestorer
-from personal_restore.vocabulary import Conditions, Faces, Library, Person, Reference, UserError
+from personal_restore.vocabulary import Conditions, UserError
 from safetensors.torch import save_file
 
 
@@ -119,33 +115,3 @@ def test_what_is_no_face_restorer_is_named(folder, restoreformer):
             FaceModelRestorer.execute(name)
     with pytest.raises(UserError, match="there is no 'none found'"):
         FaceModelRestorer.execute("none found")
-
-
-class Paint:
-    """Gives every crop one brightness."""
-
-    native_size, scale, tileable = 64, 1, False
-
-    def __init__(self, level: float, needs_references: bool):
-        self.level, self.needs_references = level, needs_references
-
-    def restore(self, image, conditions):
-        return torch.full_like(image, self.level)
-
-
-def test_a_face_without_an_album_goes_to_the_fallback(astronaut):
-    face = make_face(astronaut[0], detect_faces(astronaut[0])[0])
-    album = Person("Eileen", (Reference("picture", face.crop, face.landmarks),))
-    library = Library((album, Person("empty", ())))
-    frame = tuple(replace(face, person=name) for name in ("Eileen", None, "empty"))
-    faces, image = Faces((frame,), (512, 512)), astronaut.movedim(1, -1)
-
-    def levels(restorer, fallback=None):
-        done = RestoreFaces.execute(image, faces, restorer, 1.0, 0, library, fallback=fallback).args[0]
-        return [None if one.restored is None else round(one.restored.mean().item(), 3) for one in done.frames[0]]
-
-    personal, blind = Paint(0.25, True), Paint(0.75, False)
-    assert levels(personal) == [0.25, None, None]
-    assert levels(personal, blind) == [0.25, 0.75, 0.75]
-    assert levels(blind, personal) == [0.75, 0.75, 0.75]
-    assert levels(personal, personal) == [0.25, None, None]

@@ -115,6 +115,7 @@ def rewritten(path, change) -> None:
         lambda tensors, metadata: tensors.pop("0.0.crop"),
         lambda tensors, metadata: tensors.update({"0.0.crop": torch.zeros(3, 4, 4)}),
         lambda tensors, metadata: tensors.update({"1.0.landmarks": torch.zeros(68, 2)}),
+        lambda tensors, metadata: tensors.update({"0.0.embedding": torch.zeros(2, 2)}),
     ],
 )
 def test_a_file_that_is_no_library_is_named_without_its_folder(tmp_path, library, change):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from personal_restore.vocabulary import Face, Faces, Library, Person, Reference,
 class FakeEmbedder:
     """The embedding of a crop is its mean colour, so that a test paints who a face is."""
 
-    name, threshold, proposes = "fake", 0.9, False
+    name, threshold, sure, proposes = "fake", 0.9, 0.9, False
 
     def embed(self, crop):
         colour = crop.mean((1, 2)).numpy()
@@ -125,3 +126,42 @@ def test_an_override_that_cannot_be_meant_is_explained(text, complaint):
 def test_an_override_without_any_face_says_so():
     with pytest.raises(UserError, match="no face was found"):
         match.parse_override("0=Anna", 0, ["Anna"])
+
+
+def test_a_face_is_known_by_its_restoration_as_well_as_by_itself():
+    hidden = replace(face(BLUE), restored=crop(RED))
+    seen = replace(face(RED), restored=crop(BLUE))
+    for one in (hidden, seen):
+        assert names(match.match_faces(Faces(((one,),), (8, 8)), LIBRARY, FakeEmbedder())) == [["Anna"]]
+
+
+def test_below_the_sure_limit_a_face_must_stand_out_from_those_that_nobody_claims():
+    """In a crowd somebody always looks a little like a known person, and somebody else nearly as much."""
+    weigh = lambda column, names: match.weigh(np.array(column)[:, None], ["Anna"], names, sure=0.6)  # noqa: E731
+    crowd = weigh([0.51, 0.55, 0.54], [None, "Anna", None])
+    assert [one.person for one in crowd] == [None] * 3 and "perhaps Anna (0.55)" in crowd[1].doubt
+    alone = weigh([0.2, 0.55], [None, "Anna"])[1]
+    assert alone == match.Match("Anna", 0.55, "not sure: check")
+    assert weigh([0.62, 0.60], ["Anna", None])[0] == match.Match("Anna", 0.62)
+
+
+def test_two_people_who_look_nearly_alike_are_to_be_checked():
+    similarity = np.array([[0.7, 0.68], [0.1, 0.65]])
+    first, second = match.weigh(similarity, ["Anna", "Ben"], ["Anna", "Ben"], sure=0.6)
+    assert first.person == "Anna" and "Ben, 0.68" in first.doubt and second.doubt == ""
+
+
+def test_whom_a_restorer_is_for():
+    people = ["Smith, Anna", "Smith", "Ben"]
+
+    def meant(text, **options):
+        wanted = match.choose(text, people, **options)
+        return [person for person in (*people, None) if wanted(person)]
+
+    assert meant("") == meant(" , ") == meant("known, strangers") == [*people, None]
+    assert meant("smith, anna; BEN") == ["Smith, Anna", "Ben"]
+    assert meant("Smith\nstrangers") == ["Smith", None]
+    assert meant("known") == people and meant("strangers") == [None]
+    with pytest.raises(UserError, match="called 'zoe'.*Ben.*'strangers'"):
+        meant("Ben, Zoe")
+    assert meant("Zoe", complete=False) == [] and meant("Zoe, Ben", complete=False) == ["Ben"]

@@ -176,7 +176,7 @@ def test_golden_estimator_through_conversion(golden, public, tmp_path):
     tensors, about = golden("de_net")
     s3diff.convert(s3diff.read(public, golden.folder / "de_net.pth"), tmp_path / "one.safetensors")
     net = s3diff.S3Diff(tiny.turbo(), s3diff.read(tmp_path / "one.safetensors"))
-    degrees = net.estimate(tensors["full.in.lq"])
+    degrees = net.damage(tensors["full.in.lq"])
     torch.testing.assert_close(degrees, tensors["full.out.deg"], atol=about["tolerance"]["atol"], rtol=0)
 
 

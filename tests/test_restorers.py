@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from personal_restore.faces.detect import detect_faces, make_face
 from personal_restore.metrics import psnr
 from personal_restore.models.one_step import OneStepNet
@@ -37,15 +36,6 @@ def net() -> OneStepNet:
     for one in (net.head, *(level.attention.out for level in net.encoder)):
         torch.nn.init.normal_(one.weight, std=0.02)
     return net
-
-
-@pytest.fixture(scope="module")
-def denoiser() -> UNet2DModel:
-    torch.manual_seed(0)
-    return UNet2DModel(
-        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-    ).eval().requires_grad_(False)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -220,15 +220,6 @@ def test_a_narrow_prior_stays_near_the_truth_where_a_wide_one_drifts(damaged):
     assert wide[0] > 3 * max(narrow)
 
 
-@pytest.fixture(scope="module")
-def denoiser() -> UNet2DModel:
-    torch.manual_seed(0)
-    return UNet2DModel(
-        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-    ).eval().requires_grad_(False)  # fmt: skip
-
-
 @pytest.mark.parametrize("t", [20, 199])
 def test_the_gradient_is_that_of_the_distance(denoiser, t):
     generator = torch.Generator().manual_seed(t)

@@ -99,8 +99,8 @@ def test_half_precision_networks_restore_nearly_the_same(restorer, net, picture,
 
 
 def test_the_damage_is_read_before_enlarging(restorer, net, picture, monkeypatch):
-    seen, estimate = [], net.estimate
-    monkeypatch.setattr(net, "estimate", lambda one: (seen.append(one), estimate(one))[1])
+    seen, damage = [], net.damage
+    monkeypatch.setattr(net, "damage", lambda one, code: (seen.append(one), damage(one, code))[1])
     replace(restorer, scale=2).restore(picture, Conditions())
     assert torch.equal(seen[0], picture)
 

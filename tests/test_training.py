@@ -144,6 +144,7 @@ def run(folder, groups, steps, stop=None):
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
     whole = run(tmp_path / "whole", groups, 8)
     assert run(tmp_path / "killed", groups, 8, stop=5) is None
+    (tmp_path / "killed" / "state.part").mkdir()  # killed while it was writing the next one
     assert torch.equal(run(tmp_path / "killed", groups, 8), whole)
 
 
@@ -156,7 +157,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
     schedule = Schedule(steps=8, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
     train(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, lambda net, x: net(x), schedule)
     assert measure() < 0.8 * before
-    assert json.loads((tmp_path / "state" / "step.json").read_text())["step"] == 8
+    assert [state.name for state in tmp_path.glob("state*")] == ["state-8"]
 
 
 def test_the_shipped_weights_load_and_say_where_they_come_from():
@@ -255,6 +256,12 @@ def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
     assert metadata["token_space"] == embedded.TOKEN_SPACE
     picture = torch.rand(1, 3, 32, 32)
     assert restorer(picture, extractor.mapnet(extractor.fadex(picture.repeat(1, 2, 1, 1)))).shape == picture.shape
+
+
+@pytest.mark.parametrize("stage", ["reading", "fadex", "guided"])
+def test_a_stage_before_its_turn_says_which_comes_first(tmp_path, stage):
+    with pytest.raises(embedded.UserError, match="blind, reading"):
+        stages.run(stage, tmp_path / "run", stages.Config(data=DataConfig(pictures=1)))
 
 
 def test_true_parameters_become_tokens_and_teach_the_restorer(groups):

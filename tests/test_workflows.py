@@ -84,6 +84,18 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
     shown = results.ui[node(graph, "PreviewAny")]["text"][0]
     if name == "who_is_who":
         assert shown.startswith("0: Eileen Collins")
+    elif name == "perfuse_group":
+        report = json.loads(shown)
+        assert [face["person"] for face in report["faces"]] == [None, "Eileen Collins", "Nobody Real"]
+        assert shots[0].shape == (600, 1400, 3)
+        assert report["quality"]["face"]["psnr_after"] > report["quality"]["face"]["psnr_before"] + 2
+    elif name == "perfuse_context_ablation":
+        saved = [
+            pixels(folders.output / f"context_{context}_00001_.png").astype(int)
+            for context in ("off", "target", "lq", "reflect")
+        ]
+        off, target, lq, reflect = (np.abs(picture - saved[1]) for picture in saved)
+        assert off.max() > 25 and off.max() > 2 * lq.max() and off.sum() > 3 * reflect.sum() and target.max() == 0
     elif name == "degradation_lab":
         figures = json.loads(shown)
         scores = {picture: one["psnr"] for picture, one in figures["quality"].items()}
@@ -103,6 +115,46 @@ def test_any_restorer_goes_into_the_shell_without_rewiring(restorer):
     slot = node(graph, "PR_ReferenceRestorer")
     graph[slot] = {"class_type": restorer, "inputs": {"agreement": 0.8} if "Reference" in restorer else {}}
     assert run_graph(graph, NODES).ui[node(graph, "SaveImage")]["images"]
+
+
+def test_each_known_person_of_the_group_is_restored_and_the_stranger_gets_the_general_restoration():
+    graph = bundled("perfuse_group")
+    blend, known = (
+        node(graph, "PR_BlendFaces"),
+        [i for i, n in graph.items() if n["class_type"] == "PR_RestoreFaces"][1:],
+    )
+
+    def run(*people):
+        changed = copy.deepcopy(graph)
+        for id, name in zip(known, people, strict=True):
+            changed[id]["inputs"]["people"] = name
+        file = run_graph(changed, NODES).ui[node(graph, "SaveImage")]["images"][0]
+        return pixels(folders.output / file["filename"]).astype(int)
+
+    assert graph[blend]["inputs"]["grain"] == 0
+    both, first, strangers = (
+        run("Eileen Collins", "Nobody Real"),
+        run("Eileen Collins", "strangers"),
+        run("strangers", "strangers"),
+    )
+    stranger, eileen, other = (slice(x, x + 466) for x in (0, 467, 934))
+    assert np.array_equal(both[:, stranger], strangers[:, stranger])
+    assert np.array_equal(both[:, eileen], first[:, eileen]) and not np.array_equal(
+        first[:, eileen], strangers[:, eileen]
+    )
+    assert np.array_equal(first[:, other], strangers[:, other]) and not np.array_equal(both[:, other], first[:, other])
+
+
+def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, small):
+    photo = picture(tmp_path / "photo.png", small)
+    picture(tmp_path / "album" / "Somebody" / "1.png", small)
+    assert restore(photo, "--album", tmp_path / "album", "--workflow", "perfuse_group", "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "photo_report.json").read_text())
+    assert report["faces"][0]["person"] == "Somebody" and pixels(tmp_path / "out" / "photo_restored.png").shape == (
+        512,
+        512,
+        3,
+    )
 
 
 def test_strength_zero_gives_the_photograph_back_bit_for_bit(tmp_path, small):

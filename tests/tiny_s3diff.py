@@ -1,4 +1,4 @@
-"""SD-Turbo and S3Diff's public files in a size for tests: same topology, narrow, random."""
+"""SD-Turbo, S3Diff's public files and a trained Face2Scene in a size for tests: same topology, narrow, random."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import lora, sd_turbo
+from personal_restore.models import face2scene, lora, sd_turbo
 from personal_restore.models.de_net import DegradationEstimator
+from personal_restore.models.embedded import Extractor
 from personal_restore.models.s3diff import ADAPTERS, BLOCKS, BlockModulation
 
 # As the public training code has them.
@@ -20,6 +21,10 @@ TARGETS = {
 }  # fmt: skip
 RANKS = {"vae": 3, "unet": 2}
 WIDTH = 12  # of the embedded prompts
+FACE2SCENE = {
+    "adapters": {side: {"rank": RANKS[side], "targets": TARGETS[side]} for side in RANKS},
+    "extractor": {"widths": [4, 6, 8], "embedding": 16, "heads": 2, "token_width": WIDTH},
+}
 UNET = sd_turbo.UNET | {
     "block_out_channels": (8, 8, 16, 16),
     "attention_head_dim": (1, 1, 2, 2),
@@ -58,3 +63,14 @@ def write_public_files(folder: Path) -> Path:
     torch.save(public, folder / "s3diff.pkl")
     torch.save(DegradationEstimator().state_dict(), folder / "de_net.pth")
     return folder / "s3diff.pkl"
+
+
+def write_face2scene(path: Path, seed: int = 2) -> Path:
+    """A trained model with random weights for `turbo`, as its file."""
+    trained = face2scene.adapt(turbo(), FACE2SCENE["adapters"])
+    torch.manual_seed(seed)
+    tensors = {name: 0.1 * torch.randn(one.shape) for name, one in trained.items()}
+    tensors |= {f"extractor.{name}": one for name, one in Extractor(**FACE2SCENE["extractor"]).state_dict().items()}
+    tensors |= {f"prompt.{name}": one for name, one in zip(face2scene.PROMPTS, prompts(), strict=True)}
+    face2scene.write(path, FACE2SCENE, tensors, {"trained_by": "nobody"})
+    return path

@@ -13,11 +13,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..benchmarks.quality import load
+from ..degradation.families import FAMILIES
 from ..degradation.recipe import Recipe
 from ..degradation.steps import MODES
+from ..metrics import psnr
 from ..models.mapnet import TOKENS
 from ..models.one_step import OneStepNet
-from .data import Groups
+from .data import Groups, bank
+from .loop import train
+from .stages import Config, read_weights
 
 PARAMETERS = 12
 
@@ -85,9 +90,6 @@ class BoundLoss(nn.Module):
 @torch.inference_mode()
 def worth(net: OneStepNet, tokens: ParameterTokens, pictures: list[torch.Tensor], draws: int = 2) -> dict[str, float]:
     """Mean PSNR on pictures ``[1, 3, H, W]`` under trial draws, without tokens and with those of the true parameters."""
-    from ..degradation.families import FAMILIES
-    from ..metrics import psnr
-
     without, informed = [], []
     for number, truth in enumerate(pictures):
         for draw in range(draws):
@@ -100,17 +102,12 @@ def worth(net: OneStepNet, tokens: ParameterTokens, pictures: list[torch.Tensor]
     return {"without": mean(without), "informed": mean(informed), "helped": helped}
 
 
-def run(folder: Path, config, photos: Path, side: int) -> dict[str, float]:
+def run(folder: Path, config: Config, photos: Path, side: int) -> dict[str, float]:
     """Trains on from ``folder``'s restorer in ``folder / "bound"``, leaves the restorer itself alone, and measures on photographs."""
-    from safetensors.torch import load_file
-
-    from ..benchmarks.quality import load
-    from .data import bank
-    from .loop import train
-
+    measured = [picture for _, picture in load(photos, side)]  # first: raises where there are none
     schedule = config.bound
     net = OneStepNet(**config.restorer).to(memory_format=torch.channels_last)
-    net.load_state_dict(load_file(folder / "restorer.safetensors"))
+    net.load_state_dict(read_weights(folder, "restorer"))
     task = BoundLoss(net, ParameterTokens(config.restorer["token_width"]))
     data = replace(config.data, mixture=(("trial", 1.0),), seed=config.data.seed + schedule.seed)
     pictures = bank(folder.parent, config.data)
@@ -119,4 +116,4 @@ def run(folder: Path, config, photos: Path, side: int) -> dict[str, float]:
         folder / "bound", task, optimizer, lambda n: TrialGroups(pictures, data, n), lambda m, batch: m(batch), schedule
     )
     task = task.cpu().eval()
-    return worth(task.net, task.tokens, [picture for _, picture in load(photos, side)])
+    return worth(task.net, task.tokens, measured)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,9 @@ def train(
     set_seed(schedule.seed)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, schedule))
     trained, optimizer, scheduler = accelerator.prepare(trained, optimizer, scheduler)
-    state, done = folder / "state", 0
-    if (state / "step.json").is_file():
-        accelerator.load_state(str(state))
-        done = json.loads((state / "step.json").read_text())["step"]
+    done = max((int(state.name.split("-")[1]) for state in folder.glob("state-*[0-9]")), default=0)
+    if done:
+        accelerator.load_state(str(folder / f"state-{done}"))
         log.info("resuming %s at step %d", folder, done)
     data = dataset(schedule.steps * schedule.batch)
     loader = DataLoader(
@@ -73,6 +73,8 @@ def train(
         schedule.batch,
         sampler=_From(done * schedule.batch, len(data)),
         num_workers=schedule.workers,
+        # Otherwise it would take from the random numbers that a resumed run has just got back.
+        generator=torch.Generator().manual_seed(schedule.seed),
         persistent_workers=schedule.workers > 0,
     )
     loader = accelerator.prepare(loader)
@@ -85,7 +87,8 @@ def train(
         with accelerator.autocast():
             terms = loss(trained, batch)
         accelerator.backward(terms["loss"])
-        accelerator.clip_grad_norm_(trained.parameters(), 1.0)
+        for group in optimizer.param_groups:  # each by itself: a discriminator must not quieten what it judges
+            accelerator.clip_grad_norm_(group["params"], 1.0)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
@@ -96,12 +99,22 @@ def train(
             with (folder / "log.jsonl").open("a") as lines:
                 lines.write(json.dumps({"step": step, **running}) + "\n")
         if step % schedule.save_every == 0 or step == schedule.steps:
-            accelerator.save_state(str(state))
-            if accelerator.is_main_process:
-                (state / "step.json").write_text(json.dumps({"step": step}))
+            _checkpoint(accelerator, folder, step)
     if accelerator.is_main_process:
         draw_curve(folder)
     return accelerator.unwrap_model(trained)
+
+
+def _checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
+    """``folder/state-<step>``, which takes its name once it is whole; only then do older ones go."""
+    partial = folder / "state.part"
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        older = list(folder.glob("state-*"))
+        partial.rename(folder / f"state-{step}")
+        for state in older:
+            shutil.rmtree(state)
 
 
 def draw_curve(folder: Path) -> None:

@@ -33,7 +33,7 @@ class Config:
     """Network sizes, data and the work of every stage. A batch counts groups of two pictures."""
 
     restorer: dict = field(default_factory=lambda: {"channels": [48, 96, 192], "blocks": [1, 2, 4], "token_width": 192})
-    extractor: dict = field(default_factory=lambda: {"widths": [16, 48, 128], "embedding": 256})
+    extractor: dict = field(default_factory=lambda: {"widths": [16, 48, 128], "embedding": 256, "spectrum": True})
     data: DataConfig = DataConfig()
     blind: Schedule = Schedule(steps=2500, batch=8, learning_rate=7e-4, seed=1)
     reading: Schedule = Schedule(steps=600, batch=32, learning_rate=2e-3, seed=2)
@@ -63,6 +63,16 @@ def _changed(config: Any, changes: dict[str, Any]) -> Any:
     return {**config, **new} if isinstance(config, dict) else replace(config, **new)
 
 
+def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """What an earlier stage left. Raises UserError where it has not run."""
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"{path}: there are no weights yet. The stages are, in order: {', '.join(STAGES)}; or train all."
+        )
+    return load_file(path)
+
+
 def run(stage: str, folder: Path, config: Config) -> None:
     """One stage, from what the earlier ones left in ``folder``; resumes where it was stopped."""
     pictures = bank(folder.parent, config.data)
@@ -71,8 +81,8 @@ def run(stage: str, folder: Path, config: Config) -> None:
     data = replace(config.data, seed=config.data.seed + schedule.seed)
     restorer, extractor = OneStepNet(**config.restorer), embedded.Extractor(**config.extractor)
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
-        if (folder / f"{name}.safetensors").is_file():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        if stage != "blind" or (folder / f"{name}.safetensors").is_file():
+            module.load_state_dict(read_weights(folder, name))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     restorer.to(device, memory_format=torch.channels_last)
     extractor.to(device, memory_format=torch.channels_last)
@@ -115,6 +125,6 @@ def export(folder: Path, config: Config, target: Path) -> None:
         ("extractor", "extractor", config.extractor),
     ):
         module = embedded.MODELS[kind](**settings)
-        module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        module.load_state_dict(read_weights(folder, name))
         embedded.save(target / f"{name}.safetensors", kind, module, settings, provenance)
         log.info("wrote %s", target / f"{name}.safetensors")

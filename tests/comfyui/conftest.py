@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 PACK = Path(__file__).resolve().parents[2]
-FOLDER = "Odd folder, v1.2 (é)"
+FOLDER = os.environ.get("PR_FOLDER", "Odd folder, v1.2 (é)")
 START_SECONDS, RUN_SECONDS = 300, 300  # long, for a machine that is busy with other things
 
 # Starting takes seconds, so that one process runs the scripts of all tests, each in a namespace of its own.

@@ -1,0 +1,174 @@
+"""Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one sub-folder per person.
+
+Every picture is damaged in turn and restored with the others of its person as the album: by the general restorer alone
+(blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..degradation.families import FAMILIES
+from ..faces.align import crop_face
+from ..faces.detect import detect_faces, make_face, merge, reading_order
+from ..faces.embed import Embedder, best_embedder
+from ..faces.library import load_library, main_face
+from ..faces.match import match_faces
+from ..faces.pictures import is_picture, read_picture
+from ..fusion.compose import compose_faces
+from ..metrics import psnr, ssim
+from ..restorers import embedded
+from ..restorers.apply import restore_faces, restore_scene
+from ..restorers.reference import ReferenceRestorer
+from ..vocabulary import Conditions, Faces, Library, UserError
+from .quality import keep, shrink
+
+METHODS = ("damaged", "blind", "personal")
+DAMAGE = ("trial", "s3diff_x4", "pfstorer_heavy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture under one damage. person: who it is; found: who the face was taken for, "-" where it was not found.
+
+    scores: PSNR in dB, SSIM and mean distance to the album, for each method; the distance is 1 less the similarity of the
+    embedding in use.
+    """
+
+    person: str
+    file: str
+    family: str
+    found: str
+    scores: dict[str, tuple[float, float, float]]
+
+    @property
+    def worse(self) -> list[str]:
+        """What the personal restoration did not improve, against the damaged picture or the blind restoration."""
+        values = np.array([self.scores[method] for method in METHODS]) * [1, 1, -1]
+        names = ("PSNR", "SSIM", "distance")
+        return [
+            f"{name} than {method}"
+            for method, row in zip(METHODS, values[:2], strict=False)
+            for name, before, after in zip(names, row, values[2], strict=True)
+            if not after > before
+        ]
+
+
+def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
+    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError where there is none."""
+    embedder = best_embedder()
+    library = load_library(album, embedder)
+    jobs = [
+        (person.name, path)
+        for person in library.people
+        if len(person.references) > 1
+        for path in sorted((album / person.name).rglob("*"))
+        if is_picture(path)
+    ]
+    if not jobs:
+        raise UserError(
+            f"--photos {album}: give a folder with one sub-folder per person, of two pictures or more each."
+        )
+    rows = []
+    for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
+        truth = shrink(read_picture(path)[None], side)
+        rows += [measure(person, path.name, truth, library, embedder, family, seed) for family in families]
+    rows = [row for row in rows if row is not None]
+    return {
+        "embedding": embedder.name,
+        "rows": [vars(row) | {"worse": row.worse} for row in rows],
+        "families": {family: summary([row for row in rows if row.family == family]) for family in families},
+    }
+
+
+def measure(
+    person: str, file: str, truth: torch.Tensor, library: Library, embedder: Embedder, family: str, seed: int
+) -> Row | None:
+    """None where even the undamaged picture ``[1, 3, H, W]`` shows no face."""
+    people = tuple(
+        replace(one, references=tuple(r for r in one.references if one.name != person or r.name != file))
+        for one in library.people
+    )
+    others = replace(library, people=people)
+    seen = detect_faces(truth[0])
+    if not seen:
+        return None
+    face = main_face(seen, truth.shape[-2:])
+    damaged = FAMILIES[family](seed).apply(truth)
+    blind, personal, found = restore(damaged, others, embedder, face.box)
+    x0, y0, x1, y1 = (max(round(value), 0) for value in face.box)
+    album = np.stack([reference.embedding for reference in others.get(person).references])
+
+    def score(picture: torch.Tensor) -> tuple[float, float, float]:
+        cut = [one[..., y0:y1, x0:x1] for one in (picture, truth)]
+        embedding = embedder.embed(crop_face(picture[0], face.landmarks)[0])[None]
+        return psnr(*cut), ssim(*cut), 1 - float(embedder.similarity(embedding, album).mean())
+
+    scores = {name: score(one) for name, one in zip(METHODS, (damaged, blind, personal), strict=True)}
+    return Row(person, file, family, found, scores)
+
+
+def restore(
+    damaged: torch.Tensor, library: Library, embedder: Embedder, box: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """The blind restoration of ``[1, 3, H, W]``, the personal one, and who the face in ``box`` was taken for."""
+    general = embedded.restorer(keep)
+    blind = restore_scene(damaged, general, Conditions())
+    found = reading_order(merge(detect_faces(damaged[0]) + detect_faces(blind[0])))
+    faces = Faces((tuple(make_face(damaged[0], one) for one in found),), damaged.shape[-2:])
+    faces = match_faces(restore_faces(damaged, faces, general, library), library, embedder)
+    faces = restore_faces(damaged, faces, ReferenceRestorer(), library)
+    middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+    at = lambda one: (one.box[0] < middle[0] < one.box[2]) and (one.box[1] < middle[1] < one.box[3])  # noqa: E731
+    names = [face.person or "nobody" for face in faces.frames[0] if at(face)]
+    return blind, compose_faces(blind, faces)[0], names[0] if names else "-"
+
+
+def summary(rows: list[Row]) -> dict:
+    """Means per method, how many faces were found and known, and how many improved in everything."""
+    means = {m: np.mean([row.scores[m] for row in rows], axis=0).round(4).tolist() for m in METHODS}
+    return {
+        "faces": len(rows),
+        "found": sum(row.found != "-" for row in rows),
+        "known": sum(row.found == row.person for row in rows),
+        "mistaken": sum(row.found not in ("-", "nobody", row.person) for row in rows),
+        "means": means,
+        "better_than_damaged": _better(rows, "damaged"),
+        "better_than_blind": _better(rows, "blind"),
+    }
+
+
+def _better(rows: list[Row], method: str) -> dict[str, int]:
+    return {
+        name: sum(f"{name} than {method}" not in row.worse for row in rows) for name in ("PSNR", "SSIM", "distance")
+    }
+
+
+def table(figures: dict) -> str:
+    """What a person reads: a line per face, then the means."""
+    lines = [f"{'face':34}{'damage':16}{'taken for':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18}  worse"]
+
+    def numbers(scores: dict) -> str:
+        columns = [[scores[method][column] for method in METHODS] for column in range(3)]
+        return "".join(
+            "  " + "".join(f"{v:{5 if column else 6}.{2 if column else 1}f}" for v in values).rjust(16)
+            for column, values in enumerate(columns)
+        )
+
+    for row in figures["rows"]:
+        lines.append(
+            f"{row['person'] + '/' + row['file']:34.33}{row['family']:16}{row['found']:14.13}{numbers(row['scores'])}  "
+            + ", ".join(row["worse"])
+        )
+    for family, one in figures["families"].items():
+        known = f"{one['found']} found, {one['known']} known, {one['mistaken']} mistaken of {one['faces']}"
+        lines.append(f"{'mean':34}{family:16}{'':14}{numbers(one['means'])}  {known}")
+        for method in METHODS[:2]:
+            better = ", ".join(f"{name} {count}" for name, count in one[f"better_than_{method}"].items())
+            lines.append(f"{'':64}better than {method}: {better} of {one['faces']}")
+    return "\n".join([*lines, f"Three numbers each: damaged, blind, personal. Distances: {figures['embedding']}."])

@@ -1,0 +1,79 @@
+"""The outline of a face: jaw and brows, seen by dlib's predictor where it is there, else placed by the five landmarks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..vocabulary import Face
+from .align import TEMPLATE_512
+from .detect import dlib_file, five_points, to_uint8
+
+# Half of it: jaw from the ear to the chin, then the brow from its outer end, for a crop of 512 px. Medians of dlib's points
+# over 49 aligned faces, made symmetric about the template's middle.
+MIDDLE = 256.0
+JAW = [[119.5, 248], [121, 283], [126.5, 320], [132, 356], [145, 389], [165, 418], [191, 442], [222, 459.5], [256, 465]]
+BROW = [[144.5, 225], [163, 208.5], [186, 203], [211, 206], [236, 214.5]]
+# Where dlib's detector would have put its box in such a crop (medians).
+BOX = (118, 160, 394, 436)
+# Pixels of a 512 px crop by which the predictor's eyes and mouth may miss the landmarks.
+FURTHEST_MISS = 25.0
+
+
+def outline(face: Face) -> np.ndarray:
+    """``[27, 2]`` points (x, y) in pixels of the face's crop: 17 of the jaw, from left to right, and 10 of the brows."""
+    size, matrix = face.similarity.size, face.similarity.matrix
+    landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+    seen = _seen(face, landmarks)
+    return _typical(landmarks, size) if seen is None else seen
+
+
+def _typical(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """The median outline, brought to the landmarks ``[5, 2]`` by the affine map that fits them best."""
+    points = np.concatenate([_mirrored(JAW), _mirrored([*BROW, [MIDDLE, 0]])]) * (size / 512)
+    points = np.delete(points, 17 + 5, axis=0)
+    # The eyes and the corners of the mouth lie in one plane; the nose, which does not, tells nothing about the outline.
+    plane = [0, 1, 3, 4]
+    start = np.column_stack([TEMPLATE_512[plane] * (size / 512), np.ones(4)])
+    affine = np.linalg.lstsq(start, landmarks[plane], rcond=None)[0]
+    return np.column_stack([points, np.ones(len(points))]) @ affine
+
+
+def _mirrored(half: list[list[float]]) -> np.ndarray:
+    """Points of the left half and, in reverse, their mirror images; the last one lies in the middle."""
+    left = np.array(half, np.float64)
+    return np.concatenate([left, left[-2::-1] * [-1, 1] + [2 * MIDDLE, 0]])
+
+
+def _seen(face: Face, landmarks: np.ndarray) -> np.ndarray | None:
+    """dlib's points in the crop, or None where its predictor is missing or does not see the face that was detected."""
+    path = dlib_file("shape_predictor_68_face_landmarks.dat")
+    if path is None:
+        return None
+    import dlib
+
+    scale = face.similarity.size / 512
+    box = dlib.rectangle(*(round(side * scale) for side in BOX))
+    found = _predictor(path)(to_uint8(face.best), box)
+    points = np.array([(point.x, point.y) for point in found.parts()], np.float64)
+    miss = np.abs(five_points(points) - landmarks)[[0, 1, 3, 4]].max()
+    return points[:27] if miss < FURTHEST_MISS * scale else None
+
+
+@lru_cache(maxsize=1)
+def _predictor(path: Path) -> Any:
+    import dlib
+
+    return dlib.shape_predictor(str(path))
+
+
+def covering(points: np.ndarray, size: int) -> np.ndarray:
+    """float32 ``[size, size]``, 1 inside the convex hull of points ``[N, 2]`` and 0 outside, to a sixteenth of a pixel."""
+    canvas = np.zeros((size, size), np.uint8)
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(canvas, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
+    return canvas.astype(np.float32) / 255

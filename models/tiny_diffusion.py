@@ -1,0 +1,133 @@
+"""A diffusion model small enough to ship (5 MB), on which every way of making a persona runs without downloads.
+
+It is built as Stable Diffusion with DiffBIR's ControlNet is: diffusers' UNet that predicts noise, a ControlNet that is shown the
+damaged picture's latent beside the noisy one, and text. Pixel-unshuffle stands in the place of the VAE, a learnt table of
+words in that of the text encoder. It was trained on procedural pictures and has never seen a face.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from .diffbir_controlnet import DiffBIRControlNet
+from .noise_schedule import NoiseSchedule, stable_diffusion_schedule
+
+WORDS = ("dark", "bright", "grey", "red", "green", "blue", "smooth", "busy", "clean", "damaged")  # what captions say
+LENGTH = 12  # tokens of a prompt
+
+
+class TokenTable(nn.Module):
+    """Text to embeddings: one row for the end of the text, one per word of the captions, and ``buckets`` for all other words.
+
+    A word falls into a bucket by its checksum. No caption had those rows, so they are what a rare token is to a text encoder:
+    pivots that mean nothing yet.
+    """
+
+    def __init__(self, width: int, buckets: int = 64):
+        super().__init__()
+        self.buckets = buckets
+        self.rows = nn.Parameter(torch.randn(1 + len(WORDS) + buckets, width) * 0.5)
+
+    def row(self, word: str) -> int:
+        """Where a word is in the table."""
+        word = word.lower()
+        return 1 + (WORDS.index(word) if word in WORDS else len(WORDS) + zlib.crc32(word.encode()) % self.buckets)
+
+    def indices(self, prompts: Iterable[str]) -> torch.Tensor:
+        """int64 ``[B, 12]``: the first words of every prompt, then the end of the text, repeated."""
+        rows = [[self.row(word) for word in re.findall(r"[^\s,.]+", prompt)[: LENGTH - 1]] for prompt in prompts]
+        return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """``[B, 12]`` to ``[B, 12, width]``."""
+        return self.rows[indices.to(self.rows.device)]
+
+
+class TinyDiffusion(nn.Module):
+    """unet, control and text are the base system of Dual-Pivot Tuning (G, E and the text encoder).
+
+    Inside, the UNet predicts the velocity (Salimans and Ho 2022), of which the noise is made: a small network then errs
+    no more about the clean picture in much noise than in little.
+
+    unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
+    places: where PFStorer's blocks go.
+    """
+
+    native_size = 128
+    places = ("up_blocks.0.attentions.0", "up_blocks.0.attentions.1")
+
+    def __init__(self, unshuffle: int = 4, width: int = 64):
+        super().__init__()
+        channels = 3 * unshuffle**2
+        self.unshuffle = unshuffle
+        self.unet = UNet2DConditionModel(
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=(width,) * 3,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D",) * 3,
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+            cross_attention_dim=width,
+            attention_head_dim=width // 32,  # what diffusers calls so is the number of heads
+            use_linear_projection=True,
+            time_embedding_dim=width,
+            resnet_time_scale_shift="scale_shift",
+        )
+        self.control = DiffBIRControlNet(
+            channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
+        )
+        self.text = TokenTable(width)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return stable_diffusion_schedule()
+
+    @property
+    def multiple(self) -> int:
+        """Sides of a picture are multiples of this."""
+        return self.unshuffle * 4
+
+    def encode(self, picture: torch.Tensor) -> torch.Tensor:
+        """``[B, 3, H, W]`` in 0..1 to a latent ``[B, 48, H / 4, W / 4]`` in -1..1. Exact."""
+        return F.pixel_unshuffle(picture * 2 - 1, self.unshuffle)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(latent, self.unshuffle) / 2 + 0.5
+
+    def prompt(self, text: str, count: int = 1) -> torch.Tensor:
+        """``[count, 12, width]``."""
+        return self.text(self.text.indices([text] * count))
+
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor,
+        hint: torch.Tensor | None = None,
+        strength: float | torch.Tensor = 1.0,
+    ) -> torch.Tensor:
+        """Predicted noise, of the shape of noisy. t: index 0..999 ``[B]``; text: `prompt`; hint: latent of the damaged picture.
+
+        strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
+        The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).
+        """
+        if hint is None or (not isinstance(strength, torch.Tensor) and strength == 0):
+            velocity = self.unet(noisy, t, text).sample
+        else:
+            added = [strength * part for part in self.control(noisy, hint, t, self.prompt("", len(noisy)))]
+            velocity = self.unet(
+                noisy, t, text, down_block_additional_residuals=added[:-1], mid_block_additional_residual=added[-1]
+            ).sample
+        left = self.left(noisy, t)
+        return (1 - left).sqrt() * noisy + left.sqrt() * velocity
+
+    def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
+        return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)

@@ -1,0 +1,396 @@
+"""A restorer that can be taught a person, and what it was taught."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..bridge import io, keep, models_folder, progress
+from ..personas.file import describe, load_persona, persona_path, save_persona, without_pictures
+from ..restorers import embedded
+from ..vocabulary import Conditions, Library, Persona, Restorer, UserError
+from . import sockets
+from .layout import to_photos
+
+log = logging.getLogger(__name__)
+
+METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
+CLASS_PICTURES = 8
+NAME = dict(default="persona", tooltip="The file's name in models/personal_restore/personas, without its ending.")
+
+
+def folder() -> Path:
+    return models_folder() / "personas"
+
+
+class DiffusionBase(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_DiffusionRestorer",
+            display_name="Diffusion Restorer",
+            category=sockets.CATEGORY,
+            description="The small diffusion model that comes with the pack: many steps, faces of 128x128, and it can be taught a "
+            "person (Train Persona). It is there to try personas without downloads; by itself the Embedded Restorer is better.",
+            search_aliases=["diffusion", "controlnet", "diffbir", "persona", "dreambooth"],
+            inputs=[
+                io.Int.Input(
+                    "noise_steps",
+                    default=400,
+                    min=0,
+                    max=1000,
+                    tooltip="How much noise is added to the face and removed again, of 1000 steps. More leaves more to the model and "
+                    "the persona; 0 gives the face back bit for bit.",
+                ),
+                io.Int.Input(
+                    "samples", default=25, min=1, max=1000, tooltip="In how many strides the noise is removed."
+                ),
+                io.Float.Input(
+                    "control",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How strongly the damaged face steers. 0 is Restoration by Generation: nothing does but the noisy face.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=1.0,
+                    max=8.0,
+                    step=0.1,
+                    tooltip="Above 1 the model also says what a damaged face is to it and goes on away from that; twice the time.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Added to the persona's prompt. The small model knows: dark, bright, grey, red, green, blue, smooth, busy, "
+                    "clean, damaged.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
+                ),
+            ],
+            outputs=[
+                sockets.Restorer.Output(
+                    display_name="restorer",
+                    tooltip="Restores faces, and is the base of Train Persona and Apply Persona.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
+    ) -> io.NodeOutput:
+        # Here and not above: diffusers takes seconds to import.
+        from ..restorers.generation import SkipGuidance
+
+        pull = SkipGuidance(scale=guidance) if guidance else None
+        return io.NodeOutput(
+            replace(
+                embedded.diffusion(keep),
+                steps=noise_steps,
+                samples=samples,
+                control=control,
+                cfg=cfg,
+                prompt=prompt,
+                guidance=pull,
+            )
+        )
+
+
+class TrainPersona(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_TrainPersona",
+            display_name="Train Persona",
+            category=sockets.CATEGORY,
+            description="Teaches a diffusion restorer a person from an album of good pictures. When it is cancelled, what was learnt "
+            "is kept as a persona of its own, and the same settings take the training up again.",
+            search_aliases=["dreambooth", "lora", "dual-pivot", "pfstorer", "gen2res", "personalise"],
+            inputs=[
+                sockets.Restorer.Input("restorer", tooltip="The base to teach: a Diffusion Restorer."),
+                io.String.Input(
+                    "person",
+                    default="",
+                    tooltip="Who, as the library's report spells it. Empty where the library has one person only.",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    tooltip="dual_pivot: the model around a word, then the control around that model (its two halves are "
+                    "offered, too). album: the model alone, for Restoration by Generation. adapter: gated blocks that look at a reference "
+                    "(PFStorer).",
+                ),
+                io.Int.Input("steps", default=300, min=1, max=100000, tooltip="Of each stage; dual_pivot has two."),
+                io.Int.Input("seed", default=0, min=0, max=2**53 - 1, tooltip="Same seed, same persona."),
+                sockets.Library.Input("library", optional=True, tooltip="The albums."),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Aligned faces to learn from, instead of a library: a generative album, for example.",
+                ),
+                io.Int.Input("batch", default=2, min=1, max=64, optional=True, tooltip="Pictures per step."),
+                io.Int.Input(
+                    "rank",
+                    default=16,
+                    min=0,
+                    max=128,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of the LoRA; 0 tunes the weights themselves, which makes a large persona.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.001,
+                    min=0.000001,
+                    max=0.1,
+                    step=0.000001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="0.001 suits the small base; 0.0001 a LoRA on Stable Diffusion.",
+                ),
+                io.Boolean.Input(
+                    "in_context",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The textual pivot learns with the control connected, on damaged pictures. Off is the published recipe.",
+                ),
+                io.Float.Input(
+                    "prior_weight",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How strongly the textual pivot holds on to what the base makes of other people. 1 as published for Stable "
+                    "Diffusion; the small base knows no people, so 0.",
+                ),
+                io.Boolean.Input(
+                    "others",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The model pivot learns on the other people of the library, where there are any, as the paper has it; off: "
+                    "on the person.",
+                ),
+                io.Boolean.Input(
+                    "keep_photographs",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The adapter takes its reference pictures into the persona, where they can be seen, and then needs no "
+                    "library when it restores.",
+                ),
+            ],
+            outputs=[
+                sockets.Persona.Output(display_name="persona", tooltip="What was learnt."),
+                io.String.Output(display_name="report", tooltip="How, from how many pictures, and with what losses."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        restorer: Restorer,
+        person: str,
+        method: str,
+        steps: int,
+        seed: int,
+        library: Library | None = None,
+        images: torch.Tensor | None = None,
+        batch: int = 2,
+        rank: int = 16,
+        learning_rate: float = 0.001,
+        in_context: bool = False,
+        prior_weight: float = 0.0,
+        others: bool = True,
+        keep_photographs: bool = False,
+    ) -> io.NodeOutput:
+        from ..personas.make import make_persona
+        from ..personas.methods import Material, Settings
+        from ..restorers.diffusion import DiffusionRestorer, class_pictures
+
+        if not isinstance(restorer, DiffusionRestorer):
+            raise UserError(
+                f"Train Persona: {restorer.name!r} cannot be taught a person. Connect a Diffusion Restorer."
+            )
+        name, noun, pictures, strangers = album_of(person, library, images)
+        prior = None
+        if prior_weight and method in ("dual_pivot", "textual_pivot"):
+            prior = class_pictures(restorer, f"a photo of a {noun}", CLASS_PICTURES, Conditions(progress=progress()))
+        settings = Settings(
+            method=method,
+            steps=steps,
+            batch=batch,
+            rank=rank,
+            learning_rate=learning_rate,
+            seed=seed,
+            noun=noun,
+            in_context=in_context,
+            prior_weight=prior_weight,
+            keep_references=keep_photographs,
+        )
+        tell = progress()
+
+        def report(step: int, total: int, losses: Mapping[str, float]) -> None:
+            if step == 1 or step % max(total // 20, 1) == 0:
+                log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
+            tell(step, total)
+
+        def rescue(unfinished: Persona) -> None:
+            path = save_persona(unfinished, folder(), f"{plain(name)} unfinished")
+            log.info("Train Persona was stopped; what was learnt is in %s", path.name)
+
+        persona = make_persona(
+            restorer.load(),
+            restorer.base,
+            Material(pictures, prior, strangers if others else None),
+            settings,
+            name,
+            report,
+            folder() / "training",
+            rescue,
+        )
+        return io.NodeOutput(persona, describe(persona))
+
+
+class SavePersona(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_SavePersona",
+            display_name="Save Persona",
+            category=sockets.CATEGORY,
+            description="Keeps a persona in one .safetensors file. It makes the person recognisable: biometric data, whose file is all "
+            "there is to delete.",
+            search_aliases=["lora", "store"],
+            inputs=[
+                sockets.Persona.Input("persona", tooltip="What to keep."),
+                io.String.Input("name", **NAME),
+                io.Boolean.Input(
+                    "photographs",
+                    default=False,
+                    tooltip="Off leaves out the reference pictures that an adapter may carry.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="report", tooltip="What is in the file.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, persona: Persona, name: str, photographs: bool) -> io.NodeOutput:
+        kept = persona if photographs else without_pictures(persona)
+        return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe(kept)}")
+
+
+class LoadPersona(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_LoadPersona",
+            display_name="Load Persona",
+            category=sockets.CATEGORY,
+            description="Brings back what Save Persona kept, or what a cancelled training left.",
+            search_aliases=["lora"],
+            inputs=[io.String.Input("name", **NAME)],
+            outputs=[
+                sockets.Persona.Output(display_name="persona", tooltip="For Apply Persona."),
+                io.String.Output(display_name="report", tooltip="Whose it is, how it was made, and on which base."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str) -> str:
+        path = persona_path(folder(), name)
+        return str((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None)
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        persona = load_persona(folder(), name)
+        return io.NodeOutput(persona, describe(persona))
+
+
+class ApplyPersona(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_ApplyPersona",
+            display_name="Apply Persona",
+            category=sockets.CATEGORY,
+            description="A restorer that knows a person. It goes wherever a restorer goes; several in a row serve several people.",
+            search_aliases=["lora", "identity", "personalise"],
+            inputs=[
+                sockets.Restorer.Input("restorer", tooltip="The restorer that the persona was trained on."),
+                sockets.Persona.Input("persona", tooltip="From Train Persona or Load Persona."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 is the restorer as it was, bit for bit.",
+                ),
+                io.String.Input(
+                    "person",
+                    default="",
+                    tooltip="Only for faces recognised as this person (Match Faces); empty: for every face.",
+                ),
+            ],
+            outputs=[
+                sockets.Restorer.Output(display_name="restorer", tooltip="The same restorer, wearing the persona.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, restorer: Restorer, persona: Persona, strength: float, person: str) -> io.NodeOutput:
+        from ..personas.wear import check_base
+        from ..restorers.diffusion import PersonalRestorer
+
+        base = getattr(restorer, "base", None)
+        if base is None:
+            raise UserError(
+                f"Apply Persona: {restorer.name!r} cannot wear a persona. Connect the restorer it was trained on."
+            )
+        check_base(persona, base)
+        return io.NodeOutput(PersonalRestorer(restorer, persona, strength, person.strip()))
+
+
+def album_of(
+    person: str, library: Library | None, images: torch.Tensor | None
+) -> tuple[str, str, torch.Tensor, torch.Tensor | None]:
+    """Name, noun, the person's pictures ``[N, 3, S, S]`` and those of the library's other people, or None."""
+    if images is not None:
+        return person.strip() or "images", "person", to_photos(images), None
+    people = library.people if library else ()
+    known = ", ".join(one.name for one in people) or "nobody"
+    found = people[0] if len(people) == 1 and not person.strip() else library and library.get(person.strip())
+    if not found:
+        raise UserError(
+            f"Train Persona: who? The library knows {known}; write one of them into person, or connect images."
+        )
+    crops = [reference.crop for other in people if other is not found for reference in other.references]
+    own = torch.stack([reference.crop for reference in found.references])
+    return found.name, found.noun, own, torch.stack(crops) if crops else None
+
+
+def plain(name: str) -> str:
+    """A person's name as a file's."""
+    return "".join(letter if letter.isalnum() or letter in " _-" else "_" for letter in name).strip() or "persona"

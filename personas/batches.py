@@ -1,0 +1,55 @@
+"""What a persona is learnt from: the album, damaged anew for every step, with noise and a reference beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..degradation.families import FAMILIES
+from ..models.tiny_diffusion import TinyDiffusion
+
+
+@dataclass(frozen=True)
+class Batch:
+    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same damaged, and of other ones of the person;
+    noise of that shape; t: time steps ``[B]``; silent: bool ``[B]``, where the prompt is left out.
+    """
+
+    clean: torch.Tensor
+    hint: torch.Tensor
+    reference: torch.Tensor
+    noise: torch.Tensor
+    t: torch.Tensor
+    silent: torch.Tensor
+
+    def noisy(self, net: TinyDiffusion) -> torch.Tensor:
+        left = net.left(self.clean, self.t)
+        return left.sqrt() * self.clean + (1 - left).sqrt() * self.noise
+
+
+SILENCE = 0.1  # how often an in-context prompt is left out, so that guidance has an unconditional side
+
+
+@torch.no_grad()
+def draw_batch(net: TinyDiffusion, pictures: torch.Tensor, count: int, family: str, seed: int, step: int) -> Batch:
+    """``count`` pictures of ``[N, 3, S, S]``, without repetition where there are enough; same seed and step, same batch.
+
+    family: of the damage, as `FAMILIES` names it. A reference is another picture than the one to restore, where there is one.
+    """
+    rng = np.random.default_rng((seed, step))
+    chosen = rng.choice(len(pictures), count, replace=count > len(pictures))
+    others = (chosen + (rng.integers(1, len(pictures), count) if len(pictures) > 1 else 0)) % len(pictures)
+    clean = pictures[chosen]
+    damaged = torch.cat([FAMILIES[family](int(rng.integers(2**62))).apply(one[None]) for one in clean.cpu()])
+    latent = net.encode(clean)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    return Batch(
+        clean=latent,
+        hint=net.encode(damaged.to(clean)),
+        reference=net.encode(pictures[others]),
+        noise=torch.randn(latent.shape, generator=generator).to(latent),
+        t=torch.from_numpy(rng.integers(0, len(net.schedule.alphas_cumprod), count)).to(latent.device),
+        silent=torch.from_numpy(rng.random(count) < SILENCE).to(latent.device),
+    )

@@ -1,0 +1,101 @@
+"""A persona as one .safetensors file: tensors, and in its metadata what they are for and how they were made. No pickle, no paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..vocabulary import Persona, UserError
+
+FORMAT = "personal-restore-persona-1"
+
+
+def save_persona(persona: Persona, folder: Path, name: str) -> Path:
+    """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
+
+    Raises UserError for a name that is none and where the file cannot be written.
+    """
+    path = persona_path(folder, name)
+    metadata = {
+        "format": FORMAT,
+        "kind": persona.kind,
+        "base": persona.base,
+        "prompt": persona.prompt,
+        "token": persona.token,
+        "provenance": json.dumps(persona.provenance),
+    }
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.cpu().clone().contiguous() for name, value in persona.tensors.items()}, unfinished, metadata
+        )
+        # A crash leaves the old file or the new one, never half of one.
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"The persona {path.name} cannot be written. Check space and rights of its folder.") from error
+    return path
+
+
+def load_persona(folder: Path, name: str) -> Persona:
+    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError where it is missing or is no persona."""
+    path = persona_path(folder, name)
+    if not path.is_file():
+        raise UserError(f"There is no persona {path.name}. Check the spelling, or train one first.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            provenance = json.loads(metadata["provenance"])
+            if not isinstance(provenance, dict):
+                raise ValueError("its provenance is no object")
+            return Persona(
+                metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
+            )
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{path.name} is not a persona of this pack ({error}). Train it again.") from error
+
+
+def persona_path(folder: Path, name: str) -> Path:
+    """``folder/name.safetensors``. Raises UserError for what is no plain name."""
+    stem = name.strip().removesuffix(".safetensors")
+    if not re.fullmatch(r"\w[\w .,()-]*", stem):
+        raise UserError(f"{name!r} is no name for a persona. Use letters, digits and spaces.")
+    return folder / f"{stem}.safetensors"
+
+
+def without_pictures(persona: Persona) -> Persona:
+    """The persona without the reference pictures that an adapter may carry; it then needs an album at hand."""
+    return replace(persona, tensors={name: value for name, value in persona.tensors.items() if name != "reference"})
+
+
+def describe(persona: Persona) -> str:
+    """What the persona is, where it comes from and what it carries, for people."""
+    about, settings = persona.provenance, persona.provenance.get("settings", {})
+    size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
+    lines = [
+        f"{persona.kind} persona of {about.get('person') or 'nobody named'}, made on {persona.base}: {size:.1f} MB",
+        f"{about.get('pictures', '?')} picture(s), {about.get('steps', '?')} steps, {about.get('made', 'date unknown')}",
+    ]
+    if persona.prompt:
+        lines.append(f"prompt: {persona.prompt}")
+    lines += [f"{name}: {value}" for name, value in about.get("losses", {}).items()]
+    if settings:
+        lines.append(
+            ", ".join(
+                f"{name} {settings[name]}" for name in ("rank", "batch", "learning_rate", "seed") if name in settings
+            )
+        )
+    pictures = persona.tensors.get("reference")
+    lines.append(
+        "carries no photograph" if pictures is None else f"CARRIES {len(pictures)} PHOTOGRAPH(S) of the person"
+    )
+    return "\n".join(lines)

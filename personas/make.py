@@ -1,0 +1,132 @@
+"""From an album to a persona: one method, stage by stage, on a copy of the base model."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..models.tiny_diffusion import TinyDiffusion
+from ..vocabulary import Persona, UserError
+from .methods import METHODS, PLACEHOLDER, Material, Settings, prompt_of
+from .trainer import Report, silent, train
+
+
+def make_persona(
+    net: TinyDiffusion,
+    base: str,
+    material: Material,
+    settings: Settings,
+    person: str = "",
+    report: Report = silent,
+    folder: Path | None = None,
+    keep: Callable[[Persona], None] = lambda persona: None,
+) -> Persona:
+    """Trains a persona; net stays as it is. base: its name for the persona.
+
+    folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
+    keep: is given what was learnt so far when the report (or anything else) stops the training. Works inside inference mode.
+    Raises UserError for an unknown method and for an album without pictures.
+    """
+    if settings.method not in METHODS:
+        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    stages, learnt, losses, done = METHODS[settings.method], {}, {}, 0
+    total = settings.steps * len(stages)
+    with torch.inference_mode(False), torch.enable_grad():
+        tuned = outside_inference(net)
+        material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
+        if material.pictures is None or not len(material.pictures):
+            raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+        if settings.low_memory:
+            tuned.unet.enable_gradient_checkpointing()
+        signature = _signature(base, material, settings)
+
+        def persona(steps: int) -> Persona:
+            provenance = {
+                "person": person,
+                "pictures": len(material.pictures),
+                "steps": f"{steps} of {total}",
+                "losses": {name: round(value, 5) for name, value in losses.items()},
+                "settings": asdict(settings),
+                "made": datetime.date.today().isoformat(),
+                "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
+            }
+            token = PLACEHOLDER if "token" in learnt else ""
+            return Persona(settings.method, base, dict(learnt), provenance, prompt_of(settings), token)
+
+        for stage, build in enumerate(stages):
+            task = build(tuned, material, settings)
+            before = stage * settings.steps
+
+            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before) -> None:
+                nonlocal done
+                done = before + step
+                report(done, total, values)
+
+            state = folder / f"{build.__name__}.safetensors" if folder else None
+            try:
+                ended = train(task, settings.steps, tell, state, signature, settings.low_memory)
+            except BaseException:
+                learnt |= task.learnt()
+                keep(persona(done))
+                raise
+            learnt |= task.learnt()
+            losses |= {f"{build.__name__}.{name}": value for name, value in ended.items()}
+            tuned.requires_grad_(False)
+        if folder:
+            for build in stages:
+                (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
+        return persona(total)
+
+
+def outside_inference(net: nn.Module) -> nn.Module:
+    """A frozen copy in which gradients may flow, also of a network that was made under inference mode."""
+    with torch.inference_mode(False):
+        own = copy.deepcopy(net)
+        for module in own.modules():
+            for name, value in [*module._parameters.items(), *module._buffers.items()]:
+                if value is not None and value.is_inference():
+                    fresh = value.clone()
+                    if name in module._parameters:
+                        module._parameters[name] = nn.Parameter(fresh, requires_grad=False)
+                    else:
+                        module._buffers[name] = fresh
+        return own.eval().requires_grad_(False)
+
+
+def fingerprint(net: nn.Module) -> str:
+    """The first 12 digits of the SHA-256 of all weights, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _fitting(net: TinyDiffusion, pictures: torch.Tensor | None) -> torch.Tensor | None:
+    """Pictures in the size that the base works in, free of inference mode."""
+    if pictures is None or not len(pictures):
+        return None
+    place = next(net.parameters())
+    pictures = pictures.clone().to(place)
+    side = net.native_size
+    if pictures.shape[-2:] == (side, side):
+        return pictures
+    return F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _signature(base: str, material: Material, settings: Settings) -> str:
+    """What a training state must agree in to be taken up again."""
+    digest = hashlib.sha256(json.dumps([base, asdict(settings)]).encode())
+    for pictures in vars(material).values():
+        digest.update(b"-" if pictures is None else pictures.cpu().numpy().tobytes())
+    return digest.hexdigest()

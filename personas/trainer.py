@@ -1,0 +1,147 @@
+"""The one trainer of all personas: parameter groups, a maker of batches and a list of losses; cancel and resume."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+log = logging.getLogger(__name__)
+
+# report(step, steps, losses by name) is called after every step and may raise to stop.
+Report = Callable[[int, int, Mapping[str, float]], None]
+Loss = Callable[[Any], torch.Tensor]
+
+
+def silent(step: int, steps: int, losses: Mapping[str, float]) -> None:
+    """A report to nobody."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one way of making a persona asks of the trainer.
+
+    groups: as an optimizer of torch takes them, each with its own "lr"; batch: from the number of the step, the same number
+    the same batch; losses: name to weight and function, the sum is minimised; learnt: the tensors so far, detached;
+    anneal: the learning rates fall linearly to 0.
+    """
+
+    groups: list[dict[str, Any]]
+    batch: Callable[[int], Any]
+    losses: Mapping[str, tuple[float, Loss]]
+    learnt: Callable[[], dict[str, torch.Tensor]]
+    anneal: bool = False
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for group in self.groups for parameter in group["params"]]
+
+
+def train(
+    task: Task,
+    steps: int,
+    report: Report = silent,
+    checkpoint: Path | None = None,
+    signature: str = "",
+    small_optimizer: bool = False,
+) -> dict[str, float]:
+    """Trains to ``steps`` and returns the mean losses of the last tenth. Works inside inference mode.
+
+    checkpoint: where the state goes when the run is stopped, by whatever exception, and at its end; one whose signature is the
+    same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is installed.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        optimizer = _optimizer(task, small_optimizer)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        done = _resume(task, optimizer, checkpoint, signature)
+        means: dict[str, list[float]] = {}
+        started = None
+        try:
+            while done < steps:
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * (1 - done / steps) if task.anneal else rate
+                batch = task.batch(done)
+                terms = {name: (weight, loss(batch)) for name, (weight, loss) in task.losses.items()}
+                sum(weight * value for weight, value in terms.values()).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                done += 1
+                if started is None:
+                    started = time.monotonic()
+                    _announce(task)
+                elif done % max(steps // 10, 1) == 0:
+                    left = (time.monotonic() - started) / (done - 1) * (steps - done)
+                    log.info("step %d of %d, about %.0f s to go", done, steps, left)
+                values = {name: value.item() for name, (_, value) in terms.items()}
+                if done > 0.9 * steps:
+                    for name, value in values.items():
+                        means.setdefault(name, []).append(value)
+                report(done, steps, values)
+        finally:
+            if checkpoint is not None:
+                _save(task, optimizer, checkpoint, signature, done)
+        return {name: sum(values) / len(values) for name, values in means.items()}
+
+
+def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:
+    groups = [dict(group) for group in task.groups]
+    if small and torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes"):
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(groups, weight_decay=0.0)
+    return torch.optim.AdamW(groups, weight_decay=0.0)
+
+
+def _announce(task: Task) -> None:
+    """What is trained and what it costs, once one step has shown it."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in task.parameters)
+    peak = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most" if torch.cuda.is_available() else ""
+    log.info("training %.1f MB of weights, %.1f MB with gradients and moments%s", size / 1e6, 4 * size / 1e6, peak)
+
+
+def _save(task: Task, optimizer: torch.optim.Optimizer, path: Path, signature: str, done: int) -> None:
+    tensors = {f"weight.{index}": parameter.detach() for index, parameter in enumerate(task.parameters)}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"state.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    # Cloned, because safetensors refuses tensors that share memory.
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    save_file(whole, unfinished, {"step": json.dumps(done), "signature": signature})
+    unfinished.replace(path)
+
+
+def _resume(task: Task, optimizer: torch.optim.Optimizer, path: Path | None, signature: str) -> int:
+    """Steps done already; 0 where there is nothing that fits."""
+    if path is None or not path.is_file():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("signature") != signature:
+                log.info("%s belongs to another training; starting anew", path.name)
+                return 0
+            done = int(json.loads(file.metadata()["step"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError, KeyError):
+        log.warning("%s is damaged; starting anew", path.name)
+        return 0
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    with torch.no_grad():
+        for name, value in tensors.items():
+            kind, index, *rest = name.split(".")
+            if kind == "weight":
+                task.parameters[int(index)].copy_(value)
+            else:
+                state.setdefault(int(index), {})[rest[0]] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    log.info("resuming at step %d", done)
+    return done

@@ -1,0 +1,121 @@
+"""A latent diffusion model with a ControlNet as a restorer, with or without a persona: DiffBIR as Dual-Pivot Tuning uses it,
+PFStorer, and, with no control, Restoration by Generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from ..fusion.color import wavelet_fix
+from ..models.noise_schedule import linear_schedule
+from ..models.tiny_diffusion import TinyDiffusion
+from ..personas.wear import check_base, wearing
+from ..vocabulary import Conditions, Persona, Restorer
+from .generation import SkipGuidance, generate
+
+
+def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float) -> torch.Tensor:
+    """Equation 9 of PFStorer as ComfyUI's cfg reads it: 0 is the negative side, 1 the positive, above it further on.
+
+    Exact at 0, at 1, and where both sides are equal.
+    """
+    return torch.lerp(negative, positive, scale)
+
+
+@dataclass(frozen=True)
+class DiffusionRestorer:
+    """load() gives the model on its device; base names it, for the personas that were made on it.
+
+    steps: how much noise is added to the damaged picture and removed again, K of the linear schedule's 1000, as noisy in the
+    model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
+    cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
+    guidance: SkipGuidance towards the damaged picture.
+    """
+
+    load: Callable[[], TinyDiffusion]
+    base: str
+    native_size: int | None = TinyDiffusion.native_size
+    steps: int = 400
+    samples: int = 25
+    control: float = 1.0
+    cfg: float = 1.0
+    prompt: str = ""
+    negative: str = "damaged"
+    keep_colors: bool = True
+    guidance: SkipGuidance | None = None
+    name: str = "diffusion"
+    scale: int = 1
+    tileable: bool = False
+    needs_references: bool = False
+
+    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """``[B, 3, H, W]`` in 0..1 to the same. Same seed, same picture; zero steps give the input back bit for bit.
+
+        Raises UserError for a persona of another model.
+        """
+        if self.steps == 0:
+            return image
+        net, persona = self.load(), conditions.persona
+        if persona is not None:
+            check_base(persona, self.base)
+        height, width = image.shape[-2:]
+        whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
+        damaged = net.encode(whole.to(next(net.parameters())))
+        steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
+        schedule, times = net.schedule.spaced(steps, self.samples)
+        generator = torch.Generator().manual_seed(conditions.seed)
+
+        def draw() -> torch.Tensor:
+            return torch.randn(damaged.shape, generator=generator).to(damaged)
+
+        crops = [reference.crop for reference in conditions.references]
+        references = torch.stack(crops) if crops else None
+        said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
+        exact = self.guidance is not None and self.guidance.exact
+        with wearing(net, persona, conditions.persona_strength, references, damaged, exact) as predict:
+
+            def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
+                hint = damaged if self.control else None
+                positive = predict(x, times[t], said, hint, self.control)
+                if self.cfg == 1:
+                    return positive
+                return classifier_free(predict(x, times[t], self.negative, hint, self.control), positive, self.cfg)
+
+            noisy = schedule.add_noise(damaged, len(times), draw())
+            latent = generate(denoise, noisy, len(times), schedule, draw, self.guidance, damaged, conditions.progress)
+        picture = net.decode(latent).to(image)[..., :height, :width]
+        return (wavelet_fix(picture, image) if self.keep_colors else picture).clamp(0, 1)
+
+
+def class_pictures(restorer: DiffusionRestorer, prompt: str, count: int, conditions: Conditions) -> torch.Tensor:
+    """What the base itself makes of a prompt, ``[count, 3, S, S]`` in 0..1: what prior preservation holds on to (DreamBooth)."""
+    free = replace(restorer, steps=1000, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None)
+    grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
+    return free.restore(grey, replace(conditions, persona=None))
+
+
+@dataclass(frozen=True)
+class PersonalRestorer:
+    """A restorer that wears a persona. person: only for faces recognised as that person; empty for all.
+
+    Everything else, and a strength of 0, is the restorer's own doing.
+    """
+
+    restorer: Restorer
+    persona: Persona
+    strength: float = 1.0
+    person: str = ""
+
+    def __getattr__(self, attribute: str):
+        # name, native_size, scale, tileable, needs_references
+        if attribute.startswith("__") or attribute == "restorer":
+            raise AttributeError(attribute)
+        return getattr(self.restorer, attribute)
+
+    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        if self.strength > 0 and self.person in ("", conditions.person):
+            conditions = replace(conditions, persona=self.persona, persona_strength=self.strength)
+        return self.restorer.restore(image, conditions)

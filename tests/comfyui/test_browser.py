@@ -1,0 +1,268 @@
+"""The pack in ComfyUI's own frontend, in a headless Chromium: templates, help pages, the face picker, the compare view.
+
+``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen; ``PR_FOLDER=personal-restore`` gives the pack's folder the
+name that they show. ``CHROMIUM`` names the browser where it is not found.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from personal_restore.nodes import NODES
+from personal_restore.samples import photograph
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+SCREENSHOTS = os.environ.get("PR_SCREENSHOTS")
+RENDERERS = {"canvas": False, "nodes 2.0": True}
+
+# What the frontend says of itself in every fresh installation, and what a browser says where there is no network.
+NOT_OURS = (
+    "/userdata",
+    "user.css",
+    "favicon.ico",
+    "huggingface.co",
+    "graph accessed before initialization",
+    "ERR_NAME_NOT_RESOLVED",
+)
+
+READY = "!!window.LiteGraph?.registered_node_types?.PR_Sample && !!window.app?.vueAppReady"
+SMALL_GRAPH = """() => {
+    const add = (type, x) => { const node = LiteGraph.createNode(type); node.pos = [x, 100]; app.graph.add(node); return node; };
+    app.graph.clear();
+    const [sample, detect, match] = [add("PR_Sample", 60), add("PR_DetectFaces", 460), add("PR_MatchFaces", 860)];
+    const link = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex((input) => input.name === name));
+    link(sample, 0, detect, "image");
+    link(detect, 0, match, "faces");
+    link(sample, 1, match, "library");
+    link(sample, 0, match, "image");
+}"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_api.sync_playwright() as playwright:
+        if path is None and not Path(playwright.chromium.executable_path).is_file():
+            pytest.skip("no Chromium: install one, name it in CHROMIUM, or run: playwright install chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Frontend:
+    """A page with the frontend in it; ``errors`` is what its console has said so far."""
+
+    def __init__(self, page, server):
+        self.page, self.server, self.errors = page, server, []
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _heard(self, message) -> None:
+        text = f"{message.text} ({message.location.get('url')})"
+        if message.type == "error" and not any(known in text for known in NOT_OURS):
+            self.errors.append(text)
+
+    def open(self, nodes2: bool = False, locale: str = "en") -> None:
+        address = f"http://127.0.0.1:{self.server.port}"
+        settings = {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": nodes2, "Comfy.Locale": locale}
+        settings |= {"Comfy.NodeBadge.NodeSourceBadgeMode": "None", "Comfy.Minimap.Visible": False}
+        assert self.page.request.post(f"{address}/api/settings", data=settings).ok
+        self.page.goto(address)
+        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_timeout(2000)  # the workflow that the frontend opens by itself
+
+    def open_templates(self) -> None:
+        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        self.page.get_by_text(self.server.folder, exact=True).first.click()
+        self.page.get_by_test_id(f"template-workflow-{NAMES[0]}").wait_for()
+
+    def open_template(self, name: str) -> None:
+        self.open_templates()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow.filename === name", arg=name)
+        self.page.wait_for_function("() => app.graph.nodes.some((node) => node.type.startsWith('PR_'))")
+
+    def run(self) -> None:
+        """Presses Run, and waits until the server is done."""
+        before = set(self.server.get("/history"))
+        self.page.get_by_test_id("queue-button").click()
+        end = time.monotonic() + 300
+        while not (done := set(self.server.get("/history")) - before):
+            assert time.monotonic() < end, "the run has not finished"
+            self.page.wait_for_timeout(200)
+        status = self.server.get("/history")[done.pop()]["status"]
+        assert status["status_str"] == "success", status["messages"]
+        self.page.wait_for_timeout(1000)
+
+    def look_at(self, kind: str, scale: float = 1.2) -> None:
+        """Brings the first node of a kind into view."""
+        self.page.evaluate(
+            """([kind, scale]) => {
+                const node = app.graph.nodes.find((node) => node.type === kind);
+                app.canvas.ds.scale = scale;
+                app.canvas.ds.offset = [-node.pos[0] + 260 / scale, -node.pos[1] + 120 / scale];
+                app.canvas.setDirty(true, true);
+            }""",
+            [kind, scale],
+        )
+        self.page.wait_for_timeout(700)
+
+    def screenshot(self, name: str, **options) -> None:
+        if SCREENSHOTS:
+            picture = Image.open(io.BytesIO(self.page.screenshot(**options))).convert("RGB")
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            picture.save(Path(SCREENSHOTS) / f"{name}.jpg", quality=80, optimize=True)
+
+
+@pytest.fixture
+def frontend(comfyui, chromium) -> Iterator[Frontend]:
+    pixels = (photograph()[0].permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(pixels).save(comfyui.base / "input" / "example.png")  # ComfyUI comes with a picture of this name
+    page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+    frontend = Frontend(page, comfyui)
+    yield frontend
+    page.close()
+    assert not frontend.errors
+
+
+def test_the_template_browser_lists_every_workflow_with_its_thumbnail(frontend):
+    frontend.open()
+    frontend.open_templates()
+    for name in NAMES:
+        picture = frontend.page.get_by_test_id(f"template-workflow-{name}").locator("img").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 256
+    frontend.screenshot("templates")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_opens_whole_and_means_what_its_machine_twin_says(frontend, name):
+    frontend.open()
+    frontend.open_template(name)
+    missing = "() => app.graph.nodes.map((node) => node.type).filter((type) => !LiteGraph.registered_node_types[type])"
+    assert frontend.page.evaluate(missing) == []
+    assert frontend.page.evaluate("() => app.graph.nodes.filter((node) => node.has_errors).length") == 0
+    prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert prompt == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_runs_from_the_browser(frontend, name):
+    frontend.open(nodes2=True)
+    frontend.open_template(name)
+    frontend.run()
+    frontend.page.wait_for_function("() => Object.values(app.nodeOutputs).some((shown) => shown?.images)")
+    frontend.screenshot(name)
+    if compared := frontend.page.evaluate("() => app.graph.nodes.some((node) => node.type === 'ImageCompare')"):
+        frontend.look_at("ImageCompare", 1.4)
+        node = frontend.page.evaluate("() => app.graph.nodes.find((node) => node.type === 'ImageCompare').id")
+        pictures = frontend.page.locator(f"[data-node-id='{node}'] img")
+        pictures.nth(1).wait_for()
+        widths = pictures.evaluate_all("all => all.map((image) => image.naturalWidth)")
+        assert len(widths) >= 2 and all(width == 512 for width in widths)
+        frontend.screenshot(f"{name}_compare")
+    assert compared == (name in ("face2scene", "perfuse"))
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_face_is_chosen_by_clicking_it(frontend, renderer):
+    frontend.open(nodes2=RENDERERS[renderer])
+    frontend.page.evaluate(SMALL_GRAPH)
+    frontend.run()
+    frontend.look_at("PR_MatchFaces")
+    face = frontend.page.locator(".pr-face")
+    assert face.count() == 1 and face.inner_text().startswith("0 Eileen Collins")
+    face.click()
+    frontend.page.locator(".pr-who").select_option("nobody")
+    strength = frontend.page.locator(".pr-strength")
+    strength.focus()
+    for _ in range(10):
+        strength.press("ArrowLeft")
+    frontend.screenshot(f"face_picker_{renderer.replace(' ', '')}")
+    assert chosen(frontend) == {"threshold": 0, "override": "0=nobody", "strengths": "0=0.5"}
+
+    frontend.run()
+    face.wait_for()
+    assert face.inner_text() == "0 ?" and face.get_attribute("data-left") == "false"
+    face.click()
+    frontend.page.locator(".pr-who").select_option("Eileen Collins")
+    frontend.page.locator(".pr-restore").uncheck()
+    assert face.get_attribute("data-left") == "true"
+    assert chosen(frontend) == {"threshold": 0, "override": "0=Eileen Collins", "strengths": "0=0"}
+
+    face.click()
+    frontend.page.locator(".pr-who").select_option("")
+    frontend.page.locator(".pr-restore").check()
+    assert chosen(frontend) == {"threshold": 0, "override": "", "strengths": ""}
+
+
+def chosen(frontend: Frontend) -> dict:
+    """What the queue and the workflow file get of Match Faces; the two must say the same."""
+    prompt = frontend.page.evaluate("async () => await app.graphToPrompt()")
+    node = next(node for node in prompt["output"].values() if node["class_type"] == "PR_MatchFaces")
+    saved = next(node for node in prompt["workflow"]["nodes"] if node["type"] == "PR_MatchFaces")
+    widgets = {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+    assert saved["widgets_values"] == list(widgets.values())
+    return widgets
+
+
+def test_choices_come_back_with_a_saved_workflow(frontend):
+    """The picture is gone after a reload; the next run brings it back, though nothing has to be computed again."""
+    frontend.open()
+    frontend.page.evaluate(SMALL_GRAPH)
+    frontend.run()
+    frontend.page.locator(".pr-face").click()
+    frontend.page.locator(".pr-restore").uncheck()
+    frontend.run()
+    saved = frontend.page.evaluate("() => app.graph.serialize()")
+    frontend.open()
+    frontend.page.evaluate("async saved => await app.loadGraphData(saved)", saved)
+    assert chosen(frontend)["strengths"] == "0=0"
+    frontend.run()
+    frontend.look_at("PR_MatchFaces")
+    assert frontend.page.locator(".pr-face").get_attribute("data-left") == "true"
+
+
+@pytest.mark.parametrize("locale", ["en", "zh"])
+def test_help_opens_in_the_language_of_the_user(frontend, locale):
+    frontend.open(locale=locale)
+    frontend.page.evaluate(SMALL_GRAPH)
+    frontend.look_at("PR_MatchFaces")
+    frontend.page.evaluate("() => app.canvas.selectNode(app.graph.nodes.find((node) => node.type === 'PR_MatchFaces'))")
+    frontend.page.get_by_test_id("info-button").click()
+    heading = frontend.page.locator(".node-help-content h1")
+    heading.wait_for()
+    names = json.loads((WORKFLOWS.parent / "locales" / locale / "nodeDefs.json").read_text("utf-8"))
+    assert heading.inner_text() == names["PR_MatchFaces"]["display_name"]
+    frontend.screenshot(f"help_{locale}")
+
+
+def test_every_node_has_its_help_page_where_the_frontend_asks_for_it(frontend):
+    frontend.open()
+    asked = """async (ids) => {
+        const lacking = [];
+        const known = await (await fetch("/api/object_info")).json();
+        for (const id of ids) {
+            const folder = known[id].python_module.split(".")[1].split("@")[0];
+            for (const page of [`${id}.md`, `${id}/en.md`, `${id}/zh.md`]) {
+                const answer = await fetch(`/extensions/${folder}/docs/${page}`);
+                if (!answer.ok || !(await answer.text()).startsWith("# ")) lacking.push(page);
+            }
+        }
+        return lacking;
+    }"""
+    assert frontend.page.evaluate(asked, [node.define_schema().node_id for node in NODES]) == []

@@ -1,0 +1,144 @@
+"""The nodes of personas, from training to a face that wears one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from personal_restore.headless import host
+from personal_restore.nodes import personas as nodes
+from personal_restore.nodes.personas import ApplyPersona, LoadPersona, SavePersona, TrainPersona
+from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces
+from personal_restore.personas.methods import METHODS
+from personal_restore.restorers.diffusion import DiffusionRestorer
+from personal_restore.tests.tiny_base import BASE, small_base
+from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
+    return tmp_path / "personas"
+
+
+@pytest.fixture(scope="module")
+def restorer() -> DiffusionRestorer:
+    net = small_base()
+    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+
+
+def reference(crop: torch.Tensor) -> Reference:
+    return Reference("a.png", crop, torch.zeros(5, 2, dtype=torch.float64).numpy())
+
+
+@pytest.fixture
+def library(astronaut) -> Library:
+    crops = [astronaut[0, :, y : y + 128, 160:288] for y in (40, 50, 60)]
+    eileen = Person("Eileen", tuple(map(reference, crops)), "woman")
+    return Library((eileen, Person("Neil", (reference(crops[0].flip(-1)),))))
+
+
+def trained(restorer, library, method="album", person="Eileen", **more):
+    with torch.inference_mode():  # as ComfyUI executes every node
+        return TrainPersona.execute(restorer, person, method, 2, 0, library, rank=2, **more).args
+
+
+@pytest.fixture
+def face(astronaut) -> Face:
+    matrix = torch.tensor([[1.0, 0, -160], [0, 1, -40]], dtype=torch.float64).numpy()
+    crop = astronaut[0, :, 40:168, 160:288]
+    points = torch.zeros(5, 2, dtype=torch.float64).numpy()
+    return Face((160, 40, 288, 168), points, 1.0, Similarity(matrix, 128), crop, torch.ones(1, 128, 128))
+
+
+def test_a_persona_goes_from_training_through_a_file_into_the_face_restorer(folder, restorer, library, astronaut, face):
+    persona, report = trained(restorer, library, "dual_pivot")
+    assert "Eileen" in report and "a photo of a sks woman" in report and "carries no photograph" in report
+    assert "Saved E.safetensors" in SavePersona.execute(persona, "E", False).args[0]
+    loaded = LoadPersona.execute("E").args[0]
+    known = Faces(((replace(face, person="Eileen"), replace(face, person="Neil")),), astronaut.shape[-2:])
+    image = astronaut.movedim(1, -1)
+    outs = {}
+    for name, worn in {
+        "plain": restorer,
+        "off": ApplyPersona.execute(restorer, loaded, 0.0, "").args[0],
+        "all": ApplyPersona.execute(restorer, loaded, 1.0, "").args[0],
+        "one": ApplyPersona.execute(restorer, loaded, 1.0, " Eileen ").args[0],
+    }.items():
+        faces = RestoreFaces.execute(image, known, worn, 1.0, 0).args[0]
+        outs[name] = [one.restored for one in faces.frames[0]]
+    same = {name: [torch.equal(a, b) for a, b in zip(outs[name], outs["plain"], strict=True)] for name in outs}
+    assert same == {"plain": [True, True], "off": [True, True], "all": [False, False], "one": [False, True]}
+
+
+def test_two_personas_in_a_row_serve_two_people(folder, restorer, library, astronaut, face):
+    eileen, neil = (trained(restorer, library, person=name)[0] for name in ("Eileen", "Neil"))
+    first = ApplyPersona.execute(restorer, eileen, 1.0, "Eileen").args[0]
+    both = ApplyPersona.execute(first, neil, 1.0, "Neil").args[0]
+    image = astronaut.movedim(1, -1)
+
+    def restored(worn, person):
+        faces = Faces(((replace(face, person=person),),), astronaut.shape[-2:])
+        return RestoreFaces.execute(image, faces, worn, 1.0, 0).args[0].frames[0][0].restored
+
+    assert torch.equal(restored(both, "Eileen"), restored(first, "Eileen"))
+    assert torch.equal(restored(both, None), restored(restorer, None))
+    assert not torch.equal(restored(both, "Neil"), restored(restorer, "Neil"))
+
+
+def test_cancel_keeps_what_was_learnt_and_the_next_run_goes_on(folder, restorer, library):
+    class Cancelled(BaseException):
+        """What ComfyUI raises is no Exception of ours."""
+
+    def cancel(done, total):
+        if done == 1:
+            raise Cancelled
+
+    with host.reporting(cancel), pytest.raises(Cancelled):
+        trained(restorer, library)
+    left = LoadPersona.execute("Eileen unfinished").args[0]
+    assert left.provenance["steps"] == "1 of 2"
+    seen = []
+    with host.reporting(lambda done, total: seen.append(done)):
+        resumed = trained(restorer, library)[0]
+    assert seen == [2]
+    whole = trained(restorer, library)[0]
+    assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
+
+
+def test_photographs_leave_with_the_persona_only_when_asked(folder, restorer, library):
+    persona = trained(restorer, library, "adapter", keep_photographs=True)[0]
+    assert "CARRIES 3" in SavePersona.execute(persona, "with", True).args[0]
+    assert "carries no photograph" in SavePersona.execute(persona, "without", False).args[0]
+    assert "reference" not in LoadPersona.execute("without").args[0].tensors
+    assert "reference" not in trained(restorer, library, "adapter")[0].tensors
+
+
+def test_the_prior_and_pictures_in_the_graph(folder, restorer, library, astronaut):
+    images = astronaut[..., 40:104, 180:244].movedim(1, -1)
+    persona = TrainPersona.execute(restorer, "", "textual_pivot", 1, 0, images=images, prior_weight=1.0, rank=2).args[0]
+    assert persona.provenance["person"] == "images" and "textual_pivot.prior" in persona.provenance["losses"]
+
+
+def test_other_people_serve_the_model_pivot(folder, restorer, library):
+    on_others, on_own = (trained(restorer, library, "model_pivot", others=others)[0] for others in (True, False))
+    name = next(name for name in on_own.tensors if name.endswith("lora_B.weight") and on_own.tensors[name].any())
+    assert not torch.equal(on_others.tensors[name], on_own.tensors[name])
+
+
+def test_what_cannot_be_meant_is_said(folder, restorer, library):
+    with pytest.raises(UserError, match="knows Eileen, Neil"):
+        trained(restorer, library, person="Buzz")
+    with pytest.raises(UserError, match="connect images"):
+        TrainPersona.execute(restorer, "", "album", 1, 0)
+    embedded = EmbeddedRestorer.execute().args[0]
+    with pytest.raises(UserError, match="cannot be taught"):
+        trained(embedded, library)
+    persona = trained(restorer, library)[0]
+    with pytest.raises(UserError, match="cannot wear"):
+        ApplyPersona.execute(embedded, persona, 1.0, "")
+
+
+def test_the_methods_on_the_node_are_those_there_are():
+    assert list(nodes.METHODS) == list(METHODS)

@@ -1,0 +1,416 @@
+"""Personas: the one trainer, its three methods, files, and base models that wear them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from personal_restore.models import lora
+from personal_restore.models.tiny_diffusion import TokenTable
+from personal_restore.personas.batches import draw_batch
+from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
+from personal_restore.personas.make import fingerprint, make_persona, outside_inference
+from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
+from personal_restore.personas.trainer import train
+from personal_restore.personas.wear import wearing
+from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, classifier_free
+from personal_restore.restorers.generation import SkipGuidance, generative_album
+from personal_restore.tests.tiny_base import BASE, Small, small_base
+from personal_restore.vocabulary import Conditions, Persona, Reference, UserError
+
+QUICK = Settings(steps=2, batch=2, rank=2, damage="mild", prior_weight=0.0)
+
+
+@pytest.fixture(scope="module")
+def net() -> Small:
+    return small_base()
+
+
+@pytest.fixture(scope="module")
+def pictures(astronaut) -> torch.Tensor:
+    """Four faces, ``[4, 3, 32, 32]``: the portrait's, moved."""
+    corners = ((40, 180), (44, 170), (36, 176), (50, 184))
+    crops = torch.cat([astronaut[..., y : y + 160, x : x + 160] for y, x in corners])
+    return torch.nn.functional.interpolate(crops, (32, 32), mode="area")
+
+
+@pytest.fixture
+def restorer(net) -> DiffusionRestorer:
+    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)
+
+
+def made(net, pictures, method: str, **changes) -> Persona:
+    return make_persona(net, BASE, Material(pictures), replace(QUICK, method=method, **changes), "Eileen")
+
+
+def changed_parts(persona: Persona) -> set[str]:
+    return {name.split(".")[0] for name in persona.tensors}
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("textual_pivot", {"unet"}),
+        ("model_pivot", {"control"}),
+        ("dual_pivot", {"unet", "control"}),
+        ("album", {"unet"}),
+        ("adapter", {"unet", "token"}),
+    ],
+)
+def test_every_method_changes_only_its_parts_and_never_the_base(net, pictures, restorer, method, parts):
+    """Test 31 and 45 of the specification."""
+    before = fingerprint(net)
+    persona = made(net, pictures, method)
+    assert changed_parts(persona) == parts
+    plain = restorer.restore(pictures[:1], Conditions())
+    personal = PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions())
+    assert not torch.equal(plain, personal)
+    assert fingerprint(net) == before
+    assert torch.equal(restorer.restore(pictures[:1], Conditions()), plain)
+
+
+@pytest.mark.parametrize("first", [1, 7])
+def test_the_first_tensors_option_touches_exactly_so_many(net, pictures, first):
+    persona = made(net, pictures, "model_pivot", first=first)
+    names = [f"control.{name}" for name, _ in net.control.named_parameters()][:first]
+    assert sorted(persona.tensors) == sorted(names)
+    own = net.state_dict()
+    assert all(not torch.equal(persona.tensors[name], own[name]) for name in names)
+
+
+def test_full_weights_instead_of_a_lora(net, pictures, restorer):
+    persona = made(net, pictures, "album", rank=0)
+    assert sorted(persona.tensors) == sorted(f"unet.{name}" for name, _ in net.unet.named_parameters())
+    with wearing(net, persona, 0.5) as predict:
+        half = predict(net.encode(pictures), 500, "")
+    with wearing(net, persona) as predict:
+        whole = predict(net.encode(pictures), 500, "")
+    assert not torch.equal(half, whole)
+
+
+def test_the_prior_costs_nothing_without_weight_and_is_added_exactly(net, pictures):
+    """Test 35: loss = instance + weight * prior; weight 0 draws no class pictures."""
+    material = Material(pictures, class_pictures=pictures.flip(0))
+    with_prior = textual_pivot(_copy(net), material, replace(QUICK, prior_weight=0.7))
+    assert list(with_prior.losses) == ["noise", "prior"]
+    assert [weight for weight, _ in with_prior.losses.values()] == [1.0, 0.7]
+    batch = with_prior.batch(0)
+    text = net.prompt("a photo of a person", 2)
+    expected = noise_loss(net, batch[1], text)
+    torch.testing.assert_close(with_prior.losses["prior"][1](batch), expected)
+    without = textual_pivot(_copy(net), material, QUICK)
+    assert list(without.losses) == ["noise"] and without.batch(0)[1] is None
+    plain, kept = (
+        train(textual_pivot(_copy(net), given, replace(QUICK, prior_weight=weight)), 2)["noise"]
+        for given, weight in ((Material(pictures), 1.0), (material, 0.0))
+    )
+    assert plain == kept
+
+
+def test_in_context_without_control_is_out_of_context(net, pictures):
+    """Test 36."""
+    tasks = [
+        textual_pivot(_copy(net), Material(pictures), replace(QUICK, in_context=inside, control=control))
+        for inside, control in ((False, 1.0), (True, 0.0), (True, 1.0))
+    ]
+    step = next(step for step in range(50) if not tasks[0].batch(step)[0].silent.any())
+    plain, silent, controlled = (task.losses["noise"][1](task.batch(step)) for task in tasks)
+    assert torch.equal(plain, silent)
+    assert not torch.equal(plain, controlled)
+
+
+def test_control_hears_no_prompt_and_the_unet_does(net, pictures):
+    """Test 33 and 34 on the small base."""
+    latent, t = net.encode(pictures), torch.full((4,), 500)
+    seen = []
+    handle = net.control.register_forward_hook(lambda module, given, out: seen.append(out))
+    with torch.no_grad():
+        said, other = (net(latent, t, net.prompt(words, 4), latent) for words in ("dark", "bright busy"))
+    handle.remove()
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    assert not torch.equal(said, other)
+    assert not torch.equal(net.control(latent, latent.flip(0), t, net.prompt("", 4))[0],
+                           net.control(latent.flip(0), latent, t, net.prompt("", 4))[0])  # fmt: skip
+    torch.testing.assert_close(net.decode(latent), pictures)
+
+
+def test_control_strength_zero_is_the_unet_alone(net, pictures):
+    """Test 32."""
+    latent, t, text = net.encode(pictures), torch.full((4,), 300), net.prompt("grey", 4)
+    alone = net(latent, t, text)
+    assert torch.equal(net(latent, t, text, latent, 0.0), alone)
+    torch.testing.assert_close(net(latent, t, text, latent, torch.zeros(4, 1, 1, 1)), alone, rtol=0, atol=0)
+
+
+def test_a_fresh_control_leaves_the_unet_as_it_is(pictures):
+    fresh = Small(width=32)
+    latent, t, text = fresh.encode(pictures), torch.full((4,), 300), fresh.prompt("", 4)
+    assert torch.equal(fresh(latent, t, text, latent), fresh(latent, t, text))
+
+
+def test_a_shut_gate_and_no_strength_are_the_base(net, pictures, restorer):
+    """Test 37: gamma 0 with a reference, lambda_att 0, and no reference at all."""
+    persona = made(net, pictures, "adapter", keep_references=True)
+    assert persona.tensors["reference"].shape == (4, 48, 8, 8)
+    token_only = {"token": persona.tensors["token"]}
+    latent = net.encode(pictures[:2])
+
+    def predicted(tensors, strength=1.0):
+        with torch.no_grad(), wearing(net, replace(persona, tensors=tensors), strength) as predict:
+            return predict(latent, 400, persona.prompt)
+
+    shut = {name: value * 0 if name.endswith("gamma") else value for name, value in persona.tensors.items()}
+    with_token = predicted(token_only)
+    assert torch.equal(predicted(shut), with_token)
+    assert not torch.equal(predicted(persona.tensors), with_token)
+    assert torch.equal(predicted(without_pictures(persona).tensors), with_token)
+    with torch.no_grad():
+        assert torch.equal(
+            predicted(persona.tensors, strength=0.0), net(latent, torch.full((2,), 400), net.prompt(persona.prompt, 2))
+        )
+    plain = restorer.restore(pictures[:1], Conditions())
+    assert torch.equal(PersonalRestorer(restorer, persona, 0.0).restore(pictures[:1], Conditions()), plain)
+
+
+def test_an_adapter_without_pictures_takes_them_from_the_album(net, pictures, restorer):
+    persona = made(net, pictures, "adapter")
+    assert "reference" not in persona.tensors
+    wearer = PersonalRestorer(restorer, persona)
+    album = (Reference("a.png", pictures[1], torch.zeros(5, 2).numpy()),)
+    alone, shown = (wearer.restore(pictures[:1], Conditions(references=refs)) for refs in ((), album))
+    assert not torch.equal(alone, shown)
+
+
+def test_the_adapter_starts_with_its_gate_and_its_losses_are_linear_in_their_weights(net, pictures):
+    """Test 39 and 42."""
+    task = adapter(_copy(net), Material(pictures), replace(QUICK, method="adapter", generation_weight=0.3))
+    assert {name: weight for name, (weight, _) in task.losses.items()} == {
+        "noise": 1.0, "generation": 0.3, "personal": 5e-4,
+    }  # fmt: skip
+    assert [group["lr"] for group in task.groups] == [1e-3, 5e-3, 1e-3]
+    batch = task.batch(0)
+    sum(weight * loss(batch) for weight, loss in task.losses.values()).backward()
+    blocks, _token, gates = (group["params"] for group in task.groups)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in blocks)
+    assert all(gate.grad.any() for gate in gates)
+
+
+def test_without_the_damaged_picture_no_gradient_reaches_it(net, pictures):
+    """Test 42: L_Gen does not look at it."""
+    batch = draw_batch(net, pictures, 2, "mild", 0, 0)
+    hint = batch.hint.clone().requires_grad_()
+    noise_loss(net, replace(batch, hint=hint), net.prompt("", 2), hint).backward()
+    assert hint.grad.any()
+    task = adapter(_copy(net), Material(pictures), replace(QUICK, method="adapter"))
+    drawn, said = task.batch(0)
+    seen = replace(drawn, hint=drawn.hint.clone().requires_grad_())
+    task.losses["generation"][1]((seen, said)).backward()
+    assert seen.hint.grad is None
+
+
+def test_gates_learnt_and_fixed(net, pictures):
+    learnt = made(net, pictures, "adapter")
+    vico = made(net, pictures, "adapter", gate=1.0)
+    for name, value in vico.tensors.items():
+        if name.endswith("gamma"):
+            assert torch.equal(value, torch.ones_like(value))
+            assert learnt.tensors[name].abs().max() <= 2 * 1e-3 * 1.01
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_stopped_training_goes_on_to_the_same_persona_and_leaves_a_usable_one(net, pictures, tmp_path, method):
+    settings = replace(QUICK, method=method, steps=3)
+    material = Material(pictures)
+    whole = make_persona(net, BASE, material, settings)
+    kept = []
+
+    class Cancelled(Exception):
+        pass
+
+    def stop_at(last):
+        def report(step, steps, losses):
+            assert losses["noise"] > 0
+            if step == last:
+                raise Cancelled
+
+        return report
+
+    for last in range(1, 3 * len(METHODS[method])):
+        with pytest.raises(Cancelled):
+            make_persona(net, BASE, material, settings, report=stop_at(last), folder=tmp_path, keep=kept.append)
+    resumed = make_persona(net, BASE, material, settings, folder=tmp_path)
+    assert resumed.tensors.keys() == whole.tensors.keys()
+    assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
+    assert not list(tmp_path.iterdir())
+    assert kept[0].provenance["steps"].startswith("1 of")
+    with torch.no_grad(), wearing(net, kept[0]) as predict:
+        assert predict(net.encode(pictures), 500, kept[0].prompt).isfinite().all()
+
+
+def test_another_album_does_not_take_up_an_old_training(net, pictures, tmp_path):
+    settings = replace(QUICK, method="album")
+
+    def stop(step, steps, losses):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_persona(net, BASE, Material(pictures), settings, report=stop, folder=tmp_path)
+    fresh = make_persona(net, BASE, Material(pictures[:2]), settings)
+    assert all(
+        torch.equal(value, fresh.tensors[name])
+        for name, value in make_persona(net, BASE, Material(pictures[:2]), settings, folder=tmp_path).tensors.items()
+    )
+
+
+@pytest.mark.parametrize("method", ["dual_pivot", "adapter"])
+def test_training_and_restoring_work_under_inference_mode(pictures, method):
+    """ComfyUI executes every node under inference mode, and makes weights and pictures there."""
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        net = Small(width=32).eval()
+        given = pictures.clone()
+        persona = made(net, given, method, keep_references=True)
+        guided = DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3, guidance=SkipGuidance(every=2))
+        out = PersonalRestorer(guided, persona).restore(given[:1], Conditions())
+    assert out.isfinite().all()
+    outside = make_persona(_copy(net), BASE, Material(pictures), replace(QUICK, method=method, keep_references=True))
+    assert all(torch.equal(outside.tensors[name], value) for name, value in persona.tensors.items())
+
+
+@pytest.mark.slow
+def test_samples_after_tuning_on_an_album_are_nearer_to_it(net):
+    """Test 30: tuned for 200 steps on 4 patterns, the distance of samples to the nearest of them halves."""
+    ramp = torch.linspace(0.1, 0.9, 32)
+    stripes = (torch.arange(32) // 8 % 2 * 0.8 + 0.1).float()
+    patterns = torch.stack([one.expand(32, 32) for one in (ramp, ramp.flip(0)[:, None], stripes, stripes[:, None])])
+    patterns = patterns[:, None].expand(-1, 3, -1, -1).contiguous()
+    settings = Settings("album", steps=200, batch=4, rank=0, learning_rate=5e-3, damage="clean")
+    persona = make_persona(net, BASE, Material(patterns), settings)
+    sampler = DiffusionRestorer(lambda: net, BASE, 32, steps=1000, samples=25, control=0.0, keep_colors=False)
+    start = torch.full((8, 3, 32, 32), 0.5)
+
+    def distance(restorer) -> float:
+        samples = restorer.restore(start, Conditions(seed=3))
+        return torch.cdist(samples.flatten(1), patterns.flatten(1)).amin(1).mean().item()
+
+    assert distance(PersonalRestorer(sampler, persona)) < 0.5 * distance(sampler)
+
+
+def test_low_memory_learns_the_same(net, pictures):
+    plain, saving = (made(net, pictures, "dual_pivot", low_memory=low) for low in (False, True))
+    for name, value in plain.tensors.items():
+        torch.testing.assert_close(saving.tensors[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_brings_the_persona_back_bit_for_bit(net, pictures, tmp_path):
+    persona = made(net, pictures, "adapter", keep_references=True)
+    path = save_persona(persona, tmp_path, "Eileen C.")
+    back = load_persona(tmp_path, path.stem)
+    assert replace(back, tensors={}) == replace(persona, tensors={})
+    assert back.tensors.keys() == persona.tensors.keys()
+    assert all(torch.equal(back.tensors[name], value) for name, value in persona.tensors.items())
+    assert "CARRIES 4 PHOTOGRAPH(S)" in describe(back)
+    assert "carries no photograph" in describe(without_pictures(back))
+    assert str(tmp_path).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "../up", "/etc/passwd", "a/b", ".hidden", "a\x00b"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="no name for a persona"):
+        load_persona(tmp_path, name)
+
+
+def test_what_is_no_persona_is_a_clear_error(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"bad\.safetensors is not a persona"):
+        load_persona(tmp_path, "bad")
+    with pytest.raises(UserError, match="There is no persona"):
+        load_persona(tmp_path, "absent")
+
+
+def test_a_persona_of_another_base_is_refused(net, pictures, restorer):
+    persona = replace(made(net, pictures, "album"), base="another 123")
+    with pytest.raises(UserError, match=r"made for 'another 123', this restorer is 'small 000'"):
+        PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions())
+
+
+def test_an_empty_album_and_an_unknown_method_are_clear_errors(net, pictures):
+    with pytest.raises(UserError, match="album has no picture"):
+        make_persona(net, BASE, Material(pictures[:0]), QUICK)
+    with pytest.raises(UserError, match="no method 'magic'"):
+        make_persona(net, BASE, Material(pictures), replace(QUICK, method="magic"))
+
+
+def test_the_fingerprint_tells_bases_apart(net):
+    other = _copy(net)
+    assert fingerprint(other) == fingerprint(net)
+    next(other.parameters()).view(-1)[0] += 1e-6
+    assert fingerprint(other) != fingerprint(net)
+
+
+def test_only_the_faces_of_the_person_wear_the_persona(net, pictures, restorer):
+    wearer = PersonalRestorer(restorer, made(net, pictures, "album"), person="Eileen")
+    plain = restorer.restore(pictures[:1], Conditions())
+    assert torch.equal(wearer.restore(pictures[:1], Conditions(person="Neil")), plain)
+    assert torch.equal(wearer.restore(pictures[:1], Conditions()), plain)
+    assert not torch.equal(wearer.restore(pictures[:1], Conditions(person="Eileen")), plain)
+    assert (wearer.native_size, wearer.scale, wearer.name) == (32, 1, "diffusion")
+
+
+def test_no_noise_gives_the_face_back_bit_for_bit(pictures, restorer):
+    """Test 23."""
+    assert torch.equal(replace(restorer, steps=0).restore(pictures, Conditions()), pictures)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 17)])
+def test_any_size_is_restored_and_the_same_seed_gives_the_same_picture(restorer, size):
+    image = torch.rand(1, 3, *size)
+    first, again, other = (restorer.restore(image, Conditions(seed=seed)) for seed in (1, 1, 2))
+    assert first.shape == image.shape and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_guidance_by_prompts(pictures, restorer):
+    """Test 46: 1 is the positive side, 0 the negative one, and equal sides give the same at any scale."""
+    positive, negative = torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(classifier_free(negative, positive, 1.0), positive)
+    assert torch.equal(classifier_free(negative, positive, 0.0), negative)
+    assert torch.equal(classifier_free(positive, positive, 4.0), positive)
+    torch.testing.assert_close(classifier_free(negative, positive, 4.0), negative + 4 * (positive - negative))
+    plain = restorer.restore(pictures[:1], Conditions())
+    same = replace(restorer, cfg=3.0, negative="").restore(pictures[:1], Conditions())
+    torch.testing.assert_close(same, plain, atol=1e-6, rtol=0)
+    assert not torch.equal(replace(restorer, cfg=3.0).restore(pictures[:1], Conditions()), plain)
+
+
+def test_a_generative_album_from_one_damaged_picture(pictures, restorer):
+    album = generative_album(replace(restorer, control=0.0), pictures[:1], Conditions(), count=2)
+    assert album.shape == (2, 3, 32, 32)
+    assert not torch.equal(*album)
+
+
+def test_the_lora_that_is_worn_is_the_lora_that_was_learnt(net):
+    """Worn weights equal the layers of the training, within rounding."""
+    layer = torch.nn.Conv2d(3, 5, 3, padding=1)
+    trained = lora.LoraLayer(layer, 2)
+    torch.nn.init.normal_(trained.up.weight)
+    x = torch.randn(1, 3, 8, 8)
+    worn = lora.adapted(layer.weight, trained.down.weight, trained.up.weight)
+    torch.testing.assert_close(
+        torch.nn.functional.conv2d(x, worn, layer.bias, padding=1), trained(x), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_words_of_captions_and_other_words_have_rows_of_their_own():
+    table = TokenTable(8)
+    rows = table.indices(["a dark photo", "", "sks " * 30])
+    assert rows.shape == (3, 12)
+    assert rows[0, 3:].eq(0).all() and rows[1].eq(0).all()
+    assert rows[2, :11].eq(table.row("sks")).all() and rows[2, 11] == 0
+    assert table.row("Dark") == table.row("dark") < table.row("sks") < len(table.rows)
+
+
+def _copy(net):
+    return outside_inference(net)

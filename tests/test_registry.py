@@ -1,0 +1,76 @@
+"""What the Comfy registry and ComfyUI's Manager read: pyproject.toml, once the publish workflow has filled in the address."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from personal_restore.tools.registry import filled
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads(filled(TEXT, "https://github.com/somebody/personal-restore.git"))
+
+
+def test_every_field_of_the_registry_is_there(project):
+    about, comfy = project["project"], project["tool"]["comfy"]
+    assert re.fullmatch(r"[a-z][a-z0-9-]{0,98}[a-z0-9]", about["name"]) and "comfyui" not in about["name"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", about["version"])
+    assert about["description"] and about["license"] and about["requires-python"]
+    assert "Operating System :: OS Independent" in about["classifiers"]
+    assert about["urls"]["Repository"] == "https://github.com/somebody/personal-restore"
+    assert comfy["PublisherId"] and comfy["DisplayName"] and comfy["requires-comfyui"] == ">=0.28.0"
+    assert "web" not in comfy, "WEB_DIRECTORY registers the folder; this would do it again under another name"
+
+
+def test_icon_and_banner_have_the_shapes_of_the_registry(project):
+    address = "https://raw.githubusercontent.com/somebody/personal-restore/main/"
+    sizes = {}
+    for field in ("Icon", "Banner"):
+        path = project["tool"]["comfy"][field].removeprefix(address)
+        sizes[field] = Image.open(ROOT / path).size
+    assert sizes["Icon"] == (400, 400)
+    assert sizes["Banner"][0] * 9 == sizes["Banner"][1] * 21
+
+
+@pytest.mark.parametrize("address", ["", "github.com/a/b", "https://github.com/a", 'https://github.com/a/b"\nx = "'])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match="no address"):
+        filled(TEXT, address)
+
+
+def test_nothing_is_filled_in_twice():
+    once = filled(TEXT, "https://github.com/a/b")
+    with pytest.raises(ValueError, match="already"):
+        filled(once, "https://github.com/a/b")
+
+
+def test_the_package_carries_everything_that_the_nodes_need_at_run_time():
+    """What setuptools and .comfyignore leave out must not be a file that ComfyUI or a node reads."""
+    patterns = tomllib.loads(TEXT)["tool"]["setuptools"]["package-data"]["personal_restore"]
+    packed = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    needed = {
+        path for folder in ("web", "workflows", "locales", "models/embedded") for path in (ROOT / folder).rglob("*")
+    }
+    assert {path for path in needed if path.is_file()} <= packed
+
+
+def test_no_source_breaks_a_rule_of_the_registry():
+    """No exec, no eval, no pip at run time, no two statements on a line; run.py installs, and never runs inside ComfyUI."""
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    shipped = [name for name in tracked.stdout.split() if not name.startswith(("tests/", "tools/"))]
+    assert len(shipped) > 50
+    for name in shipped:
+        text = (ROOT / name).read_text("utf-8")
+        assert not re.search(r"(?<![\w.])(exec|eval)\(", text), name
+        assert name == "run.py" or not re.search(r"""["']pip["']|os\.system\(""", text), name

@@ -1,0 +1,112 @@
+"""What is minimised for the tiny diffusion base: noise prediction on procedural pictures, with and without the damaged picture.
+
+python run.py train tiny --out runs/embedded
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..models import embedded
+from ..models.tiny_diffusion import WORDS, TinyDiffusion
+from .data import DataConfig, Groups, bank
+from .loop import Schedule, train
+
+log = logging.getLogger(__name__)
+
+SCHEDULE = Schedule(
+    steps=2200, batch=4, learning_rate=1e-3, seed=11, workers=0
+)  # a batch counts groups of two pictures
+CROP = 64
+
+
+def caption(pictures: torch.Tensor, damaged: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Rows of the token table ``[B, 12]`` for what is true of ``[B, 3, H, W]`` in 0..1, in the order of WORDS.
+
+    damaged: bool ``[B]``; keep: bool ``[B, len(WORDS)]``, the words that are not left out.
+    """
+    mean = pictures.mean((2, 3))
+    light = mean.mean(1)
+    colour = mean - light[:, None]
+    detail = pictures.diff(dim=-1).abs().mean((1, 2, 3)) + pictures.diff(dim=-2).abs().mean((1, 2, 3))
+    tinted = [(colour.argmax(1) == channel) & (colour.amax(1) > 0.04) for channel in range(3)]
+    grey = (pictures.amax(1) - pictures.amin(1)).mean((1, 2)) < 0.05
+    true = [light < 0.3, light > 0.6, grey, *tinted, detail < 0.04, detail > 0.12, ~damaged, damaged]
+    said = torch.stack(true, 1) & keep
+    rows = torch.zeros(len(pictures), 12, dtype=torch.long)
+    for line, words in zip(rows, said.cpu(), strict=True):
+        named = 1 + words.nonzero().flatten()
+        line[: len(named)] = named
+    return rows
+
+
+class NoiseLoss(nn.Module):
+    """E|eps - G(z_t, t, caption, E(z_t, damaged, nothing))|^2 / abar_t.
+
+    alone: share of the pictures without control, so that the UNet is a prior by itself; silent: share without any word, so
+    that guidance has an unconditional side; negative: share whose target is the damaged picture, under the word for it.
+    """
+
+    def __init__(self, net: TinyDiffusion, alone: float = 0.3, silent: float = 0.2, negative: float = 0.05):
+        super().__init__()
+        self.net, self.alone, self.silent, self.negative = net, alone, silent, negative
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        clean, damaged = batch["clean"].flatten(0, 1), batch["damaged"].flatten(0, 1)
+        count, place = len(clean), clean.device
+        draw = lambda share, *shape: torch.rand(count, *shape, device=place) < share  # noqa: E731
+        alone, negative = draw(self.alone, 1, 1, 1), draw(self.negative)
+        goal = torch.where(negative.view(-1, 1, 1, 1), damaged, clean)
+        keep = draw(0.6, len(WORDS)) & ~draw(self.silent)[:, None]
+        keep[:, -1] = negative  # what is damaged says so
+        text = self.net.text(caption(goal, negative, keep))
+        t = torch.randint(0, 1000, (count,), device=place)
+        latent = self.net.encode(goal)
+        left = self.net.left(latent, t)
+        noise = torch.randn_like(latent)
+        noisy = left.sqrt() * latent + (1 - left).sqrt() * noise
+        found = self.net(noisy, t, text, self.net.encode(damaged), (~alone).float())
+        # Divided by what is left of the picture it is the error of the velocity, which no time step dominates.
+        error = (found.float() - noise).square().mean((1, 2, 3)) / left.flatten()
+        alone = alone.flatten()
+        share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
+        return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
+
+
+def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
+    """Trains in ``folder/tiny`` or resumes there; the net in its final state."""
+    pictures = bank(folder.parent, data)
+    data = replace(data, crop=CROP, seed=data.seed + schedule.seed)
+    torch.manual_seed(schedule.seed)
+    task = NoiseLoss(TinyDiffusion())
+    optimizer = torch.optim.AdamW(task.parameters(), schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
+    train(
+        folder / "tiny",
+        task,
+        optimizer,
+        lambda n: Groups(pictures, data, n),
+        lambda module, batch: module(batch),
+        schedule,
+    )
+    return task.net
+
+
+def export(net: TinyDiffusion, data: DataConfig, target: Path, schedule: Schedule = SCHEDULE) -> None:
+    """Writes the float16 file that the pack ships."""
+    provenance = {
+        "trained_by": "python run.py train tiny",
+        "schedule": asdict(schedule),
+        "mixture": dict(data.mixture),
+        "data": "procedural pictures, no photograph",
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "accelerate", "numpy")},
+        "licence": "Apache-2.0",
+    }
+    path = target / "tiny_diffusion.safetensors"
+    embedded.save(path, "tiny_diffusion", net, {}, provenance)
+    log.info("wrote %s", path)
