@@ -56,7 +56,7 @@ def test_the_masks_are_those_of_ultralytics_own_predictor(weights, photo):
 
     ours = yolo_segment.segment_people(photo, yolo_segment.load(weights), 0.5)
     options = {"task": "segment", "model": str(weights), "conf": 0.5, "iou": 0.7, "classes": [0], "save": False}
-    predictor = SegmentationPredictor(overrides=options | {"verbose": False})
+    predictor = SegmentationPredictor(overrides=options | {"rect": True, "verbose": False})
     theirs = predictor(np.ascontiguousarray((photo.permute(1, 2, 0) * 255).byte().numpy()[..., ::-1]))[0].masks.data
     ours = ours[ours.amax((1, 2)) > 0]  # they leave out people without a mask
     assert 1 < len(ours) == len(theirs)
