@@ -59,8 +59,8 @@ class BlendFaces(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own (Mask Faces), "
-                    "or an oval.",
+                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own mask (Mask "
+                    "Faces), or an oval.",
                 ),
                 io.Image.Input(
                     "photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."

@@ -89,6 +89,6 @@ def test_blending_with_grain_is_decided_by_the_seed_and_stays_near_the_faces(ast
     _, used = compose_faces(scene, faces, color="none")
     far = F.max_pool2d(used[None], 33, 1, 16)[0, 0] == 0
     assert far.any() and torch.equal(first[..., far], scene[..., far])
-    blocks = flat_blocks(scene[0], (used == 1).float())
+    blocks = flat_blocks(scene[0], (used > 0.99).float())
     missing = [1 - float(strengths(out[0], blocks)[0] / strengths(scene[0], blocks)[0]) for out in (plain, first)]
-    assert missing[0] > 0.5 and abs(missing[1]) < 0.15
+    assert missing[0] > 0.3 and abs(missing[1]) < 0.15
