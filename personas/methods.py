@@ -145,7 +145,7 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         blocks = personalise(net.unet, net.places)
-    indices = net.text.indices([prompt_of(settings)])
+    indices = net.text.indices([prompt_of(settings)]).to(net.text.rows.device)
     row = net.text.row(PLACEHOLDER)
     token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone())
     gates = [block.gamma.requires_grad_(settings.gate is None) for block in blocks.values()]
@@ -159,7 +159,7 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
 
     def text(count: int) -> torch.Tensor:
         known = net.text(indices)
-        return torch.where((indices == row)[..., None].to(known.device), token, known).expand(count, -1, -1)
+        return torch.where((indices == row)[..., None], token, known).expand(count, -1, -1)
 
     def draw(step: int) -> tuple[Batch, torch.Tensor]:
         """A batch and the text, after the blocks have looked at the references."""

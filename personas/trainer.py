@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 log = logging.getLogger(__name__)
 
+SAVE_EVERY = 50  # steps: what a kill can cost
+
 # report(step, steps, losses by name) is called after every step and may raise to stop.
 Report = Callable[[int, int, Mapping[str, float]], None]
 Loss = Callable[[Any], torch.Tensor]
@@ -56,15 +58,15 @@ def train(
 ) -> dict[str, float]:
     """Trains to ``steps`` and returns the mean losses of the last tenth. Works inside inference mode.
 
-    checkpoint: where the state goes when the run is stopped, by whatever exception, and at its end; one whose signature is the
-    same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is installed.
+    checkpoint: where the state goes every 50 steps, when the run is stopped by whatever exception, and at its end; one whose
+    signature is the same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is
+    installed.
     """
     with torch.inference_mode(False), torch.enable_grad():
         optimizer = _optimizer(task, small_optimizer)
         rates = [group["lr"] for group in optimizer.param_groups]
-        done = _resume(task, optimizer, checkpoint, signature)
-        means: dict[str, list[float]] = {}
-        started = None
+        done, tail = _resume(task, optimizer, checkpoint, signature)
+        started, whole = None, True
         try:
             while done < steps:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -72,24 +74,28 @@ def train(
                 batch = task.batch(done)
                 terms = {name: (weight, loss(batch)) for name, (weight, loss) in task.losses.items()}
                 sum(weight * value for weight, value in terms.values()).backward()
+                whole = False
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                values = {name: value.item() for name, (_, value) in terms.items()}
+                if done + 1 > 0.9 * steps:
+                    tail.append(values)
                 done += 1
+                whole = True
                 if started is None:
                     started = time.monotonic()
                     _announce(task)
                 elif done % max(steps // 10, 1) == 0:
                     left = (time.monotonic() - started) / (done - 1) * (steps - done)
                     log.info("step %d of %d, about %.0f s to go", done, steps, left)
-                values = {name: value.item() for name, (_, value) in terms.items()}
-                if done > 0.9 * steps:
-                    for name, value in values.items():
-                        means.setdefault(name, []).append(value)
+                if checkpoint is not None and done % SAVE_EVERY == 0:
+                    _save(task, optimizer, checkpoint, signature, done, tail)
                 report(done, steps, values)
         finally:
-            if checkpoint is not None:
-                _save(task, optimizer, checkpoint, signature, done)
-        return {name: sum(values) / len(values) for name, values in means.items()}
+            # Not in the middle of an update, where Ctrl-C may strike: then the state saved before it counts.
+            if checkpoint is not None and whole:
+                _save(task, optimizer, checkpoint, signature, done, tail)
+        return {name: sum(values[name] for values in tail) / len(tail) for name in task.losses}
 
 
 def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:
@@ -108,7 +114,9 @@ def _announce(task: Task) -> None:
     log.info("training %.1f MB of weights, %.1f MB with gradients and moments%s", size / 1e6, 4 * size / 1e6, peak)
 
 
-def _save(task: Task, optimizer: torch.optim.Optimizer, path: Path, signature: str, done: int) -> None:
+def _save(
+    task: Task, optimizer: torch.optim.Optimizer, path: Path, signature: str, done: int, tail: list[dict[str, float]]
+) -> None:
     tensors = {f"weight.{index}": parameter.detach() for index, parameter in enumerate(task.parameters)}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"state.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -116,24 +124,27 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, path: Path, signature: s
     unfinished = path.with_name(path.name + ".part")
     # Cloned, because safetensors refuses tensors that share memory.
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(whole, unfinished, {"step": json.dumps(done), "signature": signature})
+    save_file(whole, unfinished, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature})
     unfinished.replace(path)
 
 
-def _resume(task: Task, optimizer: torch.optim.Optimizer, path: Path | None, signature: str) -> int:
-    """Steps done already; 0 where there is nothing that fits."""
+def _resume(
+    task: Task, optimizer: torch.optim.Optimizer, path: Path | None, signature: str
+) -> tuple[int, list[dict[str, float]]]:
+    """Steps done already, and the losses of those in the last tenth; none where there is nothing that fits."""
     if path is None or not path.is_file():
-        return 0
+        return 0, []
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("signature") != signature:
+            metadata = file.metadata() or {}
+            if metadata.get("signature") != signature:
                 log.info("%s belongs to another training; starting anew", path.name)
-                return 0
-            done = int(json.loads(file.metadata()["step"]))
+                return 0, []
+            done, tail = json.loads(metadata["step"]), json.loads(metadata["tail"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, KeyError):
         log.warning("%s is damaged; starting anew", path.name)
-        return 0
+        return 0, []
     state: dict[int, dict[str, torch.Tensor]] = {}
     with torch.no_grad():
         for name, value in tensors.items():
@@ -144,4 +155,4 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, path: Path | None, sig
                 state.setdefault(int(index), {})[rest[0]] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     log.info("resuming at step %d", done)
-    return done
+    return done, tail

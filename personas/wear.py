@@ -100,7 +100,7 @@ def wearing(
 
 
 def _looking(net: TinyDiffusion, persona: Persona, count: int):
-    indices = net.text.indices([persona.prompt])
+    indices = net.text.indices([persona.prompt]).to(net.text.rows.device)
     return reading(net.unet, *token_positions(indices, net.text.row(persona.token), count))
 
 

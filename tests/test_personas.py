@@ -8,6 +8,7 @@ import pytest
 import torch
 from personal_restore.models import lora
 from personal_restore.models.tiny_diffusion import TokenTable
+from personal_restore.personas import trainer
 from personal_restore.personas.batches import draw_batch
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
 from personal_restore.personas.make import fingerprint, make_persona, outside_inference
@@ -240,12 +241,36 @@ def test_a_stopped_training_goes_on_to_the_same_persona_and_leaves_a_usable_one(
         with pytest.raises(Cancelled):
             make_persona(net, BASE, material, settings, report=stop_at(last), folder=tmp_path, keep=kept.append)
     resumed = make_persona(net, BASE, material, settings, folder=tmp_path)
+    assert replace(resumed, tensors={}) == replace(whole, tensors={})
     assert resumed.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
     assert not list(tmp_path.iterdir())
     assert kept[0].provenance["steps"].startswith("1 of")
     with torch.no_grad(), wearing(net, kept[0]) as predict:
         assert predict(net.encode(pictures), 500, kept[0].prompt).isfinite().all()
+
+
+def test_killed_in_the_middle_of_an_update_it_goes_on_from_the_last_whole_state(net, pictures, tmp_path, monkeypatch):
+    settings = replace(QUICK, method="album", steps=3)
+    whole = make_persona(net, BASE, Material(pictures), settings)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 1)
+    update, calls = torch.optim.AdamW.step, []
+
+    def interrupted(self, *given):
+        calls.append(update(self, *given))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_persona(net, BASE, Material(pictures), settings, folder=tmp_path)
+    steps = []
+    resumed = make_persona(
+        net, BASE, Material(pictures), settings, report=lambda step, *_: steps.append(step), folder=tmp_path
+    )
+    assert steps == [2, 3]
+    assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
 
 
 def test_another_album_does_not_take_up_an_old_training(net, pictures, tmp_path):

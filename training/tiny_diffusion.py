@@ -21,7 +21,7 @@ from .loop import Schedule, train
 log = logging.getLogger(__name__)
 
 SCHEDULE = Schedule(
-    steps=2200, batch=4, learning_rate=1e-3, seed=11, workers=0
+    steps=3000, batch=4, learning_rate=1e-3, seed=11, workers=0
 )  # a batch counts groups of two pictures
 CROP = 64
 

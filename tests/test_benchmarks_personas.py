@@ -1,0 +1,60 @@
+"""The bench of personas: who is learnt from what, and what is compared with what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from personal_restore.benchmarks import personas
+from personal_restore.restorers.diffusion import DiffusionRestorer
+from personal_restore.tests.tiny_base import BASE, small_base
+from personal_restore.vocabulary import Library, Person, Reference, UserError
+
+
+class Colours:
+    """Stands in for dlib's network, which takes a second per face."""
+
+    def embed(self, crop: torch.Tensor) -> np.ndarray:
+        mean = crop.mean((1, 2)).numpy()
+        return mean / np.linalg.norm(mean)
+
+
+@pytest.fixture
+def people(astronaut, monkeypatch) -> Library:
+    def person(name: str, corner: int) -> Person:
+        crops = [astronaut[0, :, y : y + 128, corner : corner + 128] for y in (40, 60, 80)]
+        return Person(name, tuple(Reference(f"{i}.png", c, np.zeros((5, 2))) for i, c in enumerate(crops)))
+
+    library = Library((person("a", 160), person("b", 260)))
+    net = small_base()
+    base = DiffusionRestorer(lambda: net, BASE, 32, steps=100, samples=2)
+    monkeypatch.setattr(personas, "by_name", lambda name: Colours())
+    monkeypatch.setattr(personas, "load_library", lambda photos, embedder: library)
+    monkeypatch.setattr(personas.embedded, "diffusion", lambda keep: base)
+    return library
+
+
+def test_the_held_back_photograph_is_never_learnt_and_everybody_is_compared(people, tmp_path, monkeypatch):
+    learnt = []
+    make = personas.make_persona
+
+    def spy(net, base, material, settings, name):
+        learnt.append((name, len(material.pictures)))
+        return make(net, base, material, settings, name)
+
+    monkeypatch.setattr(personas, "make_persona", spy)
+    figures = personas.bench(tmp_path, ["album"], 1, 1, tmp_path / "out")
+    assert learnt == [("a", 2), ("b", 2)] and figures["people"] == {"a": 2, "b": 2}
+    assert list(figures["rows"]) == ["damaged", "one step", "no persona", "album, own", "album, other's"]
+    assert figures["rows"]["album, own"] != figures["rows"]["no persona"]
+    assert all(score["distance"] >= 0 for row in figures["rows"].values() for score in row.values())
+    assert "of 2 people" in personas.table(figures)
+    assert (tmp_path / "out" / "personas.png").is_file() and (tmp_path / "out" / "personas.json").is_file()
+
+
+def test_one_person_or_an_unknown_method_is_a_clear_error(people, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no method magic"):
+        personas.bench(tmp_path, ["magic"], 1, 1, tmp_path)
+    monkeypatch.setattr(personas, "load_library", lambda photos, embedder: Library(people.people[:1]))
+    with pytest.raises(UserError, match="two people"):
+        personas.bench(tmp_path, ["album"], 1, 1, tmp_path)
