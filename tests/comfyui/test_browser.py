@@ -124,6 +124,7 @@ class Frontend:
     def screenshot(self, name: str, **options) -> None:
         if SCREENSHOTS:
             picture = Image.open(io.BytesIO(self.page.screenshot(**options))).convert("RGB")
+            picture.thumbnail((1200, 1200))
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
             picture.save(Path(SCREENSHOTS) / f"{name}.jpg", quality=80, optimize=True)
 
