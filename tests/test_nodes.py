@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from personal_restore.headless import host
 from personal_restore.headless.io import object_info
 from personal_restore.headless.runner import run_graph
 from personal_restore.models import sd_turbo
@@ -26,6 +27,7 @@ from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
 from personal_restore.nodes.sources import LibraryFromImages, Sample
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.vocabulary import DegradationCode, Library, UserError
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,42 @@ def test_an_empty_library_leaves_everybody_a_stranger(faces):
     assert matched.frames[0][0].person is None and "nobody known" in report
 
 
+def test_with_the_photograph_the_faces_are_shown_to_be_clicked_on(image, faces, monkeypatch, tmp_path):
+    monkeypatch.setattr(host, "folders", host.Folders(tmp_path, tmp_path))
+    twice = torch.cat([image, image.flip(2)])
+    both = DetectFaces.execute(twice, 0.0).args[0]
+    library = Sample.execute().args[1]
+    shown = MatchFaces.execute(both, library, 0.0, "0=nobody", twice, "1=0.5").ui
+    assert shown["pr_people"] == ["Eileen Collins"] and len(shown["pr_pictures"]) == 2
+    (first,), (second,) = (picture["faces"] for picture in shown["pr_pictures"])
+    assert first["label"] == "0 ?" and not first["known"] and first["strength"] == 1.0
+    assert second["number"] == 1 and second["strength"] == 0.5
+    left, _, width, _ = first["box"]
+    assert second["box"][0] == pytest.approx(1 - left - width, abs=0.05), "mirrored, in fractions of the photograph"
+    for picture in shown["pr_pictures"]:
+        assert Image.open(host.folders.temp / picture["file"]["filename"]).size == (256, 256)
+    assert MatchFaces.execute(both, library, 0.0, "").ui is None
+    with pytest.raises(UserError, match="Match Faces: the faces were found in 2 picture"):
+        MatchFaces.execute(both, library, 0.0, "", image)
+
+
+def test_a_face_of_strength_zero_is_left_to_the_scene(image, faces):
+    left = MatchFaces.execute(faces, Library(), 0.0, "", None, "0=0").args[0]
+    half = MatchFaces.execute(faces, Library(), 0.0, "", None, "0=0.5").args[0]
+    restorer = EmbeddedRestorer.execute().args[0]
+    with torch.inference_mode():
+        assert RestoreFaces.execute(image, left, restorer, 1.0, 0).args[0].frames[0][0].restored is None
+        restored = RestoreFaces.execute(image, half, restorer, 1.0, 0).args[0]
+        whole = RestoreFaces.execute(image, faces, restorer, 1.0, 0).args[0]
+        by_half, by_whole = (
+            (BlendFaces.execute(image, one, 1.0, "", "target", "none").args[0] - image).abs().mean()
+            for one in (restored, whole)
+        )
+    assert 0 < by_half < 0.7 * by_whole
+    with pytest.raises(UserError, match="Match Faces: strengths names face 3"):
+        MatchFaces.execute(faces, Library(), 0.0, "", None, "3=1")
+
+
 def test_people_from_images_are_added_to_a_library(image):
     _, library = Sample.execute().args
     merged, report = LibraryFromImages.execute(image, "Somebody", library).args
@@ -154,8 +192,6 @@ def test_the_report_is_json_and_ignores_a_truth_of_another_picture(image):
 
 
 def test_progress_counts_the_faces(image, faces):
-    from personal_restore.headless import host
-
     seen = []
     with host.reporting(lambda done, total: seen.append((done, total))), torch.inference_mode():
         RestoreFaces.execute(image, faces, EmbeddedRestorer.execute().args[0], 1.0, 0)

@@ -124,6 +124,7 @@ class Frontend:
     def screenshot(self, name: str, **options) -> None:
         if SCREENSHOTS:
             picture = Image.open(io.BytesIO(self.page.screenshot(**options))).convert("RGB")
+            picture.thumbnail((1200, 1200))
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
             picture.save(Path(SCREENSHOTS) / f"{name}.jpg", quality=80, optimize=True)
 
@@ -248,7 +249,8 @@ def test_help_opens_in_the_language_of_the_user(frontend, locale):
     heading.wait_for()
     names = json.loads((WORKFLOWS.parent / "locales" / locale / "nodeDefs.json").read_text("utf-8"))
     assert heading.inner_text() == names["PR_MatchFaces"]["display_name"]
-    frontend.screenshot(f"help_{locale}")
+    if locale == "en":
+        frontend.screenshot("help")
 
 
 def test_every_node_has_its_help_page_where_the_frontend_asks_for_it(frontend):

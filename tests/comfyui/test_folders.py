@@ -11,7 +11,15 @@ from personal_restore.nodes import NODES
 pytestmark = pytest.mark.comfyui
 
 PACK = Path(__file__).resolve().parents[2]
-NAMES = ("plain", "with-hyphens_and_underscores", "with space", "v1.2 beta", "名前 é", "pack@1.0.0", "Personal Restore (2), new")
+NAMES = (
+    "plain",
+    "with-hyphens_and_underscores",
+    "with space",
+    "v1.2 beta",
+    "名前 é",
+    "pack@1.0.0",
+    "Personal Restore (2), new",
+)
 
 
 def test_the_pack_is_found_and_served_under_any_name(inside, tmp_path):
@@ -32,7 +40,9 @@ def test_the_pack_is_found_and_served_under_any_name(inside, tmp_path):
         ]
         for name in NAMES
     }
-    refused = [f"/extensions/{quote(name)}/{path}" for name in NAMES for path in ("..%2Fpyproject.toml", "docs/none.md")]
+    refused = [
+        f"/extensions/{quote(name)}/{path}" for name in NAMES for path in ("..%2Fpyproject.toml", "docs/none.md")
+    ]
     inside(f"""
         import asyncio, server
         from aiohttp.test_utils import TestClient, TestServer

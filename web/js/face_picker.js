@@ -152,7 +152,7 @@ function panelOf(node) {
   panel.addEventListener("pointerdown", (event) => event.stopPropagation());
   const widget = node.addDOMWidget("face_picker", "pr_face_picker", panel, {
     serialize: false,
-    getMinHeight: () => 260,
+    getMinHeight: () => 420,
   });
   widget.serialize = false;
   node.setSize([Math.max(node.size[0], 300), Math.max(node.size[1], node.computeSize()[1])]);
