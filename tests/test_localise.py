@@ -60,7 +60,7 @@ def test_a_node_has_help_where_the_frontend_looks_for_it(schema):
 
 def test_a_missing_translation_is_named(sources):
     schemas, help, po = sources
-    without = re.sub(r'^(msgid "How sure .*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
+    without = re.sub(r'^(msgid "How sure the detector .*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
     _, problems = localise.build(schemas, help, without)
     assert problems == ["tools/zh.po: PR_DetectFaces.inputs.threshold.tooltip is not translated"]
 
