@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from ..faces.pictures import to_pil
 from ..fusion.blend import CONTEXTS, Patch, blend_faces
 from ..samples import photograph
-from .quality import as_bytes
 
 BOX = (150, 30, 300, 200)  # of the portrait: the face
 FLAT = 0.5
@@ -27,7 +27,7 @@ def bench(target: Path) -> dict:
     scenes = {"portrait": photograph()[0], "flat": torch.full((3, 256, 384), FLAT)}
     blends = {name: {context: blend(scene, context) for context in CONTEXTS} for name, scene in scenes.items()}
     rows = [np.hstack([shown(scenes[name], blends[name][context]) for context in CONTEXTS]) for name in scenes]
-    cv2.imwrite(str(target / "context.png"), np.vstack(rows))
+    Image.fromarray(np.vstack(rows)).save(target / "context.png")
     return {name: {context: band(scenes[name], out) for context, out in outs.items()} for name, outs in blends.items()}
 
 
@@ -60,7 +60,7 @@ def shown(scene: torch.Tensor, out: torch.Tensor) -> np.ndarray:
     """The surroundings of the box, the errors four times as strong."""
     x0, y0, x1, y1 = BOX
     place = np.s_[:, max(y0 - 30, 0) : y1 + 30, x0 - 30 : x1 + 30]
-    return as_bytes((scene + 4 * (out - scene))[place].clamp(0, 1))
+    return np.asarray(to_pil((scene + 4 * (out - scene))[place]))
 
 
 def table(figures: dict) -> str:

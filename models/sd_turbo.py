@@ -15,12 +15,12 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..vocabulary import UserError
 from . import vae_strips
-from .fit import check_fit
+from .checkpoint import Part, Tensors, read_part
+from .fit import filled
 
 UNET = {
     "sample_size": 64,
@@ -46,14 +46,10 @@ BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots gr
 _FIRST, _LAST = map(math.sqrt, BETAS)
 ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step in range(TIMESTEP + 1))
 
-FILES = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"
-PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
     "models/checkpoints, or the folder with unet/ and vae/ in the diffusers format."
 )
-
-Tensors = dict[str, torch.Tensor]
 
 
 class SDTurbo(nn.Module):
@@ -117,18 +113,12 @@ def load(
 
     Raises UserError that names the file, and the tensor that does not fit.
     """
-    configs = {"unet": unet_config, "vae": vae_config}
-    if path.is_dir():
-        parts = {part: _read(_file_in(path / part)) for part in configs}
-    elif path.suffix == ".safetensors":
-        parts = {
-            "unet": _converted(convert_ldm_unet_checkpoint, path, "unet", unet_config),
-            "vae": _converted(convert_ldm_vae_checkpoint, path, "vae", vae_config),
-        }
-    else:
-        problem = "is neither a folder nor a .safetensors file" if path.exists() else "does not exist"
-        raise UserError(f"SD-Turbo: {path.name} {problem}. {ADVICE}")
-    return assemble(parts["unet"], parts["vae"], unet_config, vae_config, path.name).to(dtype)
+    parts = (
+        Part("unet", "model.diffusion_model.", lambda stored: convert_ldm_unet_checkpoint(stored, unet_config)),
+        Part("vae", "first_stage_model.", lambda stored: convert_ldm_vae_checkpoint(stored, vae_config)),
+    )
+    unet, vae = (read_part(path, part, "SD-Turbo", ADVICE) for part in parts)
+    return assemble(unet, vae, unet_config, vae_config, path.name).to(dtype)
 
 
 def assemble(
@@ -160,38 +150,7 @@ def embed_prompts(folder: Path, prompts: Sequence[str]) -> list[torch.Tensor]:
         return list(encoder.float().eval()(tokens.input_ids).last_hidden_state.split(1))
 
 
-def _file_in(folder: Path) -> Path:
-    for name in FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"SD-Turbo: {folder.parent.name}/{folder.name}/ has no {FILES[0]}. {ADVICE}")
-
-
-def _read(file: Path, prefix: str = "") -> Tensors:
-    """The tensors whose names start with the prefix."""
-    try:
-        with safe_open(file, "pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
-            return {name: stored.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"SD-Turbo: {file.name} cannot be read ({error}). {ADVICE}") from error
-
-
-def _converted(convert: Any, file: Path, part: str, config: dict[str, Any]) -> Tensors:
-    """One part of a single-file checkpoint under diffusers' names."""
-    tensors = _read(file, PREFIXES[part])
-    if not tensors:
-        raise UserError(f"SD-Turbo: {file.name} holds no tensor {PREFIXES[part]}*, so it lacks the {part}. {ADVICE}")
-    try:
-        return {name: tensor for name, tensor in convert(tensors, config).items() if tensor is not None}
-    except KeyError as error:
-        raise UserError(f"SD-Turbo: {file.name} lacks the tensor {PREFIXES[part]}{error.args[0]}. {ADVICE}") from error
-
-
 def _built(kind: type[ModelMixin], config: dict[str, Any], tensors: Tensors, where: str) -> Any:
-    """The module around the tensors, all of them and no other."""
     with torch.device("meta"):
-        module = kind.from_config(config)
-    check_fit(module.state_dict(), tensors, where, ADVICE)
-    module.load_state_dict(tensors, assign=True)
-    return module
+        empty = kind.from_config(config)
+    return filled(empty, tensors, where, ADVICE)

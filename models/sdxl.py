@@ -19,14 +19,12 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..vocabulary import UserError
 from . import clip_text
+from .checkpoint import Part, Tensors, read_part
 from .fit import filled
 
-Tensors = dict[str, torch.Tensor]
 Config = dict[str, Any]
 
 UNET: Config = {
@@ -62,11 +60,6 @@ CLIP_G: Config = {
 }  # fmt: skip
 PADDING = clip_text.END, 0  # what each text encoder was trained to see behind the text
 
-FILES = tuple(
-    f"{stem}{variant}.safetensors"
-    for stem in ("diffusion_pytorch_model", "model")
-    for variant in ("", ".fp16")
-)  # fmt: skip
 ADVICE = "Choose an SDXL checkpoint: one .safetensors file of models/checkpoints, or a folder in the diffusers format."
 
 
@@ -124,19 +117,8 @@ def embed(path: Path, tokens: Sequence[int], topology: Topology = PUBLIC) -> Pro
 
 def _tensors(path: Path, part: str, network: nn.Module, config: Config) -> Tensors:
     """One part of a checkpoint under the names of diffusers and transformers."""
-    if path.is_dir():
-        return _read(_file_in(path / part))
-    if path.suffix != ".safetensors":
-        problem = "is neither a folder nor a .safetensors file" if path.exists() else "does not exist"
-        raise UserError(f"{path.name} {problem}. {ADVICE}")
     prefix, convert = SINGLE_FILE[part]
-    stored = _read(path, prefix)
-    if not stored:
-        raise UserError(f"{path.name} holds no tensor {prefix}*, so it lacks SDXL's {part}. {ADVICE}")
-    try:
-        return {name: tensor for name, tensor in convert(stored, network, config).items() if tensor is not None}
-    except KeyError as error:
-        raise UserError(f"{path.name} lacks the tensor {prefix}{error.args[0]}. {ADVICE}") from error
+    return read_part(path, Part(part, prefix, lambda stored: convert(stored, network, config)), "SDXL", ADVICE)
 
 
 # Where a single file keeps a part, and what brings (tensors, network, configuration) to the names of the network.
@@ -152,20 +134,3 @@ SINGLE_FILE: dict[str, tuple[str, Callable[[Tensors, nn.Module, Config], Tensors
         lambda stored, network, config: convert_open_clip_checkpoint(network, stored, "conditioner.embedders.1.model."),
     ),
 }
-
-
-def _file_in(folder: Path) -> Path:
-    for name in FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder.parent.name}/{folder.name}/ has no .safetensors file of weights. {ADVICE}")
-
-
-def _read(file: Path, prefix: str = "") -> Tensors:
-    """The tensors whose names start with the prefix."""
-    try:
-        with safe_open(file, "pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
-            return {name: stored.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file.name} cannot be read ({error}). {ADVICE}") from error
