@@ -7,7 +7,6 @@ Nearest-neighbour doubling spreads every pixel over a 2x2 box; the 3x3 convoluti
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
@@ -24,11 +23,14 @@ def fuse_upsampling(root: nn.Module) -> None:
 def fused(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     """Twice as large, then ``conv`` (3x3, padding 1), as one layer; summed in float32."""
     weight = conv.weight
-    # Output pixel y hears input pixel i through the taps that fall on its two copies, 2 i and 2 i + 1.
-    spread = F.conv_transpose2d(weight.float().flip(-2, -1).flatten(0, 1)[:, None], weight.new_ones(1, 1, 2, 2).float())
+    own = weight.float().flip(-2, -1)
+    spread = own.new_zeros(*weight.shape[:2], 4, 4)
+    for down in range(2):  # a convolution with the box would take gigabytes for the widest layers
+        for right in range(2):
+            spread[..., down : down + 3, right : right + 3] += own
     layer = nn.ConvTranspose2d(
         conv.in_channels, conv.out_channels, 4, 2, 1, bias=conv.bias is not None, device="meta", dtype=weight.dtype
     )
-    layer.weight = nn.Parameter(spread.view(*weight.shape[:2], 4, 4).transpose(0, 1).contiguous().to(weight), False)
+    layer.weight = nn.Parameter(spread.transpose(0, 1).contiguous().to(weight), False)
     layer.bias = conv.bias
     return layer
