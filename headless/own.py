@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from ..faces.match import EVERYBODY_KNOWN
+from ..faces.match import EVERYBODY_KNOWN, STRANGERS
 from ..vocabulary import UserError
 from .graph import Graph, links, title
 
@@ -14,8 +14,10 @@ SAMPLES = ("PR_Sample", "PR_SampleGroup")
 
 
 def with_album(graph: Graph, album: Path) -> Graph:
-    """The graph with every library of people taken from the folder ``album``; who was named from the sample's is now everybody
-    known."""
+    """The graph with every library of people taken from the folder ``album``.
+
+    The sample's names mean nobody there: the first restorer of one of them is now for everybody known, the others for nobody.
+    """
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
     for node in graph.values():
@@ -23,8 +25,9 @@ def with_album(graph: Graph, album: Path) -> Graph:
             kind = graph[source]["class_type"]
             if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
-        if node["class_type"] == "PR_RestoreFaces" and node["inputs"].get("people"):
-            node["inputs"]["people"] = EVERYBODY_KNOWN
+    named = [node for node in graph.values() if node["inputs"].get("people", "") not in ("", EVERYBODY_KNOWN, STRANGERS)]
+    for number, node in enumerate(named):
+        node["inputs"] |= {"people": EVERYBODY_KNOWN} | ({"strength": 0.0} if number else {})
     graph["album"] = album_node
     return graph
 

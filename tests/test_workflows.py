@@ -270,3 +270,15 @@ def test_any_value_of_a_workflow_can_be_set(tmp_path, small, capsys):
     photo = picture(tmp_path / "photo.png", small)
     assert restore(photo, "--out", tmp_path / "out", "--set", "PR_MatchFaces.override=0=Somebody") == 1
     assert "there is no 'Somebody' in the library" in capsys.readouterr().err
+
+
+def test_an_album_of_ones_own_takes_the_place_of_the_samples_people(tmp_path):
+    graph = own.with_album(bundled("perfuse_group"), tmp_path)
+    passes = {
+        node["inputs"]["people"]: node["inputs"]["strength"]
+        for node in reversed(list(graph.values()))
+        if node["class_type"] == "PR_RestoreFaces"
+    }
+    assert passes == {"": 1.0, "known": 1.0}
+    assert sum(node["inputs"].get("strength") == 0 for node in graph.values()) == 1
+    assert not any("Eileen" in str(node["inputs"]) for node in graph.values())
