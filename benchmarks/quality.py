@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from ..bridge import keep
+from ..bridge import keep, weight_folders
 from ..degradation.estimate import LARGEST, estimate
 from ..degradation.families import FAMILIES
 from ..faces.detect import detect_faces
@@ -26,6 +26,7 @@ from ..faces.pictures import from_pil, is_picture, read_picture, to_pil
 from ..metrics import psnr, ssim
 from ..restorers import embedded
 from ..samples import photograph
+from ..training import perceptual
 from ..vocabulary import Conditions, UserError
 from . import invariance, speed
 
@@ -38,11 +39,11 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Row:
-    """One photograph under one draw: for each method its PSNR and SSIM against the truth."""
+    """One photograph under one draw: for each method its PSNR and SSIM against the truth, and LPIPS where its network is at hand."""
 
     photo: str
     family: str
-    scores: dict[str, tuple[float, float]]
+    scores: dict[str, tuple[float, ...]]
 
 
 def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
@@ -56,12 +57,13 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
     target.mkdir(parents=True, exist_ok=True)
     quick = speed.measure()  # first, while its memory is the process's peak
     rows, strips = [], []
+    lpips = perceptual.at_hand(weight_folders("personal_restore"))
     bar = tqdm(total=len(pictures) * (draws * (len(FAMILY_NAMES) - 1) + 1), desc="restoring")
     for number, (name, truth) in enumerate(pictures.items()):
         window = face_window(truth)
         for family in FAMILY_NAMES:
             for draw in range(draws if family != "clean" else 1):
-                row, strip = measure(name, truth, window, family, 1000 * number + draw)
+                row, strip = measure(name, truth, window, family, 1000 * number + draw, lpips)
                 rows.append(row)
                 if draw == 0:
                     strips.append(strip)
@@ -116,7 +118,9 @@ def face_window(truth: torch.Tensor) -> Window:
     return across(y0, y1, height), across(x0, x1, width)
 
 
-def measure(name: str, truth: torch.Tensor, window: Window, family: str, seed: int) -> tuple[Row, list[np.ndarray]]:
+def measure(
+    name: str, truth: torch.Tensor, window: Window, family: str, seed: int, lpips: perceptual.LPIPS | None
+) -> tuple[Row, list[np.ndarray]]:
     """The scores, and damaged | restored blind | guided | truth round the face, as bytes."""
     recipe = FAMILIES[family](seed)
     damaged = recipe.apply(truth)
@@ -135,7 +139,8 @@ def measure(name: str, truth: torch.Tensor, window: Window, family: str, seed: i
         results["guidance 1.10"] = guided(blind, damaged, 1.1)
     if family != "clean":
         results["non-local means"] = non_local_means(damaged)
-    scores = {method: (psnr(out, truth, epsilon=1e-10), ssim(out, truth)) for method, out in results.items()}
+    far = (lambda out: (float(lpips(out, truth)),)) if lpips else lambda out: ()  # noqa: E731
+    scores = {m: (psnr(out, truth, epsilon=1e-10), ssim(out, truth), *far(out)) for m, out in results.items()}
     rows, columns = (slice(max((s.start + s.stop) // 2 - 128, 0), (s.start + s.stop) // 2 + 128) for s in window)
     strip = [np.asarray(to_pil(out[0][:, rows, columns])) for out in (damaged, blind, results["guided"], truth)]
     return Row(name, family, scores), strip
@@ -157,7 +162,8 @@ def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
             "psnr_gain": round(float(p - mean["damaged"][0]), 3),
             "ssim_gain": round(float(s - mean["damaged"][1]), 4),
         }
-        for method, (p, s) in mean.items()
+        | ({"lpips": round(float(lpips[0]), 4)} if lpips else {})
+        for method, (p, s, *lpips) in mean.items()
     }
 
 
@@ -206,12 +212,14 @@ def table(figures: dict) -> str:
     """What a person reads."""
     lines = [
         f"{figures['photographs']} photographs, longest side {figures['longest_side']}, draws {figures['draws']}",
-        f"{'':16}{'':18}{'PSNR':>8}{'gain':>8}{'SSIM':>8}{'gain':>8}",
+        f"{'':16}{'':18}{'PSNR':>8}{'gain':>8}{'SSIM':>8}{'gain':>8}"
+        + ("   LPIPS" if any("lpips" in f for m in figures["families"].values() for f in m.values()) else ""),
     ]
     for family, methods in figures["families"].items():
         for method, f in methods.items():
             lines.append(
                 f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}"
+                + (f"{f['lpips']:8.3f}" if "lpips" in f else "")
             )
             family = ""
     lines += [

@@ -25,7 +25,9 @@ def with_album(graph: Graph, album: Path) -> Graph:
             kind = graph[source]["class_type"]
             if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
-    named = [node for node in graph.values() if node["inputs"].get("people", "") not in ("", EVERYBODY_KNOWN, STRANGERS)]
+    named = [
+        node for node in graph.values() if node["inputs"].get("people", "") not in ("", EVERYBODY_KNOWN, STRANGERS)
+    ]
     for number, node in enumerate(named):
         node["inputs"] |= {"people": EVERYBODY_KNOWN} | ({"strength": 0.0} if number else {})
     graph["album"] = album_node

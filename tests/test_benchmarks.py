@@ -25,6 +25,12 @@ def test_gains_are_over_the_damaged_photograph_and_over_the_blind_restoration():
     assert tokens["wrong pair"] == {"gain": -1.0, "helped": 0.0}
 
 
+def test_lpips_is_reported_where_its_network_is_at_hand():
+    rows = [Row("photo", "trial", {"damaged": (20, 0.5, 0.4)}), Row("other", "trial", {"damaged": (22, 0.7, 0.2)})]
+    assert quality.summary(rows)["damaged"]["lpips"] == 0.3
+    assert "lpips" not in quality.summary([row(20, 22, 23)])["damaged"]
+
+
 def test_crops_are_disjoint_and_the_flattest_quarter_is_left_out():
     side = invariance.CROP + 2 * invariance.MARGIN
     picture = torch.zeros(1, 3, 2 * side, 2 * side)

@@ -197,7 +197,7 @@ def test_losses_without_their_backbones_are_left_out_with_one_line_each(tmp_path
     with caplog.at_level(logging.WARNING):
         assert stage.backbones([tmp_path]) == (None, None)
     assert [line.split(":")[0] for line in caplog.messages] == [
-        "Training without LPIPS",
+        "Without LPIPS",
         f"Training without the adversarial loss: facebook/dino-vitb16 is not in {tmp_path / stage.DINO}.".split(":")[0],
     ]
 

@@ -23,7 +23,6 @@ from torch import nn
 
 from ..faces.pictures import is_picture, read_picture
 from ..models import embedded, face2scene, sd_turbo
-from ..models.catalogue import find
 from ..models.mapnet import with_tokens
 from ..models.one_step import OneStepNet
 from ..vocabulary import UserError
@@ -220,17 +219,13 @@ def run(
 
 def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial.Critic | None]:
     """What the losses look through, from the models folders; None, and one line that says so, where it is not there."""
-    lpips = critic = None
-    try:
-        lpips = perceptual.load(find("vgg16", folders), find("lpips-vgg", folders))
-    except UserError as error:
-        log.warning("Training without LPIPS: %s", error)
+    critic = None
     found = [folder / DINO for folder in folders if (folder / DINO / "config.json").is_file()]
     if found:
         critic = adversarial.load(found[0])
     else:
         log.warning("Training without the adversarial loss: facebook/dino-vitb16 is not in %s.", folders[0] / DINO)
-    return lpips, critic
+    return perceptual.at_hand(folders), critic
 
 
 def run_from_files(folder: Path, config: Config, base: Path, photos: Path | None, folders: list[Path]) -> Path:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision.models import VGG, vgg16
 
+from ..models.catalogue import find
 from ..models.public_weights import load_public
+from ..vocabulary import UserError
+
+log = logging.getLogger(__name__)
 
 BLOCKS = (4, 9, 16, 23, 30)  # where each of VGG16's five blocks ends, after its last ReLU
 WIDTHS = (64, 128, 256, 512, 512)
@@ -53,3 +59,13 @@ def load(vgg: Path, linear: Path) -> LPIPS:
     """From torchvision's VGG16 and LPIPS's own linear layers. Raises UserError that names file and tensor."""
     network = load_public(vgg16(), vgg, "torchvision's VGG16 (IMAGENET1K_V1)")
     return LPIPS(network, load_public(weigher(), linear, "LPIPS's linear layers for VGG, version 0.1"))
+
+
+def at_hand(folders: Sequence[Path]) -> LPIPS | None:
+    """From the models folders; None, and one line that says what is missing, where it is not there."""
+    try:
+        files = find("vgg16", folders), find("lpips-vgg", folders)
+    except UserError as error:
+        log.warning("Without LPIPS: %s", error)
+        return None
+    return load(*files)
