@@ -82,7 +82,7 @@ class Face2SceneWeights:
 
 
 class Face2Scene(nn.Module):
-    """SD-Turbo with adapters and upsampling fused into its weights, so that they cost nothing. Changes ``turbo``.
+    """SD-Turbo with the adapters fused into its weights, so that they cost nothing. Changes ``turbo``.
 
     Raises UserError that names file and tensor where the weights do not fit it.
     """
@@ -96,7 +96,7 @@ class Face2Scene(nn.Module):
         self.turbo, self.token_space = turbo, weights.token_space
         fill(adapt(turbo, weights.config["adapters"]), weights)
         lora.fuse(turbo)
-        fuse_upsampling(turbo)
+        fuse_upsampling(turbo.vae)
         self.eval().requires_grad_(False)
 
     def damage(self, picture: torch.Tensor, code: DegradationCode | None) -> torch.Tensor | None:

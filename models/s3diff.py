@@ -97,7 +97,7 @@ class S3Diff(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights.tensors[name])
-        fuse_upsampling(turbo.vae)  # the UNet's has adapters that change with the picture
+        fuse_upsampling(turbo.vae)
         self.eval().requires_grad_(False)
 
     def public_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
