@@ -131,3 +131,7 @@ class TinyDiffusion(nn.Module):
     def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
         return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)
+
+    def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the velocity, so that no time step dominates: ``[B]``."""
+        return (predicted.float() - noise).square().mean((1, 2, 3)) / self.left(noise, t).flatten()

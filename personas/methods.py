@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..models import lora
@@ -80,8 +79,8 @@ def prompt_of(settings: Settings) -> str:
 def noise_loss(
     net: TinyDiffusion, batch: Batch, text: torch.Tensor, hint: torch.Tensor | None = None, strength: float = 1.0
 ) -> torch.Tensor:
-    """E|eps - eps_theta(z_t, t, text, hint)|^2, a scalar."""
-    return F.mse_loss(net(batch.noisy(net), batch.t, text, hint, strength), batch.noise)
+    """E|eps - eps_theta(z_t, t, text, hint)|^2 in the weighting of the base, a scalar."""
+    return net.loss(net(batch.noisy(net), batch.t, text, hint, strength), batch.noise, batch.t).mean()
 
 
 def textual_pivot(net: TinyDiffusion, material: Material, settings: Settings) -> Task:

@@ -21,7 +21,7 @@ from .loop import Schedule, train
 log = logging.getLogger(__name__)
 
 SCHEDULE = Schedule(
-    steps=3000, batch=4, learning_rate=1e-3, seed=11, workers=0
+    steps=1450, batch=4, learning_rate=1e-3, seed=11, workers=0
 )  # a batch counts groups of two pictures
 CROP = 64
 
@@ -72,8 +72,7 @@ class NoiseLoss(nn.Module):
         noise = torch.randn_like(latent)
         noisy = left.sqrt() * latent + (1 - left).sqrt() * noise
         found = self.net(noisy, t, text, self.net.encode(damaged), (~alone).float())
-        # Divided by what is left of the picture it is the error of the velocity, which no time step dominates.
-        error = (found.float() - noise).square().mean((1, 2, 3)) / left.flatten()
+        error = self.net.loss(found, noise, t)
         alone = alone.flatten()
         share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
         return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
