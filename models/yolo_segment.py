@@ -7,11 +7,15 @@ ultralytics' own layers are made; what else a file names is refused, and nothing
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ..vocabulary import UserError
@@ -22,6 +26,19 @@ OVERLAP = 0.7
 PERSON = 0
 
 
+@contextmanager
+def others_left_alone() -> Iterator[None]:
+    """Importing ultralytics replaces functions of Pillow, OpenCV and torch for the whole process, and its ``Image.open`` installs
+    packages for a picture it does not know. Afterwards they are what they were."""
+    theirs = [(Image, "open"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow"), (torch, "save")]
+    kept = [(module, name, getattr(module, name)) for module, name in theirs]
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
+
+
 @lru_cache(maxsize=1)
 def load(path: Path) -> nn.Module:
     """The network of a published ``yolov8?-seg.pt``. Raises UserError where ultralytics is missing or too old, and for a file
@@ -29,7 +46,8 @@ def load(path: Path) -> nn.Module:
     # It would install packages while it runs.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
-        from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
+        with others_left_alone():
+            from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
     except ImportError as error:
         raise UserError(
             "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 or newer: "

@@ -74,5 +74,5 @@ def test_what_is_not_sdxl_is_refused_by_name(tmp_path):
         sdxl.load(tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match="gone.ckpt does not exist"):
         sdxl.load(tmp_path / "gone.ckpt")
-    with pytest.raises(UserError, match="unet/ has no .safetensors"):
+    with pytest.raises(UserError, match="unet/ has no diffusion_pytorch_model"):
         sdxl.load(tmp_path)

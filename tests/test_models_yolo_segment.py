@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +30,9 @@ def photo(astronaut) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, photo):
     """A yolov8n-seg with random weights that sees a person in one place of a hundred, in the published layout of a .pt."""
-    pytest.importorskip("ultralytics")
-    from ultralytics.nn.tasks import SegmentationModel
+    with yolo_segment.others_left_alone():
+        pytest.importorskip("ultralytics")
+        from ultralytics.nn.tasks import SegmentationModel
 
     torch.manual_seed(0)
     network = SegmentationModel("yolov8n-seg.yaml", verbose=False)
@@ -48,6 +52,22 @@ def weights(tmp_path_factory, photo):
     path = tmp_path_factory.mktemp("weights") / "yolov8n-seg.pt"
     torch.save({"model": network, "ema": None, "train_args": {}, "date": "today"}, path)
     return path
+
+
+@needs_ultralytics
+def test_loading_a_network_changes_no_other_library(tmp_path):
+    """In a process of its own: an import happens once."""
+    script = (
+        "import cv2, torch, run; from PIL import Image; kept = Image.open, cv2.imread, cv2.imwrite, torch.save\n"
+        "run.load_package(); from pathlib import Path\n"
+        "from personal_restore.models import yolo_segment\n"
+        f"try: yolo_segment.load(Path({str(tmp_path / 'no.pt')!r}))\n"
+        "except Exception as error: print(error)\n"
+        "assert kept == (Image.open, cv2.imread, cv2.imwrite, torch.save)\n"
+        "import sys; assert 'ultralytics.utils.patches' in sys.modules\n"
+    )
+    folder = Path(yolo_segment.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
 
 
 @needs_ultralytics
