@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fusion.color import color_fix
-from ..fusion.tiles import VARIANCE, tiled
+from ..fusion.tiles import VARIANCE, as_memory_allows, tiled
 from ..vocabulary import Conditions, DegradationCode
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
@@ -88,7 +88,8 @@ class SDTurboRestorer:
         apply = lambda part: net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)  # noqa: E731
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)
-        return tiled(apply, latent, self.tile, self.overlap, progress=progress).to(latent)
+        run = lambda tile: tiled(apply, latent, tile, self.overlap, progress=progress)  # noqa: E731
+        return as_memory_allows(run, self.tile, self.overlap).to(latent)
 
     def _restore_one(self, net: Network, picture: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         picture = picture.float().to(net.turbo.vae.device)

@@ -30,7 +30,7 @@ from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
 from .loop import Schedule, train
 from .restorer import imperfect, random_window, swapped
-from .stages import _changed as changed
+from .stages import changed
 
 log = logging.getLogger(__name__)
 

@@ -49,17 +49,17 @@ def read_config(path: Path) -> Config:
     """
     try:
         changes = json.loads(path.read_text(encoding="utf-8"))
-        return _changed(Config(), changes)
+        return changed(Config(), changes)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path.name}: not a training configuration ({error}).") from error
 
 
-def _changed(config: Any, changes: dict[str, Any]) -> Any:
+def changed(config: Any, changes: dict[str, Any]) -> Any:
     """A dataclass or dictionary with some values replaced, at any depth."""
     known = dict(config) if isinstance(config, dict) else {f.name: getattr(config, f.name) for f in fields(config)}
     if unknown := changes.keys() - known.keys():
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    new = {name: _changed(known[name], value) if isinstance(value, dict) else value for name, value in changes.items()}
+    new = {name: changed(known[name], value) if isinstance(value, dict) else value for name, value in changes.items()}
     return {**config, **new} if isinstance(config, dict) else replace(config, **new)
 
 
