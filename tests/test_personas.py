@@ -303,26 +303,6 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
     assert all(torch.equal(outside.tensors[name], value) for name, value in persona.tensors.items())
 
 
-@pytest.mark.slow
-def test_samples_after_tuning_on_an_album_are_nearer_to_it():
-    """Test 30: tuned for 200 steps on 4 patterns, the distance of samples to the nearest of them halves."""
-    net = small_base(width=64)  # 48 channels of noise do not pass through 32
-    ramp = torch.linspace(0.1, 0.9, 32)
-    stripes = (torch.arange(32) // 8 % 2 * 0.8 + 0.1).float()
-    patterns = torch.stack([one.expand(32, 32) for one in (ramp, ramp.flip(0)[:, None], stripes, stripes[:, None])])
-    patterns = patterns[:, None].expand(-1, 3, -1, -1).contiguous()
-    settings = Settings("album", steps=200, batch=4, rank=0, learning_rate=5e-3, damage="clean")
-    persona = make_persona(net, BASE, Material(patterns), settings)
-    sampler = DiffusionRestorer(lambda: net, BASE, 32, steps=1000, samples=25, control=0.0, keep_colors=False)
-    start = torch.full((8, 3, 32, 32), 0.5)
-
-    def distance(restorer) -> float:
-        samples = restorer.restore(start, Conditions(seed=3))
-        return torch.cdist(samples.flatten(1), patterns.flatten(1)).amin(1).mean().item()
-
-    assert distance(PersonalRestorer(sampler, persona)) < 0.5 * distance(sampler)
-
-
 def test_low_memory_learns_the_same(net, pictures):
     plain, saving = (made(net, pictures, "dual_pivot", low_memory=low) for low in (False, True))
     for name, value in plain.tensors.items():

@@ -12,9 +12,9 @@ class Small(TinyDiffusion):
     native_size = 32
 
 
-def small_base(width: int = 32) -> Small:
+def small_base() -> Small:
     torch.manual_seed(0)
-    net = Small(width=width).eval().requires_grad_(False)
+    net = Small(width=32).eval().requires_grad_(False)
     for parameter in net.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
