@@ -12,7 +12,6 @@ from .fusion import BlendFaces, ColorFix
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
-from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -59,11 +58,6 @@ NODES = (
     MaskFaces,
     SegmentPeople,
     SampleGroup,
-    DiffusionBase,
-    TrainPersona,
-    SavePersona,
-    LoadPersona,
-    ApplyPersona,
     InstantRestoreRestorer,
 )
 
