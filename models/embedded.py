@@ -22,7 +22,7 @@ from .one_step import OneStepNet
 FOLDER = Path(__file__).parent / "embedded"
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
 DIFFUSION = FOLDER / "tiny_diffusion.safetensors"
-TOKEN_SPACE = "personal-restore-embedded-2"
+TOKEN_SPACE = "personal-restore-embedded-3"
 TOKEN_WIDTH = 192
 
 

@@ -274,7 +274,7 @@ def test_a_trained_face2scene_restores_with_the_code_of_its_own_extractor_only(t
     guided, blind = (RestoreScene.execute(image, restorer, 1.0, 0, one).args[0] for one in (code, None))
     assert guided.shape == image.shape and not torch.equal(guided, blind)
     theirs = EstimateDegradation.execute(image, faces, -1).args[0]
-    with pytest.raises(UserError, match="'personal-restore-embedded-2', the restorer 'Face2Scene' understands"):
+    with pytest.raises(UserError, match="'personal-restore-embedded-3', the restorer 'Face2Scene' understands"):
         RestoreScene.execute(image, restorer, 1.0, 0, theirs)
     with pytest.raises(UserError, match="'face2scene-.*', the restorer 'one-step' understands"):
         RestoreScene.execute(image, EmbeddedRestorer.execute().args[0], 1.0, 0, code)
