@@ -138,23 +138,30 @@ def test_dropped_tokens_and_the_other_prompt_change_only_their_own_pictures(batc
 
 
 @torch.no_grad()
-def errors(weights: face2scene.Face2SceneWeights, groups: Groups) -> dict[str, float]:
-    """Mean squared error and LPIPS of what the weights make of damaged pictures, each with its partner's code."""
-    net, extractor, look = face2scene.Face2Scene(tiny.turbo(), weights), weights.extractor(), lpips()
+def error(weights: face2scene.Face2SceneWeights, groups: Groups) -> float:
+    """Mean squared error of what the weights make of damaged pictures, each with its partner's code."""
+    net, extractor, found = face2scene.Face2Scene(tiny.turbo(), weights), weights.extractor(), 0.0
     restorer = SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.0, color=None)
-    found = {"l2": 0.0, "lpips": 0.0}
     for index in range(4):
         clean, damaged = groups[index]["clean"], groups[index]["damaged"]
         code = estimate(extractor, torch.cat([clean[1], damaged[1]]), weights.token_space)
-        made = restorer.restore(damaged[:1], Conditions(code=code))
-        found["l2"] += float((made - clean[:1]).square().mean()) / 4
-        found["lpips"] += float(look(made, clean[:1])) / 4
+        found += float((restorer.restore(damaged[:1], Conditions(code=code)) - clean[:1]).square().mean()) / 4
     return found
 
 
-def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path):
-    untrained = task()
+def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path, monkeypatch):
+    untrained, forward, seen = task(), stage.SceneLoss.forward, []
+
+    def watched(self, batch):
+        terms = forward(self, batch)
+        seen.append({name: value.item() for name, value in terms.items()})
+        return terms
+
+    monkeypatch.setattr(stage.SceneLoss, "forward", watched)
     path = stage.run(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], lpips(), critic())
+    for name in ("l2", "lpips"):  # the adversarial term is a contest and need not fall
+        first, last = (sum(one[name] for one in part) / 15 for part in (seen[:15], seen[-15:]))
+        assert last < 0.95 * first, (name, first, last)
     logged = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert logged.keys() == {"step", "loss", "l2", "lpips", "adversarial", "critic"} and logged["step"] == 50
     weights = face2scene.read(path)
@@ -164,8 +171,7 @@ def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path
         replace(weights, tensors=weights.tensors | start),
         Groups(bank(tmp_path, CONFIG.data), CONFIG.data, 50),
     )
-    first, last = errors(before, groups), errors(weights, groups)
-    assert last["l2"] < 0.9 * first["l2"] and last["lpips"] < first["lpips"], (first, last)
+    assert error(weights, groups) < 0.9 * error(before, groups)
 
 
 class Killed(Exception):
@@ -196,10 +202,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_weights(tmp_path, monkey
 def test_losses_without_their_backbones_are_left_out_with_one_line_each(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert stage.backbones([tmp_path]) == (None, None)
-    assert [line.split(":")[0] for line in caplog.messages] == [
-        "Without LPIPS",
-        f"Training without the adversarial loss: facebook/dino-vitb16 is not in {tmp_path / stage.DINO}.".split(":")[0],
-    ]
+    assert [line.split(":")[0] for line in caplog.messages] == ["Training without the adversarial loss", "Without LPIPS"]
 
 
 def test_backbones_are_read_from_their_public_files(tmp_path):
