@@ -1,15 +1,15 @@
 """A diffusion model small enough to ship (5 MB), on which every way of making a persona runs without downloads.
 
 It is built as Stable Diffusion with DiffBIR's ControlNet is: diffusers' UNet that predicts noise, a ControlNet that is shown the
-damaged picture's latent beside the noisy one, and text. Pixel-unshuffle stands in the place of the VAE, a learnt table of
-words in that of the text encoder. It was trained on procedural pictures and has never seen a face.
+latent of the damaged picture, cleaned, beside the noisy one, and text. Pixel-unshuffle stands in the place of the VAE, a learnt
+table of words in that of the text encoder. It was trained on procedural pictures and has never seen a face.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,8 @@ class TinyDiffusion(nn.Module):
     no more about the clean picture in much noise than in little.
 
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
-    places: where PFStorer's blocks go.
+    places: where PFStorer's blocks go. cleaner: ``[B, 3, H, W]`` in 0..1 to the same, a restorer that takes most of the damage away
+    before the ControlNet looks (DiffBIR's first stage); not part of the weights. Without one the damaged picture itself is shown.
     """
 
     native_size = 128
@@ -84,6 +85,7 @@ class TinyDiffusion(nn.Module):
             channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
         )
         self.text = TokenTable(width)
+        self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -113,7 +115,7 @@ class TinyDiffusion(nn.Module):
         hint: torch.Tensor | None = None,
         strength: float | torch.Tensor = 1.0,
     ) -> torch.Tensor:
-        """Predicted noise, of the shape of noisy. t: index 0..999 ``[B]``; text: `prompt`; hint: latent of the damaged picture.
+        """Predicted noise, of the shape of noisy. t: index 0..999 ``[B]``; text: `prompt`; hint: latent of the cleaned picture.
 
         strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
         The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).

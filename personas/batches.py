@@ -13,7 +13,7 @@ from ..models.tiny_diffusion import TinyDiffusion
 
 @dataclass(frozen=True)
 class Batch:
-    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same damaged, and of other ones of the person;
+    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same damaged and cleaned, and of other ones of the person;
     noise of that shape; t: time steps ``[B]``; silent: bool ``[B]``, where the prompt is left out.
     """
 
@@ -47,7 +47,7 @@ def draw_batch(net: TinyDiffusion, pictures: torch.Tensor, count: int, family: s
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return Batch(
         clean=latent,
-        hint=net.encode(damaged.to(clean)),
+        hint=net.encode(net.cleaner(damaged.to(clean))),
         reference=net.encode(pictures[others]),
         noise=torch.randn(latent.shape, generator=generator).to(latent),
         t=torch.from_numpy(rng.integers(0, len(net.schedule.alphas_cumprod), count)).to(latent.device),

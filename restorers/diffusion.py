@@ -29,7 +29,7 @@ def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float
 class DiffusionRestorer:
     """load() gives the model on its device; base names it, for the personas that were made on it.
 
-    steps: how much noise is added to the damaged picture and removed again, K of the linear schedule's 1000, as noisy in the
+    steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear schedule's 1000, as noisy in the
     model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
     cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
     guidance: SkipGuidance towards the damaged picture.
@@ -63,6 +63,8 @@ class DiffusionRestorer:
             check_base(persona, self.base)
         height, width = image.shape[-2:]
         whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
+        if self.control:  # without it nothing but the damaged picture itself says what to make
+            whole = net.cleaner(whole)
         damaged = net.encode(whole.to(next(net.parameters())))
         steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
         schedule, times = net.schedule.spaced(steps, self.samples)
@@ -86,8 +88,9 @@ class DiffusionRestorer:
 
             noisy = schedule.add_noise(damaged, len(times), draw())
             latent = generate(denoise, noisy, len(times), schedule, draw, self.guidance, damaged, conditions.progress)
-        picture = net.decode(latent).to(image)[..., :height, :width]
-        return (wavelet_fix(picture, image) if self.keep_colors else picture).clamp(0, 1)
+        picture = net.decode(latent).to(image)
+        picture = wavelet_fix(picture, whole) if self.keep_colors else picture
+        return picture[..., :height, :width].clamp(0, 1)
 
 
 def class_pictures(restorer: DiffusionRestorer, prompt: str, count: int, conditions: Conditions) -> torch.Tensor:
