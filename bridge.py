@@ -6,15 +6,19 @@ decided once: ComfyUI has its own modules loaded long before it loads a node pac
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .vocabulary import UserError
+
+if TYPE_CHECKING:
+    from .models.face2scene import Adapter
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
@@ -34,6 +38,8 @@ else:
 __all__ = [
     "IN_COMFYUI",
     "ComfyExtension",
+    "adapted_model",
+    "adapted_vae",
     "device",
     "input_folder",
     "io",
@@ -171,6 +177,42 @@ def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., 
         return value
 
     return load
+
+
+def adapted_model(model: Any, adapters: Mapping[str, Adapter], replaced: Mapping[str, torch.Tensor]) -> Any:
+    """ComfyUI's MODEL with adapters on its UNet, under diffusers' names of the weights; the one given stays as it is.
+
+    replaced: weights that are exchanged as a whole. Raises UserError where the model has no such weight.
+    """
+    own = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    clone = model.clone()
+    _patch(clone, adapters, replaced, lambda name: f"diffusion_model.{own.get(name, name)}")
+    return clone
+
+
+def adapted_vae(vae: Any, adapters: Mapping[str, Adapter], rename: Callable[[str], str]) -> Any:
+    """The same for ComfyUI's VAE; rename gives its own names."""
+    clone = copy.copy(vae)
+    clone.patcher = vae.patcher.clone()
+    _patch(clone.patcher, adapters, {}, rename)
+    return clone
+
+
+def _patch(
+    patcher: Any, adapters: Mapping[str, Adapter], replaced: Mapping[str, torch.Tensor], rename: Callable[[str], str]
+) -> None:
+    from comfy.weight_adapter import LoRAAdapter
+
+    patches = {
+        rename(name): LoRAAdapter(set(), (one.up, one.down, one.alpha, None, None, None))
+        for name, one in adapters.items()
+    }
+    patches |= {rename(name): ("set", (weight,)) for name, weight in replaced.items()}
+    missing = sorted(patches.keys() - set(patcher.add_patches(patches)))
+    if missing:
+        raise UserError(
+            f"{len(missing)} weights that were trained are not in this model, {missing[0]!r} for one. Load the SD-Turbo checkpoint."
+        )
 
 
 def serve_odd_folder() -> None:

@@ -145,6 +145,14 @@ class UpscaleModel(ComfyType, io_type="UPSCALE_MODEL"):
     pass
 
 
+class Model(ComfyType, io_type="MODEL"):
+    pass
+
+
+class Vae(ComfyType, io_type="VAE"):
+    pass
+
+
 class AnyType(ComfyType, io_type="*"):
     pass
 

@@ -49,7 +49,21 @@ ADAPTERS = {
 }  # fmt: skip
 ADVICE = "Choose a file that `python run.py train face2scene` has made, and the SD-Turbo that it was trained on."
 
+DOWN, UP = (f".lora_{part}.default.weight" for part in "AB")  # peft's names
+
 Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained plain adapter, as everybody else names its parts: the layer gets ``alpha / rank * up @ down`` more.
+
+    up: ``[out, rank, ...]``; down: ``[rank, in, ...]``.
+    """
+
+    up: torch.Tensor
+    down: torch.Tensor
+    alpha: float = lora.ALPHA
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,17 @@ class Face2SceneWeights:
         """The embedded prompts of both branches, positive first, ``[1, 77, 1024]`` each."""
         positive, negative = (self.tensors[f"prompt.{name}"].float() for name in PROMPTS)
         return positive, negative
+
+    def adapters(self, side: str) -> dict[str, Adapter]:
+        """Of the "unet" or the "vae", by diffusers' name of the weight that they change."""
+        own = _part(self.tensors, f"{side}.")
+        downs = {name.removesuffix(DOWN): one for name, one in own.items() if name.endswith(DOWN)}
+        return {f"{layer}.weight": Adapter(own[layer + UP], down) for layer, down in downs.items()}
+
+    @property
+    def replaced(self) -> Tensors:
+        """The UNet's weights that are exchanged as a whole, by diffusers' name."""
+        return {name: one for name, one in _part(self.tensors, "unet.").items() if not name.endswith((DOWN, UP))}
 
     def extractor(self) -> Extractor:
         """What makes the tokens, in evaluation mode. Raises UserError where its tensors do not fit."""
@@ -137,6 +162,17 @@ def fill(trained: Mapping[str, nn.Parameter], weights: Face2SceneWeights) -> Non
     check_fit(trained, found, weights.where, ADVICE)
     for name, tensor in trained.items():
         tensor.copy_(found[name])
+
+
+def core_vae_name(name: str) -> str:
+    """What ComfyUI calls a weight of the VAE's encoder that diffusers calls so."""
+    for ours, theirs in (
+        ("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"), ("mid_block.attentions.0", "mid.attn_1"),
+        ("to_out.0", "proj_out"), (".to_", "."), ("down_blocks", "down"), ("resnets", "block"),
+        ("conv_shortcut", "nin_shortcut"), ("downsamplers.0", "downsample"),
+    ):  # fmt: skip
+        name = name.replace(ours, theirs)
+    return name
 
 
 def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], provenance: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
-from .face2scene import CodeToConditioning, Face2SceneRestorer
+from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
@@ -59,6 +59,7 @@ NODES = (
     SegmentPeople,
     SampleGroup,
     InstantRestoreRestorer,
+    ApplyFace2Scene,
 )
 
 

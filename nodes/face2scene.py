@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..bridge import io, keep, weight_folders
+from ..bridge import adapted_model, adapted_vae, io, keep, weight_folders
 from ..models import face2scene
 from ..models.mapnet import with_tokens
 from ..restorers.sd_turbo import SDTurboRestorer
@@ -80,6 +80,40 @@ class Face2SceneRestorer(io.ComfyNode):
         net = face2scene.Face2Scene(turbo_of(checkpoint, "Face2Scene Restorer"), weights)
         return io.NodeOutput(
             SDTurboRestorer(keep(net), *weights.prompts, guidance=guidance, scale=scale, name=face2scene.NAME)
+        )
+
+
+class ApplyFace2Scene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_ApplyFace2Scene",
+            display_name="Apply Face2Scene to SD-Turbo",
+            category=sockets.CATEGORY,
+            description="Gives core's SD-Turbo what a Face2Scene training has learnt, so that core's sampler restores with it: one step, "
+            "from the damaged picture's latent. In ComfyUI only; Face2Scene Restorer is the same in one node.",
+            search_aliases=["face2scene", "sd-turbo", "lora", "patch model"],
+            inputs=[
+                io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
+                io.Vae.Input("vae", tooltip="SD-Turbo's, from Load Checkpoint."),
+                io.Combo.Input(
+                    "trained",
+                    options=list(trained()) or [NONE],
+                    tooltip="The trained model. Choose the same in Estimate Degradation.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the guider and the scheduler."),
+                io.Vae.Output(display_name="vae", tooltip="For VAE Encode and VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, vae: Any, trained: str) -> io.NodeOutput:
+        weights = face2scene.read(trained_named(trained, "Apply Face2Scene to SD-Turbo"))
+        return io.NodeOutput(
+            adapted_model(model, weights.adapters("unet"), weights.replaced),
+            adapted_vae(vae, weights.adapters("vae"), face2scene.core_vae_name),
         )
 
 
