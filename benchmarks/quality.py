@@ -153,7 +153,7 @@ def non_local_means(damaged: torch.Tensor) -> torch.Tensor:
 
 
 def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Means per method, what they add to the damaged photograph, and the standard error of that: draws differ by decibels."""
+    """Means per method, what they add to the damaged photograph, and the standard error of that, for draws differ."""
     mean = {m: np.mean([r.scores[m] for r in rows], axis=0) for m in rows[0].scores}
 
     def error(method: str) -> float:
@@ -224,8 +224,8 @@ def table(figures: dict) -> str:
     for family, methods in figures["families"].items():
         for method, f in methods.items():
             lines.append(
-                f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f.get('psnr_gain_error', 0):6.2f}{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}"
-                + (f"{f['lpips']:8.3f}" if "lpips" in f else "")
+                f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f.get('psnr_gain_error', 0):6.2f}"
+                f"{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}" + (f"{f['lpips']:8.3f}" if "lpips" in f else "")
             )
             family = ""
     lines += [

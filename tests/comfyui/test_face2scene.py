@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 
 
 def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
-    inside(f"""
+    inside("""
         from pathlib import Path
         import comfy.sample, comfy.samplers, comfy.sd
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -25,17 +25,17 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         turbo.eval().requires_grad_(False)
         turbo.vae.quant_conv.weight[4:] = 0  # a posterior of one point: core takes its mean, we draw from it
         turbo.vae.quant_conv.bias[4:] = -30
-        stored = {{name: tensor.clone() for name, tensor in single_file(turbo).items()}}
+        stored = {name: tensor.clone() for name, tensor in single_file(turbo).items()}
         model, _, vae, _ = comfy.sd.load_state_dict_guess_config(stored, output_clip=False)
         del stored
-        size = {{"widths": [4, 6, 8], "embedding": 16, "heads": 2, "token_width": 1024}}
+        size = {"widths": [4, 6, 8], "embedding": 16, "heads": 2, "token_width": 1024}
         trained = face2scene.adapt(turbo, face2scene.ADAPTERS)
-        tensors = {{name: one.detach() + 0.01 * torch.randn(one.shape) for name, one in trained.items()}}
-        tensors |= {{f"extractor.{{name}}": one for name, one in Extractor(**size).state_dict().items()}}
+        tensors = {name: one.detach() + 0.01 * torch.randn(one.shape) for name, one in trained.items()}
+        tensors |= {f"extractor.{name}": one for name, one in Extractor(**size).state_dict().items()}
         text = torch.randn(2, 1, 77, 1024)
-        tensors |= {{f"prompt.{{name}}": one for name, one in zip(face2scene.PROMPTS, text)}}
+        tensors |= {f"prompt.{name}": one for name, one in zip(face2scene.PROMPTS, text)}
         path = Path(base) / "models" / "personal_restore" / "face2scene" / "random.safetensors"
-        face2scene.write(path, {{"adapters": face2scene.ADAPTERS, "extractor": size}}, tensors, {{}})
+        face2scene.write(path, {"adapters": face2scene.ADAPTERS, "extractor": size}, tensors, {})
         weights = face2scene.read(path)
         for layer in ("unet", "vae"):
             face2scene.lora.fuse(getattr(turbo, layer))  # zero so far, since nothing was filled in
@@ -46,7 +46,7 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         with torch.inference_mode():
             expected = SDTurboRestorer(lambda: ours, *weights.prompts, guidance=1.1, color=None).restore(picture, Conditions(code=code))
             model, vae = node.ApplyFace2Scene.execute(model, vae, "random.safetensors").result
-            told = [node.CodeToConditioning.execute([[one, {{}}]], 1.0, code).result[0] for one in weights.prompts]
+            told = [node.CodeToConditioning.execute([[one, {}]], 1.0, code).result[0] for one in weights.prompts]
             latent = vae.encode(picture.movedim(1, -1)) * 10 * 1.46482
             guider = comfy.samplers.CFGGuider(model)
             guider.set_conds(*told)
