@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
     )
-    train.add_argument("--base", type=Path, help="for face2scene: SD-Turbo's folder in the diffusers format")
+    train.add_argument(
+        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or the folder in the diffusers format"
+    )
     train.set_defaults(run=_train)
 
     models = commands.add_parser("models", help="list published weights, or fetch some")
@@ -337,8 +339,10 @@ def _train_face2scene(options: argparse.Namespace) -> int:
     from ..bridge import weight_folders
     from ..training import face2scene
 
-    if options.base is None or not options.base.is_dir():
-        raise UserError("train face2scene: give SD-Turbo's folder, in the diffusers format, as --base.")
+    if options.base is None:
+        raise UserError(
+            "train face2scene: give SD-Turbo, sd_turbo.safetensors or a folder in the diffusers format, as --base."
+        )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
     made = face2scene.run_from_files(options.out, config, options.base, options.photos, folders)

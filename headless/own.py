@@ -59,9 +59,13 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
 
 
 def with_strength(graph: Graph, strength: float) -> Graph:
-    """The graph with this strength on the faces that are blended in and on the scene that they are blended into."""
+    """The graph with this strength on the faces that are blended in and on the scene that they are blended into; without faces
+    on everything that restores a scene."""
     graph = copy.deepcopy(graph)
-    for node in [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]:
+    blends = [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]
+    for node in [] if blends else [node for node in graph.values() if node["class_type"] == "PR_RestoreScene"]:
+        node["inputs"]["strength"] = strength
+    for node in blends:
         node["inputs"]["strength"] = strength
         scene = graph[node["inputs"]["scene"][0]]
         if scene["class_type"] == "ImageScaleBy":

@@ -22,10 +22,11 @@ FILES = tuple(
 
 @dataclass(frozen=True)
 class Part:
-    """folder: of the part in the diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames."""
+    """folder: of the part in the diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames, or
+    several where files differ."""
 
     folder: str
-    prefix: str
+    prefix: str | tuple[str, ...]
     convert: Callable[[Tensors], Tensors]
 
 
@@ -41,11 +42,14 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
         raise UserError(f"{model}: {path.name} {problem}. {advice}")
     stored = _read(path, part.prefix, model, advice)
     if not stored:
-        raise UserError(f"{model}: {path.name} holds no tensor {part.prefix}*, so it lacks the {part.folder}. {advice}")
+        names = part.prefix if isinstance(part.prefix, str) else "* or ".join(part.prefix)
+        raise UserError(f"{model}: {path.name} holds no tensor {names}*, so it lacks the {part.folder}. {advice}")
     try:
         return {name: tensor for name, tensor in part.convert(stored).items() if tensor is not None}
     except KeyError as error:
-        raise UserError(f"{model}: {path.name} lacks the tensor {part.prefix}{error.args[0]}. {advice}") from error
+        raise UserError(
+            f"{model}: {path.name} lacks a tensor of its {part.folder}: {error.args[0]}. {advice}"
+        ) from error
 
 
 def _file_in(folder: Path, model: str, advice: str) -> Path:
@@ -55,8 +59,8 @@ def _file_in(folder: Path, model: str, advice: str) -> Path:
     raise UserError(f"{model}: {folder.parent.name}/{folder.name}/ has no {FILES[0]}. {advice}")
 
 
-def _read(file: Path, prefix: str, model: str, advice: str) -> Tensors:
-    """The tensors whose names start with the prefix."""
+def _read(file: Path, prefix: str | tuple[str, ...], model: str, advice: str) -> Tensors:
+    """The tensors whose names start with the prefix, or one of them."""
     try:
         with safe_open(file, "pt") as stored:
             names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)

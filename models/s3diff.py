@@ -33,6 +33,12 @@ KIND = "s3diff"
 ADAPTERS = {"vae": "vae_skip", "unet": "default"}  # their names in peft
 BLOCKS = {"vae": 6, "unet": 10}  # down 0..3, middle 4, up 5..8, and the rest, which comes last
 FREQUENCIES = 64
+# In the byte pairs of CLIP: "A high-resolution, 8K, ultra-realistic image with sharp focus, vibrant colors, and natural lighting." and
+# "oil painting, cartoon, blur, dirty, messy, low quality, deformation, low resolution, oversmooth".
+PROMPTS = (
+    (320, 1400, 268, 9977, 267, 279, 330, 267, 8118, 268, 16157, 2867, 593, 8157, 4353, 267, 14270, 5389, 267, 537, 3288, 5799, 269),
+    (2870, 3086, 267, 7651, 267, 27976, 267, 7615, 267, 15987, 267, 1042, 3027, 267, 561, 2510, 267, 1042, 9977, 267, 1658, 8990),
+)  # fmt: skip
 RANKS = {side: f"rank_{side}" for side in ADAPTERS}
 TARGETS = {side: f"{side}_lora_target_modules" for side in ADAPTERS}
 ADVICE = (

@@ -13,12 +13,16 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
+from transformers import CLIPTextModelWithProjection
 
-from ..vocabulary import UserError
-from . import vae_strips
+from . import clip_text, vae_strips
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
 
@@ -38,6 +42,16 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
+# OpenCLIP ViT-H without its last layer, whose place the final normalisation takes.
+TEXT = {
+    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "projection_dim": 1024,
+    "hidden_act": "gelu",
+}  # fmt: skip
+TEXT_PREFIXES = (
+    "cond_stage_model.model.",
+    "conditioner.embedders.0.model.",
+)  # of Stable Diffusion 2's code and of SDXL's
+PADDING = 0  # what the text encoder was trained to see behind the text
 LATENT_SCALE = 0.18215
 TIMESTEP = 999
 WHOLE = 1024**2  # pixels up to which the VAE works in one piece
@@ -48,7 +62,7 @@ ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step
 
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
-    "models/checkpoints, or the folder with unet/ and vae/ in the diffusers format."
+    "models/checkpoints, or the folder with unet/, vae/ and text_encoder/ in the diffusers format."
 )
 
 
@@ -132,22 +146,25 @@ def assemble(
     return turbo.eval().requires_grad_(False)
 
 
-def embed_prompts(folder: Path, prompts: Sequence[str]) -> list[torch.Tensor]:
-    """Embedded prompts, float32 ``[1, 77, 1024]`` each, by the tokenizer and the text encoder of a diffusers folder.
+@torch.no_grad()
+def embed(path: Path, prompts: Sequence[Sequence[int]], config: dict[str, Any] = TEXT) -> list[torch.Tensor]:
+    """Embedded prompts, float32 ``[1, 77, 1024]`` each, of token ids without start and end. The text encoder is not kept.
 
-    Raises UserError when the folder lacks them.
+    Raises UserError as `load`.
     """
-    from transformers import CLIPTextModel, CLIPTokenizer
+    empty = clip_text.empty_encoder(config)
+    tensors = read_part(
+        path, Part("text_encoder", TEXT_PREFIXES, lambda stored: _text(stored, empty)), "SD-Turbo", ADVICE
+    )
+    encoder = clip_text.encoder(empty, tensors, f"{path.name} (text_encoder)", ADVICE)
+    return [encoder(clip_text.text(tokens, PADDING)).last_hidden_state for tokens in prompts]
 
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.name}: no text encoder could be read ({error}). {ADVICE}") from error
-    length = encoder.config.max_position_embeddings
-    tokens = tokenizer(list(prompts), max_length=length, padding="max_length", truncation=True, return_tensors="pt")
-    with torch.no_grad():
-        return list(encoder.float().eval()(tokens.input_ids).last_hidden_state.split(1))
+
+def _text(stored: Tensors, empty: CLIPTextModelWithProjection) -> Tensors:
+    first, second = TEXT_PREFIXES
+    # Under the first prefix diffusers leaves out the last layer, which was not trained with.
+    named = {first + name.removeprefix(first).removeprefix(second): tensor for name, tensor in stored.items()}
+    return convert_open_clip_checkpoint(empty, named, first)
 
 
 def _built(kind: type[ModelMixin], config: dict[str, Any], tensors: Tensors, where: str) -> Any:

@@ -11,8 +11,8 @@ from ..models.mapnet import with_tokens
 from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import DegradationCode, UserError
 from . import sockets
-from .s3diff import turbo_of
-from .weight_files import NONE, checkpoints
+from .s3diff import load_turbo
+from .weight_files import NONE, checkpoint_and, checkpoints
 
 
 def trained() -> dict[str, Path]:
@@ -77,7 +77,8 @@ class Face2SceneRestorer(io.ComfyNode):
     def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
         path = trained_named(model, "Face2Scene Restorer")
         weights = face2scene.read(path)
-        net = face2scene.Face2Scene(turbo_of(checkpoint, "Face2Scene Restorer"), weights)
+        (turbo,) = checkpoint_and("Face2Scene Restorer", checkpoint, "sd-turbo")
+        net = face2scene.Face2Scene(load_turbo(turbo), weights)
         return io.NodeOutput(
             SDTurboRestorer(keep(net), *weights.prompts, guidance=guidance, scale=scale, name=face2scene.NAME)
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..bridge import device, io, keep, weight_folders
-from ..models.catalogue import find_all
+from ..bridge import device, io, keep
 from ..vocabulary import UserError
 from . import sockets
-from .weight_files import NONE, checkpoints
+from .weight_files import NONE, checkpoint_and, checkpoints
 
 NEEDED = "faceme-controlnet", "faceme-mix", "photomaker", "antelopev2-arcface"
 
@@ -51,13 +50,7 @@ class FaceMeRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
-        known = checkpoints()
-        base = [] if checkpoint in known else ["realvisxl"]
-        if base and checkpoint != NONE:
-            raise UserError(
-                f"FaceMe Restorer: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}."
-            )
-        control, mix, photomaker, arcface, *rest = find_all([*NEEDED, *base], weight_folders)
+        base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, "realvisxl", *NEEDED)
         # Here and not above: diffusers takes seconds to import.
         from ..faces.embed import ArcFace
         from ..models import faceme
@@ -69,7 +62,7 @@ class FaceMeRestorer(io.ComfyNode):
             raise UserError(
                 "FaceMe Restorer: ArcFace is run by insightface; `pip install insightface` brings it."
             ) from error
-        net = faceme.load(faceme.Files(rest[0] if rest else known[checkpoint], control, mix, photomaker))
+        net = faceme.load(faceme.Files(base, control, mix, photomaker))
         if device().type == "cuda":
             for part in (net.unet, net.controlnet):
                 part.half()

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..bridge import device, io, keep, weight_folders
-from ..models.catalogue import find
+from ..bridge import device, io, keep
 from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import UserError
 from . import sockets
-from .weight_files import NONE, checkpoints
+from .weight_files import NONE, checkpoint_and, checkpoints
 
 if TYPE_CHECKING:
     from ..models.sd_turbo import SDTurbo
 
 
-def turbo_of(checkpoint: str, node: str) -> SDTurbo:
-    """SD-Turbo from the checkpoint of that name, in the precision that the device likes."""
+def load_turbo(path: Path) -> SDTurbo:
+    """SD-Turbo in the precision that the device likes."""
     from ..models import sd_turbo
 
-    known = checkpoints()
-    if checkpoint not in known and checkpoint != NONE:
-        raise UserError(f"{node}: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}.")
-    path = known[checkpoint] if checkpoint in known else find("sd-turbo", weight_folders("checkpoints"))
     turbo = sd_turbo.load(path)
     if device().type == "cuda":
         turbo.unet.half()
@@ -51,38 +47,62 @@ class S3DiffRestorer(io.ComfyNode):
                 ),
                 io.Conditioning.Input(
                     "positive",
-                    tooltip="What good photographs are, from CLIP Text Encode with the same checkpoint's CLIP.",
+                    optional=True,
+                    tooltip="What good photographs are, from CLIP Text Encode with the same checkpoint's CLIP. Without it the words that "
+                    "S3Diff was trained with, embedded by the checkpoint's own text encoder.",
                 ),
-                io.Conditioning.Input("negative", tooltip="What bad ones are; used where guidance is above 1."),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="What bad ones are; used where guidance is above 1. Without it the words that S3Diff was trained with.",
+                ),
                 io.Float.Input(
                     "guidance",
                     default=1.07,
                     min=1.0,
                     max=2.0,
                     step=0.01,
+                    optional=True,
                     tooltip="How far to go from the negative prompt towards the positive one. 1 asks once and is twice as fast.",
                 ),
                 io.Int.Input(
-                    "scale", default=1, min=1, max=4, tooltip="Enlarges the photograph first; S3Diff was trained for 4."
+                    "scale",
+                    default=1,
+                    min=1,
+                    max=4,
+                    optional=True,
+                    tooltip="Enlarges the photograph first; S3Diff was trained for 4.",
                 ),
             ],
             outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores scenes.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, positive: Any, negative: Any, guidance: float, scale: int) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
-        from ..models import s3diff
+    def validate_inputs(cls, checkpoint: str) -> bool:
+        # The bundled workflow names a file that may not be there yet; what to do about it is said by execute.
+        return True
 
-        prompts = [prompt_of(one, name) for one, name in ((positive, "positive"), (negative, "negative"))]
-        if prompts[0].shape != prompts[1].shape:
+    @classmethod
+    def execute(
+        cls, checkpoint: str, positive: Any = None, negative: Any = None, guidance: float = 1.07, scale: int = 1
+    ) -> io.NodeOutput:
+        # Here and not above: diffusers takes seconds to import.
+        from ..models import clip_text, s3diff, sd_turbo
+
+        given = [
+            None if one is None else prompt_of(one, name)
+            for one, name in ((positive, "positive"), (negative, "negative"))
+        ]
+        if len({clip_text.WINDOW if one is None else one.shape[1] for one in given}) > 1:
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        folders = weight_folders("personal_restore")
-        weights = s3diff.read(find("s3diff", folders), find("s3diff-degradation", folders))
-        net = s3diff.S3Diff(turbo_of(checkpoint, "S3Diff Restorer"), weights)
-        return io.NodeOutput(SDTurboRestorer(keep(net), *prompts, guidance=guidance, scale=scale))
+        turbo, *files = checkpoint_and("S3Diff Restorer", checkpoint, "sd-turbo", "s3diff", "s3diff-degradation")
+        if any(one is None for one in given):
+            own = sd_turbo.embed(turbo, s3diff.PROMPTS)
+            given = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
+        net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*files))
+        return io.NodeOutput(SDTurboRestorer(keep(net), *given, guidance=guidance, scale=scale))
 
 
 def prompt_of(conditioning: Any, name: str) -> torch.Tensor:

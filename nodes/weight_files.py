@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..bridge import weight_folders
+from ..models.catalogue import entry, find_all
+from ..vocabulary import UserError
 
 NONE = "none found"
 
@@ -24,3 +26,19 @@ def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
 def checkpoints() -> dict[str, Path]:
     """Checkpoints as one .safetensors file, by their name below the checkpoints folders."""
     return weight_files("checkpoints", suffixes=(".safetensors",))
+
+
+def checkpoint_and(node: str, checkpoint: str, base: str, *others: str) -> list[Path]:
+    """The chosen checkpoint, then other weights of the catalogue by their names there.
+
+    base: the catalogue's name of the checkpoint that is meant where none is there. Raises UserError that begins with the node
+    and names everything that is missing, and where each of it belongs.
+    """
+    known = checkpoints()
+    if checkpoint not in (*known, NONE, entry(base).file):
+        raise UserError(f"{node}: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}.")
+    there = [known[checkpoint]] if checkpoint in known else []
+    try:
+        return there + find_all([*others] if there else [base, *others], weight_folders)
+    except UserError as error:
+        raise UserError(f"{node}: {error}") from error

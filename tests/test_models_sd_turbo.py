@@ -2,73 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from personal_restore.models import sd_turbo
 from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests.stability_names import open_clip
 from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
-
-RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
-}  # fmt: skip
-UNET_TOP = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
-}  # fmt: skip
-
-
-def unet_name(name: str) -> str:
-    """The name in Stability's own files, for two layers per block."""
-    for ours, theirs in UNET_TOP.items():
-        if name.startswith(f"{ours}."):
-            return f"model.diffusion_model.{theirs}{name.removeprefix(ours)}"
-    side, block, kind, index, rest = re.fullmatch(
-        r"(down_blocks|mid_block|up_blocks)\.?(\d*)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.+)", name
-    ).groups()
-    index = int(index)
-    if kind == "resnets":
-        part, _, last = rest.rpartition(".")
-        rest = f"{RESNET[part]}.{last}"
-    place = {"resnets": 0, "attentions": 1}.get(kind)
-    if side == "mid_block":
-        where = f"middle_block.{2 * index if kind == 'resnets' else 1}"
-    elif side == "down_blocks":
-        where = f"input_blocks.{1 + 3 * int(block) + index}.{place}" if place is not None else ""
-        if kind == "downsamplers":
-            where, rest = f"input_blocks.{3 + 3 * int(block)}.0", rest.replace("conv", "op")
-    elif kind == "upsamplers":
-        where = f"output_blocks.{3 * int(block) + 2}.{1 if block == '0' else 2}"
-    else:
-        where = f"output_blocks.{3 * int(block) + index}.{place}"
-    return f"model.diffusion_model.{where}.{rest}"
-
-
-def vae_entry(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor]:
-    """Name and tensor in Stability's own files, for four levels; attention is made of 1x1 convolutions there."""
-    name = re.sub(r"up_blocks\.(\d)", lambda found: f"up.{3 - int(found[1])}", name.replace("down_blocks", "down"))
-    name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
-    name = (
-        name.replace("resnets", "block").replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
-    )
-    name = name.replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
-    if "attentions" in name:
-        name = name.replace("mid_block.attentions.0", "mid.attn_1").replace("to_out.0", "proj_out")
-        name = name.replace("group_norm", "norm").replace("to_", "")
-        tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
-    return f"first_stage_model.{name}", tensor
-
-
-def single_file(turbo: sd_turbo.SDTurbo) -> dict[str, torch.Tensor]:
-    unet = {unet_name(name): tensor for name, tensor in turbo.unet.state_dict().items()}
-    vae = dict(vae_entry(name, tensor) for name, tensor in turbo.vae.state_dict().items())
-    text = {"cond_stage_model.model.positional_embedding": torch.zeros(1)}
-    return {name: tensor.contiguous() for name, tensor in (unet | vae | text).items()}
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 
 def load(path) -> sd_turbo.SDTurbo:
@@ -83,7 +25,7 @@ def assert_same(one: sd_turbo.SDTurbo, other: sd_turbo.SDTurbo):
 
 def test_single_file_and_folder_give_the_same_network(tmp_path):
     turbo = tiny.turbo()
-    save_file(single_file(turbo), tmp_path / "sd_turbo.safetensors")
+    save_file(tiny.single_file(turbo), tmp_path / "sd_turbo.safetensors")
     turbo.unet.save_pretrained(tmp_path / "sd-turbo" / "unet")
     turbo.vae.save_pretrained(tmp_path / "sd-turbo" / "vae", variant="fp16")
     for path in (tmp_path / "sd_turbo.safetensors", tmp_path / "sd-turbo"):
@@ -104,7 +46,7 @@ def test_full_size_single_file_has_the_published_names():
         turbo = sd_turbo.SDTurbo(
             UNet2DConditionModel.from_config(sd_turbo.UNET), AutoencoderKL.from_config(sd_turbo.VAE)
         )
-    stored = single_file(turbo)
+    stored = tiny.single_file(turbo)
     key = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
     assert stored[key].shape == (640, 1024)
     assert stored["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (512, 512, 1, 1)
@@ -118,7 +60,7 @@ def test_full_size_single_file_has_the_published_names():
 
 def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
     file = tmp_path / "model.safetensors"
-    stored = single_file(tiny.turbo())
+    stored = tiny.single_file(tiny.turbo())
     lacking = "model.diffusion_model.middle_block.2.in_layers.2.weight"
     for tensors, match in [
         ({k: v for k, v in stored.items() if not k.startswith("first_stage_model.")}, "lacks the vae"),
@@ -141,29 +83,39 @@ def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
         load(tmp_path / "model.ckpt")
 
 
-def test_prompts_are_embedded_by_the_folders_own_text_encoder(tmp_path):
-    from transformers import CLIPTextConfig, CLIPTextModel
+@pytest.mark.parametrize("form", ["folder", *sd_turbo.TEXT_PREFIXES])
+def test_known_prompts_are_embedded_by_the_checkpoints_own_text_encoder(form, tmp_path):
+    encoder = tiny.text_encoder()
+    if form == "folder":
+        encoder.save_pretrained(tmp_path / "text_encoder", variant="fp16")
+    else:
+        tensors = tiny.single_file(tiny.turbo(), encoder, form)
+        save_file(tensors, tmp_path / "sd_turbo.safetensors")
+    path = tmp_path if form == "folder" else tmp_path / "sd_turbo.safetensors"
+    sharp, blurred = (1400, 268, 9977), tuple(range(100, 175))
+    for tokens, found in zip((sharp, blurred), sd_turbo.embed(path, (sharp, blurred), tiny.TEXT), strict=True):
+        ids = torch.tensor([[49406, *tokens, 49407] + [0] * (75 - len(tokens))])
+        torch.testing.assert_close(found, encoder(ids).last_hidden_state, atol=1e-6, rtol=0)
 
-    torch.manual_seed(0)
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = tmp_path / "tokenizer"
-    tokenizer.mkdir()
-    (tokenizer / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (tokenizer / "merges.txt").write_text("#version: 0.2\n")
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    config = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=tiny.WIDTH, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=9, eos_token_id=len(words) - 1,
-    )  # fmt: skip
-    encoder = CLIPTextModel(config).eval()
-    with pytest.raises(UserError, match="no text encoder could be read"):
-        sd_turbo.embed_prompts(tmp_path, ["blur"])
-    encoder.save_pretrained(tmp_path / "text_encoder")
-    first, second, long = sd_turbo.embed_prompts(tmp_path, ["sharp", "blur", "a very long text of many letters"])
-    assert first.shape == second.shape == long.shape == (1, 9, tiny.WIDTH)
-    ids = [words.index("<|startoftext|>"), *map(words.index, ["b", "l", "u", "r</w>"])]
-    ids += [words.index("<|endoftext|>")] * (9 - len(ids))
-    with torch.no_grad():
-        expected = encoder(torch.tensor([ids])).last_hidden_state
-    torch.testing.assert_close(second, expected)
+
+def test_a_checkpoint_without_a_text_encoder_is_refused_by_name(tmp_path):
+    save_file({"model.diffusion_model.x": torch.zeros(1)}, tmp_path / "unet.safetensors")
+    with pytest.raises(
+        UserError, match=r"unet.safetensors holds no tensor cond.*\* or conditioner.*lacks the text_encoder"
+    ):
+        sd_turbo.embed(tmp_path / "unet.safetensors", [(1,)])
+
+
+def test_the_full_size_text_encoder_has_the_published_names():
+    """OpenCLIP ViT-H as Stable Diffusion 2 carries it, whose 24th layer and projection diffusers leaves out."""
+    with torch.device("meta"):
+        whole = CLIPTextModelWithProjection(
+            CLIPTextConfig(vocab_size=49408, **sd_turbo.TEXT | {"num_hidden_layers": 24})
+        )
+        used = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, **sd_turbo.TEXT))
+    for prefix in sd_turbo.TEXT_PREFIXES:
+        stored = open_clip(whole, prefix)
+        assert stored[f"{prefix}transformer.resblocks.0.attn.in_proj_weight"].shape == (3072, 1024)
+        found, wanted = sd_turbo._text(stored, used), used.state_dict()
+        wanted.pop("text_projection.weight")
+        assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in wanted.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,19 @@ from personal_restore.headless import own
 from personal_restore.headless.cli import main
 from personal_restore.headless.convert import to_api
 from personal_restore.headless.core_nodes import CORE_NODES
-from personal_restore.headless.graph import kinds, load_graph
+from personal_restore.headless.graph import kinds
 from personal_restore.headless.host import allow_folder, folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.headless.validate import checked
+from personal_restore.models import sd_turbo
+from personal_restore.models.catalogue import entry
 from personal_restore.nodes import NODES
+from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests.bundled import NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
 from PIL import Image
+from safetensors.torch import save_file
 
-WORKFLOWS = Path(__file__).parent.parent / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 KNOWN = kinds((*CORE_NODES, *NODES))
-
-
-def bundled(name: str) -> dict:
-    return load_graph(WORKFLOWS / "api" / f"{name}.json")
 
 
 def node(graph: dict, kind: str) -> str:
@@ -72,7 +72,7 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUN_AS_THEY_ARE)
 def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
     graph = bundled(name)
     shots = []
@@ -282,3 +282,65 @@ def test_an_album_of_ones_own_takes_the_place_of_the_samples_people(tmp_path):
     assert passes == {"": 1.0, "known": 1.0}
     assert sum(node["inputs"].get("strength") == 0 for node in graph.values()) == 1
     assert not any("Eileen" in str(node["inputs"]) for node in graph.values())
+
+
+@pytest.fixture
+def tiny_public_files(tmp_path, monkeypatch) -> Path:
+    """SD-Turbo as one file and S3Diff's two, narrow and random, where the workflow looks for them."""
+    folder = tmp_path / "models"
+    (folder / "checkpoints").mkdir(parents=True)
+    stability = tiny.single_file(tiny.turbo(), tiny.text_encoder(), sd_turbo.TEXT_PREFIXES[1])
+    save_file(stability, folder / "checkpoints" / "sd_turbo.safetensors")
+    tiny.write_public_files(folder)
+    monkeypatch.setenv("PR_MODELS_DIR", str(folder))
+    monkeypatch.setattr(sd_turbo, "load", partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE))
+    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    return folder
+
+
+def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_path, small):
+    """With its own prompts, and no node of ComfyUI's core that loads or samples."""
+    photo = picture(tmp_path / "photo.png", small)
+    out = tmp_path / "out"
+    change = lambda text: ("--set", f"PR_S3DiffRestorer.{text}")  # noqa: E731
+    for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
+        assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
+    report = json.loads((out / "photo_report.json").read_text())
+    assert report["faces"] == [] and "S3Diff" in report["seconds"]
+    usual, unguided, large, seeded, untouched = (pixels(path) for path in in_order(out))
+    assert usual.shape == (256, 256, 3) and large.shape == (512, 512, 3)
+    for changed in (unguided, seeded, untouched):
+        assert not np.array_equal(usual, changed)
+    assert np.array_equal(untouched, pixels(photo))
+
+
+def in_order(folder: Path) -> list[Path]:
+    return [folder / f"photo{number}_restored.png" for number in ("", "_2", "_3", "_4", "_5")]
+
+
+def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tmp_path, small, monkeypatch, capsys):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
+    photo = picture(tmp_path / "photo.png", small)
+    assert restore(photo, "--workflow", "s3diff_scene", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1
+    for file, size, licence, folder in (
+        ("sd_turbo.safetensors", "5.2 GB", "Stability AI Community License", tmp_path / "models" / "checkpoints"),
+        ("s3diff.pkl", "138 MB", "Apache-2.0", tmp_path / "models"),
+        ("de_net.pth", "9 MB", "Apache-2.0", tmp_path / "models"),
+    ):
+        line = next(line for line in said.splitlines() if f"{file} is missing" in line)
+        assert all(part in line for part in (size, licence, f"It belongs in {folder}.", "python run.py models get"))
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
+
+
+def test_the_canvas_says_which_weights_s3diff_needs_and_where_they_go():
+    notes = " ".join(
+        node["widgets_values"][0]
+        for node in json.loads((WORKFLOWS / "s3diff_scene.json").read_text())["nodes"]
+        if node["type"] == "MarkdownNote"
+    )
+    for name in ("sd-turbo", "s3diff", "s3diff-degradation"):
+        weights = entry(name)
+        for part in (weights.file, weights.size, weights.repository, f"models/{weights.folder}", weights.licence, name):
+            assert part in notes, part

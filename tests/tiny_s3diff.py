@@ -10,6 +10,8 @@ from personal_restore.models import face2scene, lora, sd_turbo
 from personal_restore.models.de_net import DegradationEstimator
 from personal_restore.models.embedded import Extractor
 from personal_restore.models.s3diff import ADAPTERS, BLOCKS, BlockModulation
+from personal_restore.tests.stability_names import open_clip, unet_name, vae_entry
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 # As the public training code has them.
 TARGETS = {
@@ -31,6 +33,9 @@ UNET = sd_turbo.UNET | {
     "cross_attention_dim": WIDTH,
     "norm_num_groups": 4,
 }
+TEXT = sd_turbo.TEXT | {
+    "hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": WIDTH,
+}  # fmt: skip
 VAE = sd_turbo.VAE | {"block_out_channels": (8, 8, 8, 16), "norm_num_groups": 4}
 
 
@@ -38,6 +43,26 @@ def turbo(seed: int = 0) -> sd_turbo.SDTurbo:
     torch.manual_seed(seed)
     net = sd_turbo.SDTurbo(UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE))
     return net.eval().requires_grad_(False)
+
+
+def text_encoder() -> CLIPTextModelWithProjection:
+    torch.manual_seed(3)
+    return CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, **TEXT)).eval().requires_grad_(False)
+
+
+def single_file(
+    turbo: sd_turbo.SDTurbo, encoder: torch.nn.Module | None = None, prefix: str = sd_turbo.TEXT_PREFIXES[0]
+) -> dict[str, torch.Tensor]:
+    """SD-Turbo as Stability's own file has it, with the layer of the text encoder that is not used."""
+    named = {unet_name(name): tensor for name, tensor in turbo.unet.state_dict().items()}
+    named |= dict(vae_entry(name, tensor) for name, tensor in turbo.vae.state_dict().items())
+    if encoder is not None:
+        unused = {
+            f"{prefix}transformer.resblocks.23.ln_1.weight": torch.ones(WIDTH),
+            f"{prefix}logit_scale": torch.ones(()),
+        }
+        named |= open_clip(encoder, prefix) | unused
+    return {name: tensor.contiguous() for name, tensor in named.items()}
 
 
 def prompts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from personal_restore.models import faceme, sdxl
-from personal_restore.tests.test_models_sd_turbo import unet_name, vae_entry
+from personal_restore.tests.stability_names import open_clip, unet_name, vae_entry
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig
 
@@ -59,28 +59,10 @@ def single_file(networks: dict[str, torch.nn.Module]) -> dict[str, torch.Tensor]
     for name, tensor in networks["text_encoder"].state_dict().items():
         if name != "text_projection.weight":
             named[f"conditioner.embedders.0.transformer.{name}"] = tensor
-    return {name: tensor.contiguous() for name, tensor in (named | open_clip(networks["text_encoder_2"])).items()}
-
-
-def open_clip(encoder: torch.nn.Module) -> dict[str, torch.Tensor]:
-    tensors, named = encoder.state_dict(), {}
-    renamed = {
-        "text_model.embeddings.position_embedding.weight": "positional_embedding",
-        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-        "text_model.final_layer_norm.": "ln_final.", "text_model.encoder.layers.": "transformer.resblocks.",
-        "self_attn.out_proj": "attn.out_proj", "layer_norm": "ln_", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
-    }  # fmt: skip
-    for name, tensor in tensors.items():
-        for ours, theirs in renamed.items():
-            name = name.replace(ours, theirs)
-        if "q_proj" in name:
-            source = name.replace("transformer.resblocks.", "text_model.encoder.layers.")
-            joined = torch.cat([tensors[source.replace("q_proj", f"{one}_proj")] for one in "qkv"])
-            named[re.sub(r"self_attn\.q_proj\.", "attn.in_proj_", name)] = joined
-        elif "k_proj" not in name and "v_proj" not in name:
-            named[name] = tensor
-    named["text_projection"] = named.pop("text_projection.weight").T
-    return {f"conditioner.embedders.1.model.{name}": tensor for name, tensor in named.items()}
+    return {
+        name: tensor.contiguous()
+        for name, tensor in (named | open_clip(networks["text_encoder_2"], "conditioner.embedders.1.model.")).items()
+    }
 
 
 def write_public_files(folder: Path) -> faceme.Files:

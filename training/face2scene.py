@@ -1,6 +1,6 @@
 """Stage II of Face2Scene (section 3.4): the adapters on SD-Turbo, its first convolution, and MapNet, from pictures in pairs.
 
-python run.py train face2scene --base SD-TURBO-FOLDER --photos FOLDER --out runs/face2scene
+python run.py train face2scene --base SD-TURBO --photos FOLDER --out runs/face2scene
 
 FaDeX is frozen: the one that ships with the pack. As in the embedded stages, the tokens come from another picture under the same
 operator, half of whose pairs are imperfectly restored. Departures from the paper: one step serves restorer and discriminator at
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..faces.pictures import is_picture, read_picture
-from ..models import embedded, face2scene, sd_turbo
+from ..models import embedded, face2scene, s3diff, sd_turbo
 from ..models.mapnet import with_tokens
 from ..models.one_step import OneStepNet
 from ..vocabulary import UserError
@@ -34,10 +34,11 @@ from .stages import changed
 
 log = logging.getLogger(__name__)
 
-# The paper's words (section 4.1).
+# The paper's words (supplement, section 7.2), in the byte pairs of CLIP: "a high-resolution, 8K, ultra-realistic sharp image, vibrant
+# colors, and natural lighting", and S3Diff's for what is bad.
 PROMPTS = (
-    "a high-resolution, 8K, ultra-realistic sharp image, vibrant colors, and natural lighting",
-    "oil painting, cartoon, blur, dirty, messy, low quality, deformation, low resolution, oversmooth",
+    (320, 1400, 268, 9977, 267, 279, 330, 267, 8118, 268, 16157, 8157, 2867, 267, 14270, 5389, 267, 537, 3288, 5799),
+    s3diff.PROMPTS[1],
 )
 DINO = "dino-vitb16"  # the folder of facebook/dino-vitb16 below models/personal_restore
 
@@ -229,9 +230,9 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
 
 
 def run_from_files(folder: Path, config: Config, base: Path, photos: Path | None, folders: list[Path]) -> Path:
-    """`run` on SD-Turbo from a diffusers folder. Raises UserError that says what is missing."""
+    """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
         raise UserError(f"--photos {photos}: there is no picture in it.")
-    positive, negative = sd_turbo.embed_prompts(base, PROMPTS)
+    positive, negative = sd_turbo.embed(base, PROMPTS)
     return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders))

@@ -107,8 +107,20 @@ class Server:
         cached = next(message["nodes"] for event, message in messages if event == "execution_cached")
         return graph.keys() - set(cached)
 
+    def error(self, graph: dict[str, Any]) -> str:
+        """Runs a graph to the node that raises; what the user is told."""
+        messages = self._run(graph)["status"]["messages"]
+        return next(message["exception_message"] for event, message in messages if event == "execution_error")
+
     def _history(self, graph: dict[str, Any]) -> dict[str, Any]:
         """Fails the test where ComfyUI refuses the graph or a node raises."""
+        history = self._run(graph)
+        if history["status"]["status_str"] != "success":
+            pytest.fail(f"a node failed in ComfyUI {self.version}:\n{history['status']['messages']}", pytrace=False)
+        return history
+
+    def _run(self, graph: dict[str, Any]) -> dict[str, Any]:
+        """Fails the test where ComfyUI refuses the graph."""
         body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/prompt", body)
         try:
@@ -121,10 +133,7 @@ class Server:
             if time.monotonic() > end:
                 pytest.fail(f"ComfyUI {self.version} has not finished after {RUN_SECONDS} s:\n{self.log()[-3000:]}")
             time.sleep(0.1)
-        history = done[prompt_id]
-        if history["status"]["status_str"] != "success":
-            pytest.fail(f"a node failed in ComfyUI {self.version}:\n{history['status']['messages']}", pytrace=False)
-        return history
+        return done[prompt_id]
 
     @property
     def folder(self) -> str:

@@ -17,14 +17,13 @@ from pathlib import Path
 import pytest
 from personal_restore.nodes import NODES
 from personal_restore.samples import photograph
+from personal_restore.tests.bundled import NAMES, RUN_AS_THEY_ARE, WORKFLOWS
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 
-WORKFLOWS = Path(__file__).parents[2] / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 SCREENSHOTS = os.environ.get("PR_SCREENSHOTS")
 RENDERERS = {"canvas": False, "nodes 2.0": True}
 
@@ -161,7 +160,7 @@ def test_a_template_opens_whole_and_means_what_its_machine_twin_says(frontend, n
     assert prompt == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUN_AS_THEY_ARE)
 def test_a_template_runs_from_the_browser(frontend, name):
     frontend.open(nodes2=True)
     frontend.open_template(name)

@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from personal_restore.headless import own
-from personal_restore.headless.graph import load_graph
 from personal_restore.headless.host import folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.nodes import NODES
+from personal_restore.tests.bundled import RUN_AS_THEY_ARE, bundled
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
-
-WORKFLOWS = Path(__file__).parents[2] / "workflows" / "api"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 
 
 def saved(graph: dict) -> str:
@@ -34,9 +31,9 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
     assert np.array_equal(*(np.asarray(Image.open(path)) for path in (live, ours)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUN_AS_THEY_ARE)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
-    assert_same_pixels(comfyui, load_graph(WORKFLOWS / f"{name}.json"), tmp_path, monkeypatch)
+    assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +49,29 @@ def test_a_photograph_gives_the_same_pixels(comfyui, photos, name, photo, album,
         folder = comfyui.base / "input" / "people" / f"person {number}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / picture, folder)
-    graph = own.with_album(own.with_photo(load_graph(WORKFLOWS / f"{name}.json"), Path(uploaded)), Path("people"))
+    graph = own.with_album(own.with_photo(bundled(name), Path(uploaded)), Path("people"))
     try:
         assert_same_pixels(comfyui, graph, tmp_path, monkeypatch)
     finally:
         shutil.rmtree(comfyui.base / "input" / "people")
 
 
+def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_belongs_where(comfyui):
+    """A checkpoint that is not in the list would be refused with no word about where to get it."""
+    said = comfyui.error(bundled("s3diff_scene"))
+    models = comfyui.base / "models"
+    for file, licence, folder in (
+        ("sd_turbo.safetensors", "Stability AI Community License", models / "checkpoints"),
+        ("s3diff.pkl", "Apache-2.0", models / "personal_restore"),
+        ("de_net.pth", "Apache-2.0", models / "personal_restore"),
+    ):
+        line = next(line for line in said.splitlines() if f"{file} is missing" in line)
+        assert licence in line and f"It belongs in {folder}." in line and "Download Weights" in line
+
+
 def test_a_rerun_recomputes_only_what_changed(comfyui, tmp_path):
     """Another blend does not restore again; another picture in the album does."""
-    graph = load_graph(WORKFLOWS / "perfuse.json")
+    graph = bundled("perfuse")
     Image.fromarray(np.asarray(Image.open(sample(tmp_path)))).save(comfyui.base / "input" / "rerun.png")
     (comfyui.base / "input" / "rerun").mkdir()
     shutil.copy(comfyui.base / "input" / "rerun.png", comfyui.base / "input" / "rerun" / "1.png")

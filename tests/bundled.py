@@ -1,0 +1,20 @@
+"""The bundled workflows by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from personal_restore.headless.graph import load_graph
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+# What loads weights that nobody has who has not fetched them.
+LOADERS = {"PR_S3DiffRestorer", "PR_Face2SceneRestorer", "PR_FaceMeRestorer", "CheckpointLoaderSimple"}
+
+
+def bundled(name: str) -> dict:
+    """The machine twin."""
+    return load_graph(WORKFLOWS / "api" / f"{name}.json")
+
+
+RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
