@@ -14,7 +14,7 @@ VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
     """The graph of a UI-format workflow without subgraphs. Notes and muted nodes are dropped, reroutes are followed.
 
-    Raises `GraphError` for node classes that are not known here, since their widgets cannot be named.
+    Raises `GraphError` for node classes that are neither known here nor have their widgets named in the file.
     """
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
@@ -33,17 +33,23 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
     for node in sorted(workflow["nodes"], key=lambda node: node.get("order", 0)):
         if node["type"] in VIRTUAL or node["mode"] in (MUTED, BYPASSED):
             continue
-        if node["type"] not in known:
-            raise GraphError([f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."])
-        schema = known[node["type"]].schema
-        inputs = dict(zip(_widgets(schema), node.get("widgets_values") or [], strict=False))
+        values = node.get("widgets_values") or []
+        if node["type"] in known:
+            schema = known[node["type"]].schema
+            widgets, display_name = _widgets(schema), schema.display_name
+        else:
+            # Current frontends list them among the inputs, in their order.
+            widgets, display_name = [s["name"] for s in node.get("inputs", ()) if "widget" in s], None
+            if len(widgets) != len(values):
+                raise GraphError([f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."])
+        inputs = dict(zip(widgets, values, strict=False))
         inputs = {name: value for name, value in inputs.items() if name is not None}
         if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same
             inputs["compare_view"] = {"__value__": ["", ""]}
         for slot in node.get("inputs", ()):
             if (link := source(slot.get("link"))) is not None:
                 inputs[slot["name"]] = link
-        title = node.get("title") or schema.display_name or node["type"]
+        title = node.get("title") or display_name or node["type"]
         graph[str(node["id"])] = {"inputs": inputs, "class_type": node["type"], "_meta": {"title": title}}
     return graph
 

@@ -176,12 +176,12 @@ COMFYUI_ONLY = frozenset(
     {
         "BasicGuider", "BasicScheduler", "CFGGuider", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode",
         "CLIPVisionLoader", "CheckpointLoaderSimple", "ConditioningCombine", "ConditioningZeroOut",
-        "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DualCLIPLoader", "EmptyImage",
+        "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DisableNoise", "DualCLIPLoader", "EmptyImage",
         "EmptyLatentImage", "ImageBatch", "ImageBlend", "ImageBlur", "ImageCrop", "ImageInvert",
         "ImagePadForOutpaint", "ImageScale", "ImageSharpen", "ImageToMask",
-        "ImageUpscaleWithModel", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "LatentUpscale",
+        "ImageUpscaleWithModel", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "LatentMultiply", "LatentUpscale",
         "LoadImageMask", "LoadImageOutput", "LoraLoader", "LoraLoaderModelOnly", "MaskToImage", "RandomNoise",
-        "SamplerCustom", "SamplerCustomAdvanced", "SetLatentNoiseMask", "UNETLoader", "UpscaleModelLoader",
+        "SDTurboScheduler", "SamplerCustom", "SamplerCustomAdvanced", "SetLatentNoiseMask", "UNETLoader", "UpscaleModelLoader",
         "VAEDecode", "VAEDecodeTiled", "VAEEncode", "VAEEncodeForInpaint", "VAEEncodeTiled", "VAELoader",
     }
 )  # fmt: skip

@@ -113,6 +113,11 @@ class EstimateDegradation(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, extractor: str = EMBEDDED) -> bool:
+        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        return True
+
+    @classmethod
     def execute(cls, image: torch.Tensor, faces: Faces, face: int, extractor: str = EMBEDDED) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Estimate Degradation", photos, faces)

@@ -10,6 +10,7 @@ WORKFLOWS = Path(__file__).parent.parent / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 # What loads weights that nobody has who has not fetched them.
 LOADERS = {"PR_S3DiffRestorer", "PR_Face2SceneRestorer", "PR_FaceMeRestorer", "CheckpointLoaderSimple"}
+IN_COMFYUI_ONLY = {"face2scene_native"}
 
 
 def bundled(name: str) -> dict:

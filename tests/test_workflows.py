@@ -14,7 +14,7 @@ from personal_restore.headless import own
 from personal_restore.headless.cli import main
 from personal_restore.headless.convert import to_api
 from personal_restore.headless.core_nodes import CORE_NODES
-from personal_restore.headless.graph import kinds
+from personal_restore.headless.graph import GraphError, kinds
 from personal_restore.headless.host import allow_folder, folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.headless.validate import checked
@@ -22,7 +22,7 @@ from personal_restore.models import sd_turbo
 from personal_restore.models.catalogue import entry
 from personal_restore.nodes import NODES
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.tests.bundled import NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
+from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -68,7 +68,12 @@ def test_the_machine_twin_is_what_the_ui_workflow_says(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_validates_and_has_a_thumbnail(name):
-    assert checked(bundled(name), KNOWN)
+    if name in IN_COMFYUI_ONLY:
+        with pytest.raises(GraphError) as refused:
+            checked(bundled(name), KNOWN)
+        assert all("runs in ComfyUI only" in problem for problem in refused.value.problems)
+    else:
+        assert checked(bundled(name), KNOWN)
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
 
 

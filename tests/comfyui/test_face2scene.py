@@ -16,7 +16,7 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         from personal_restore.models.embedded import Extractor
         from personal_restore.nodes import face2scene as node
         from personal_restore.restorers.sd_turbo import SDTurboRestorer
-        from personal_restore.tests.test_models_sd_turbo import single_file
+        from personal_restore.tests.tiny_s3diff import single_file
         from personal_restore.vocabulary import Conditions, DegradationCode
         from comfy_extras import nodes_custom_sampler as sampling
 
@@ -47,7 +47,7 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
             expected = SDTurboRestorer(lambda: ours, *weights.prompts, guidance=1.1, color=None).restore(picture, Conditions(code=code))
             model, vae = node.ApplyFace2Scene.execute(model, vae, "random.safetensors").result
             told = [node.CodeToConditioning.execute([[one, {}]], 1.0, code).result[0] for one in weights.prompts]
-            latent = vae.encode(picture.movedim(1, -1)) * 10 * 1.46482
+            latent = vae.encode(picture.movedim(1, -1)) * 1.93 * 7.59
             guider = comfy.samplers.CFGGuider(model)
             guider.set_conds(*told)
             guider.set_cfg(1.1)

@@ -69,6 +69,23 @@ def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_bel
         assert licence in line and f"It belongs in {folder}." in line and "Download Weights" in line
 
 
+def test_face2scene_without_its_weights_says_what_belongs_where(comfyui):
+    said = comfyui.error(bundled("face2scene_sd_turbo"))
+    assert "RealVisXL_V3.0.safetensors is missing" in said or "face2scene.safetensors" in said
+
+
+def test_the_native_graph_is_core_s_own_and_waits_for_the_checkpoint_only(comfyui):
+    """What does not need SD-Turbo runs; the checkpoint is refused by core."""
+    graph = bundled("face2scene_native")
+    info = comfyui.object_info()
+    for node in graph.values():
+        named = info[node["class_type"]]["input"]
+        assert node["inputs"].keys() - {"compare_view"} <= {**named["required"], **named.get("optional", {})}.keys()
+        assert named["required"].keys() - {"compare_view"} <= node["inputs"].keys()
+    _, pictures = comfyui.queue(graph)
+    assert not [picture for picture in pictures if picture.node == saved(graph)]
+
+
 def test_a_rerun_recomputes_only_what_changed(comfyui, tmp_path):
     """Another blend does not restore again; another picture in the album does."""
     graph = bundled("perfuse")
