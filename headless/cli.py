@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from ..vocabulary import UserError
+from ..vocabulary import Restorer, UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
@@ -80,10 +80,29 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
     )
+    train.add_argument("--dataset", type=Path, help="for face2scene: what `run.py dataset` has built, not --photos")
     train.add_argument(
         "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or the folder in the diffusers format"
     )
     train.set_defaults(run=_train)
+
+    dataset = commands.add_parser("dataset", help="build what face2scene is trained on; see docs/training.md")
+    dataset.add_argument("--photos", type=Path, required=True, help="undamaged photographs, in folders of any depth")
+    dataset.add_argument("--out", type=Path, required=True, help="the dataset; killed, it is built on from there")
+    dataset.add_argument("--albums", type=Path, help="a folder with one sub-folder of good pictures per person")
+    dataset.add_argument(
+        "--faces",
+        choices=("auto", "faceme", "embedded"),
+        default="auto",
+        help="what restores faces that have an album: FaceMe, or what comes with the pack (default: FaceMe where its weights are)",
+    )
+    dataset.add_argument(
+        "--quality",
+        action="store_true",
+        help="gates by MUSIQ, CLIP-IQA and MANIQA too; pyiqa fetches their weights itself",
+    )
+    dataset.add_argument("--config", type=Path, help="a JSON file with other gates, versions or data than the defaults")
+    dataset.set_defaults(run=_dataset)
 
     models = commands.add_parser("models", help="list published weights, or fetch some")
     models.add_argument("action", choices=("list", "get"))
@@ -345,6 +364,51 @@ def _train_face2scene(options: argparse.Namespace) -> int:
         )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
-    made = face2scene.run_from_files(options.out, config, options.base, options.photos, folders)
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
     return 0
+
+
+def _dataset(options: argparse.Namespace) -> int:
+    from ..bridge import device, keep, models_folder
+    from ..faces.embed import best_embedder
+    from ..faces.library import load_library
+    from ..restorers import embedded
+    from ..restorers.reference import ReferenceRestorer
+    from ..training import dataset
+    from ..training.gates import pyiqa_scorers
+    from ..vocabulary import Library
+
+    config = dataset.read_config(options.config) if options.config else dataset.Config()
+    embedder, one_step = best_embedder(models_folder()), embedded.restorer(keep)
+    library = load_library(options.albums, embedder, models_folder()) if options.albums else Library()
+    print(*library.notes, sep="\n")
+    faceme = None if options.faces == "embedded" else _faceme(required=options.faces == "faceme")
+    tools = dataset.Tools(
+        library,
+        embedder,
+        (faceme,) if faceme else (one_step, ReferenceRestorer()),
+        one_step,
+        pyiqa_scorers(device()) if options.quality else {},
+        models_folder(),
+    )
+    print(json.dumps(dataset.build(options.photos, options.out, config, tools), indent=2))
+    print(f"-> {options.out / dataset.MANIFEST} says of every photograph what was measured, and why it was refused.")
+    return 0
+
+
+def _faceme(required: bool) -> Restorer | None:
+    """FaceMe as its node makes it; None where its weights are not there and it need not be."""
+    from ..bridge import weight_folders
+    from ..models.catalogue import find_all
+    from ..nodes.faceme import NEEDED, FaceMeRestorer
+    from ..nodes.weight_files import NONE
+
+    try:
+        find_all(["realvisxl", *NEEDED], weight_folders)
+    except UserError as error:
+        if required:
+            raise
+        print(f"Faces are restored without FaceMe, by what comes with the pack. What FaceMe lacks:\n{error}")
+        return None
+    return FaceMeRestorer.execute(NONE, steps=50, guidance=5.0, color="wavelet").args[0]

@@ -1,9 +1,10 @@
 """Stage II of Face2Scene (section 3.4): the adapters on SD-Turbo, its first convolution, and MapNet, from pictures in pairs.
 
-python run.py train face2scene --base SD-TURBO --photos FOLDER --out runs/face2scene
+python run.py train face2scene --base SD-TURBO --dataset FOLDER --out runs/face2scene
 
-FaDeX is frozen: the one that ships with the pack. As in the embedded stages, the tokens come from another picture under the same
-operator, half of whose pairs are imperfectly restored. Departures from the paper: one step serves restorer and discriminator at
+FaDeX is frozen: the one that ships with the pack. With a dataset that `python run.py dataset` has built the tokens come, as in the paper,
+from the picture's own face, damaged and restored. On plain photographs, as in the embedded stages, they come from another picture under
+the same operator, half of whose pairs are imperfectly restored. Departures from the paper: one step serves restorer and discriminator at
 once, the learning rate falls as a cosine, and a share of the pictures gets no tokens, so that scenes without a face can be restored.
 """
 
@@ -13,6 +14,7 @@ import importlib.metadata
 import json
 import logging
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,6 +30,7 @@ from ..models.one_step import OneStepNet
 from ..vocabulary import UserError
 from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
+from .dataset import Prepared
 from .loop import Schedule, train
 from .restorer import imperfect, random_window, swapped
 from .stages import changed
@@ -145,8 +148,15 @@ class SceneLoss(nn.Module):
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
     def tokens(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """``[B, 21, width]`` for every picture, from its partner's pair."""
+        """``[B, 21, width]`` for every picture, from its own face pair where there is one, else from its partner's."""
         _, fadex, restorer, _ = self.frozen
+        if "pair" in batch:
+            # One after the other: faces have different sizes, and the damage looks as it was made only at the photograph's own scale.
+            sizes = batch["pair_size"].flatten(0, 1).tolist()
+            pairs = [pair[None, :, :h, :w] for pair, (h, w) in zip(batch["pair"].flatten(0, 1), sizes, strict=True)]
+            with torch.no_grad():
+                features = [fadex(pair) for pair in pairs]
+            return torch.cat([self.mapnet(one.float()) for one in features])
         pairs = random_window(torch.cat([swapped(batch["clean"]), swapped(batch["damaged"])], 1), 32)
         with torch.no_grad():
             features = fadex(imperfect(pairs, restorer, 0.5))
@@ -177,10 +187,11 @@ def run(
     files: list[Path],
     lpips: perceptual.LPIPS | None = None,
     critic: adversarial.Critic | None = None,
+    prepared: Path | None = None,
 ) -> Path:
     """Trains, or resumes, in ``folder`` and writes the model there. prompts: embedded, positive and negative ``[1, N, C]``.
 
-    files: photographs; without any the pictures are procedural ones.
+    prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
     schedule = config.schedule
     torch.manual_seed(schedule.seed)
@@ -195,12 +206,18 @@ def run(
         if frozen is not None:
             frozen.to(device)
     task.to(device)
-    pictures = None if files else bank(folder.parent, config.data)
+    if prepared:
+        data = partial(Prepared, prepared, config.data)
+        about = data(0).describe()
+    elif files:
+        data, about = partial(Photographs, files, config.data), f"{len(files)} photographs"
+    else:
+        data, about = partial(Groups, bank(folder.parent, config.data), config.data), "procedural pictures"
     train(
         folder,
         task,
         torch.optim.AdamW(task.parameter_groups(), schedule.learning_rate, weight_decay=1e-2),
-        lambda n: Photographs(files, config.data, n) if files else Groups(pictures, config.data, n),
+        data,
         lambda module, batch: module(batch),
         schedule,
     )
@@ -210,7 +227,7 @@ def run(
         "trained_by": "python run.py train face2scene",
         "config": asdict(config),
         "losses": [name for name, there in (("l2", True), ("lpips", lpips), ("adversarial", critic)) if there],
-        "data": f"{len(files)} photographs" if files else "procedural pictures",
+        "data": about,
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "accelerate", "diffusers")},
     }
     target = folder / "face2scene.safetensors"
@@ -229,10 +246,12 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
     return perceptual.at_hand(folders), critic
 
 
-def run_from_files(folder: Path, config: Config, base: Path, photos: Path | None, folders: list[Path]) -> Path:
+def run_from_files(
+    folder: Path, config: Config, base: Path, photos: Path | None, prepared: Path | None, folders: list[Path]
+) -> Path:
     """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
         raise UserError(f"--photos {photos}: there is no picture in it.")
     positive, negative = sd_turbo.embed(base, PROMPTS)
-    return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders))
+    return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared)

@@ -1,0 +1,286 @@
+"""The dataset of Face2Scene: what is let in and why not, what is written, going on after a kill, and training on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from personal_restore import samples
+from personal_restore.bridge import keep
+from personal_restore.degradation.recipe import Recipe
+from personal_restore.faces.detect import to_uint8
+from personal_restore.faces.embed import Classical, best_embedder
+from personal_restore.faces.library import library_from_images, load_library
+from personal_restore.faces.pictures import read_picture, to_pil
+from personal_restore.headless.cli import main
+from personal_restore.metrics import psnr
+from personal_restore.models import face2scene
+from personal_restore.restorers import embedded
+from personal_restore.restorers.reference import ReferenceRestorer
+from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
+from personal_restore.tests.test_training_face2scene import task
+from personal_restore.training import dataset
+from personal_restore.training import face2scene as stage
+from personal_restore.training.gates import Gates, examine, sharpness, window
+from personal_restore.vocabulary import Library, UserError
+
+GATES = Gates(short_side=400, side=256)
+CONFIG = dataset.Config(gates=GATES, versions=2)
+PORTRAIT = f"{samples.PERSON}/portrait.png"
+
+
+@pytest.fixture(scope="module")
+def tools() -> dataset.Tools:
+    embedder, one_step = best_embedder(), embedded.restorer(keep)
+    library = library_from_images(samples.album(), samples.PERSON, embedder)
+    return dataset.Tools(library, embedder, (one_step, ReferenceRestorer()), one_step, {})
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """A good one of somebody who has an album, and some that are not good enough."""
+    folder, portrait = tmp_path_factory.mktemp("photographs"), samples.photograph()
+    blurred = cv2.GaussianBlur(to_uint8(portrait[0]), (0, 0), 6)
+    for name, picture in (
+        (PORTRAIT, portrait[0]),
+        ("small.png", portrait[0, :, :300, :300]),
+        ("nobody.png", portrait[0, :, -410:, :410].flip(1)),
+        ("blurred.png", torch.from_numpy(blurred).permute(2, 0, 1) / 255),
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        to_pil(picture).save(folder / name)
+    (folder / "fake.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(photographs, tools, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "dataset"
+    found = dataset.build(photographs, out, CONFIG, tools)
+    assert found["photographs"] == 5 and found["let in"] == 1
+    assert found["refused by"] == {"short_side": 1, "faces": 1, "sharpness": 1, "face_sharpness": 1, "file": 1}
+    return out
+
+
+def lines(out: Path) -> dict[str, dict]:
+    return {line["file"]: line for line in dataset.read_manifest(out)}
+
+
+def test_every_photograph_is_in_the_manifest_with_what_was_measured_and_why_it_was_refused(built):
+    found = lines(built)
+    good = found[PORTRAIT]
+    assert good["refused"] == {} and good["measured"]["short_side"] == 512 and good["measured"]["faces"] == 1
+    assert 0.02 < good["measured"]["face_share"] < 0.06 and good["measured"]["sharpness"] > 100
+    assert set(good["skipped"]) >= {"musiq", "clipiqa", "maniqa"}
+    assert found["small.png"]["refused"] == {"short_side": "the shorter side is 300, at least 400 is wanted."}
+    assert found["small.png"]["measured"] == {"short_side": 300}, "what fails a stage is not measured by the next"
+    assert "number of faces is 0" in found["nobody.png"]["refused"]["faces"]
+    assert found["blurred.png"]["refused"].keys() == {"sharpness", "face_sharpness"}
+    assert "not a picture" in found["fake.jpg"]["refused"]["file"]
+    assert str(built.parent) not in (built / dataset.MANIFEST).read_text()
+
+
+def test_what_is_written_is_what_the_manifest_says(built, tools):
+    line = lines(built)[PORTRAIT]
+    folder = built / line["folder"]
+    assert {path.name for path in folder.iterdir()} == {
+        "clean.png",
+        *(f"{a}_{b}.png" for a in ("damaged", "face") for b in (0, 1)),
+    }
+    assert [path.name for path in (built / dataset.PICTURES).iterdir()] == [folder.name]
+    clean = read_picture(folder / "clean.png")
+    assert clean.shape == (3, 256, 256)
+    recipes = [Recipe.from_json(json.dumps(version["recipe"])) for version in line["versions"]]
+    assert recipes[0] != recipes[1] and all(recipe.name.startswith("s3diff") for recipe in recipes)
+    for number, recipe in enumerate(recipes):
+        damaged = read_picture(folder / f"damaged_{number}.png")
+        torch.testing.assert_close(dataset.stored(recipe.apply(clean[None])[0]), damaged, atol=1e-6, rtol=0)
+        better, worse = read_picture(folder / f"face_{number}.png").chunk(2, -1)
+        places = cv2.matchTemplate(to_uint8(damaged), to_uint8(worse), cv2.TM_SQDIFF)
+        y, x = np.unravel_index(places.argmin(), places.shape)
+        # The face went through the same operator as the scene, being cut out of it.
+        assert torch.equal(damaged[:, y : y + worse.shape[1], x : x + worse.shape[2]], worse)
+        truth = clean[:, y : y + worse.shape[1], x : x + worse.shape[2]]
+        assert psnr(better, truth) > psnr(worse, truth), "the face is restored"
+        assert y <= line["box"][3] and x >= line["box"][0] - 1 and min(worse.shape[1:]) >= 30
+    by = " + ".join(one.name for one in tools.references)
+    assert [version["face"] for version in line["versions"]] == [by, by] and line["person"] == samples.PERSON
+
+
+def test_without_an_album_the_true_face_fades_into_the_restored_one(photographs, tools, tmp_path):
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(photographs / PORTRAIT, one)
+    alone = replace(tools, library=Library())
+    dataset.build(one, tmp_path / "out", replace(CONFIG, versions=1), alone)
+    line = lines(tmp_path / "out")["portrait.png"]
+    assert line["versions"][0]["face"] == dataset.TRUTH and line["person"] is None
+    assert line["skipped"]["identity"] == "nobody's album is known"
+    truth, prediction = torch.ones(3, 512, 512), torch.zeros(3, 512, 512)
+    out = dataset.isolated(truth, prediction)
+    assert out[:, 200:312, 200:312].min() == 1 and out[:, 0].max() < 0.01 and out[..., -1].max() < 0.01
+    assert (out[:, 1:] - out[:, :-1]).abs().max() < 0.03
+
+
+def test_a_second_run_does_nothing_again_and_a_changed_photograph_is_done_anew(
+    photographs, built, tools, tmp_path, monkeypatch
+):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photographs, photos)
+    shutil.copytree(built, out)
+    before = (out / dataset.MANIFEST).read_text()
+    seen = []
+    monkeypatch.setattr(dataset, "examine", lambda path, *rest: (seen.append(path.name), examine(path, *rest))[1])
+    dataset.build(photos, out, CONFIG, tools)
+    assert not seen and (out / dataset.MANIFEST).read_text() == before
+    to_pil(torch.rand(3, 410, 410)).save(photos / "small.png")
+    dataset.build(photos, out, CONFIG, tools)
+    assert seen == ["small.png"] and lines(out)["small.png"]["measured"]["short_side"] == 410
+
+
+def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been(
+    photographs, built, tools, tmp_path, monkeypatch
+):
+    out, version = tmp_path / "out", dataset._version
+
+    def dies(number, *rest):
+        if number == 1:
+            raise KeyboardInterrupt
+        return version(number, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_version", dies)
+        with pytest.raises(KeyboardInterrupt):
+            dataset.build(photographs, out, CONFIG, tools)
+    assert PORTRAIT not in lines(out) and [path.suffix for path in (out / dataset.PICTURES).iterdir()] == [".part"]
+    with (out / dataset.MANIFEST).open("a") as file:
+        file.write('{"file": "blurred.png", "refu')  # as if the power had failed
+    dataset.build(photographs, out, CONFIG, tools)
+    whole = lambda folder: {p.relative_to(folder): p.read_bytes() for p in (folder / dataset.PICTURES).rglob("*.png")}  # noqa: E731
+    assert whole(out) == whole(built) and lines(out) == lines(built)
+
+
+def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):
+    with pytest.raises(UserError, match="begun with another versions. Choose another folder"):
+        dataset.build(photographs, built, replace(CONFIG, versions=3), tools)
+    with pytest.raises(UserError, match="no picture in it"):
+        dataset.build(tmp_path, tmp_path / "out", CONFIG, tools)
+    path = tmp_path / "config.json"
+    path.write_text('{"gates": {"short_side": 720}, "versions": 3}')
+    assert dataset.read_config(path) == dataset.Config(gates=Gates(short_side=720), versions=3)
+    path.write_text('{"gates": {"beauty": 1}}')
+    with pytest.raises(UserError, match="config.json: not a configuration of a dataset.*beauty"):
+        dataset.read_config(path)
+
+
+def test_quality_is_measured_last_and_refuses_too(photographs, tools):
+    asked = []
+    scorers = {name: lambda picture, name=name: asked.append(name) or 0.65 for name in ("musiq", "clipiqa", "maniqa")}
+    look = lambda name: examine(photographs / name, None, Library(), GATES, tools.embedder, scorers)  # noqa: E731
+    assert look("blurred.png").refused and not asked
+    found = look(PORTRAIT)
+    assert asked == ["musiq", "clipiqa", "maniqa"] and found.refused.keys() == {"musiq"}
+    assert {name: found.measured[name] for name in scorers} == dict.fromkeys(scorers, 0.65)
+
+
+def test_the_square_holds_the_face_and_the_blur_of_a_photograph_lowers_its_sharpness(astronaut):
+    assert window((0, 10, 50, 90), (256, 700), 256) == (0, 0)
+    assert window((600, 10, 690, 90), (256, 700), 256) == (444, 0)
+    assert window((300, 10, 400, 90), (256, 700), 256) == (222, 0)
+    grey = cv2.cvtColor(to_uint8(astronaut[0]), cv2.COLOR_RGB2GRAY)
+    values = [sharpness(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1, 2, 4)]
+    assert values == sorted(values, reverse=True) and values[0] > 30 > values[2]
+
+
+def test_who_is_shown_must_look_like_the_album_that_the_folder_names(photos, tmp_path):
+    """Real people: the album of one, a photograph of him that is not in it, and one of somebody else in his folder."""
+    source = photos / "face_recognition"
+    for name in ("obama_obama.jpg", "obama_obama2.jpg", "obama1.jpg"):
+        (tmp_path / "Obama").mkdir(exist_ok=True)
+        shutil.copy(source / name, tmp_path / "Obama")
+    embedder = best_embedder()
+    if embedder.proposes:
+        pytest.skip("no identity network is installed")
+    library, gates = load_library(tmp_path, embedder), replace(GATES, sharpness=0.0)
+    look = lambda path, name: examine(path, name, library, gates, embedder, {})  # noqa: E731
+    same, other = look(source / "obama1.jpg", "Obama"), look(source / "biden_biden2.jpg", "Obama")
+    assert not same.refused and same.person.name == "Obama"
+    assert "obama1.jpg" not in {one.name for one in same.person.references}, "no photograph is a reference of itself"
+    assert other.refused.keys() == {"identity"} and "the likeness to Obama is" in other.refused["identity"]
+    assert same.measured["identity"] > other.measured["identity"]
+    stranger = look(source / "biden_biden2.jpg", None)
+    assert (
+        not stranger.refused and stranger.person is None and stranger.measured["identity"] == other.measured["identity"]
+    )
+    guess = examine(source / "obama1.jpg", "Obama", library, gates, Classical(), {})
+    assert guess.person.name == "Obama" and "can only propose" in guess.skipped["identity"]
+
+
+def test_items_are_crops_of_one_photograph_and_its_face_pair(built):
+    data = dataset.Prepared(built, replace(TRAINING.data, crop=64), 8)
+    item = data[3]
+    assert item["clean"].shape == item["damaged"].shape == (2, 3, 64, 64)
+    assert item["pair"].shape[:2] == (2, 6) and item["pair_size"].shape == (2, 2)
+    assert all(torch.equal(data[3][name], one) for name, one in item.items()) and len(data) == 8
+    assert not torch.equal(data[4]["clean"], item["clean"])
+    for clean, damaged, pair, (height, width) in zip(
+        *(item[name] for name in ("clean", "damaged", "pair", "pair_size")), strict=True
+    ):
+        assert psnr(clean, damaged) > 12 and psnr(pair[:3, :height, :width], pair[3:, :height, :width]) > 12
+        assert pair[:, height:].abs().max() == 0 == pair[..., width:].abs().max()
+    with pytest.raises(UserError, match="256 pixels, less than a crop of 512"):
+        dataset.Prepared(built, replace(TRAINING.data, crop=512), 8)
+
+
+def test_tokens_come_from_each_pictures_own_face_at_its_own_size(built):
+    loss, item = task(), dataset.Prepared(built, replace(TRAINING.data, crop=64), 8)[0]
+    batch = {name: one[None].clone() for name, one in item.items()}
+    tokens = loss.tokens(batch)
+    height, width = item["pair_size"][1].tolist()
+    with torch.no_grad():
+        alone = loss.mapnet(loss.frozen[1](item["pair"][1][None, :, :height, :width]).float())
+    torch.testing.assert_close(tokens[1:], alone)
+    batch["pair"][0, 0, :3] = 0.5
+    changed = loss.tokens(batch)
+    assert torch.equal(changed[1], tokens[1]) and not torch.equal(changed[0], tokens[0])
+
+
+def test_face2scene_is_trained_on_it_and_says_so(built, tmp_path):
+    config = replace(TRAINING, schedule=replace(TRAINING.schedule, steps=3))
+    path = stage.run(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], prepared=built)
+    about = face2scene.read(path).provenance["data"]
+    assert (
+        about["let in"] == 1
+        and about["gates"]["side"] == 256
+        and about["faces restored by"] == {about["faces_with_album"]: 2}
+    )
+
+
+def test_the_command_builds_without_faceme_and_says_so(photographs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
+    (tmp_path / "config.json").write_text('{"gates": {"short_side": 400, "side": 256}, "versions": 1}')
+    arguments = [
+        "dataset",
+        "--photos",
+        str(photographs),
+        "--out",
+        str(tmp_path / "out"),
+        "--config",
+        str(tmp_path / "config.json"),
+    ]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "restored without FaceMe" in said and "glintr100.onnx" in said and '"let in": 1' in said
+    assert (
+        json.loads((tmp_path / "out" / dataset.SETTINGS).read_text())["faces_with_album"]
+        == "one-step + reference detail"
+    )
+    assert main([*arguments, "--faces", "faceme"]) == 1 and main([*arguments, "--quality"]) == 1
+    assert "mix.safetensors is missing" in capsys.readouterr().err

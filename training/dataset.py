@@ -1,0 +1,282 @@
+"""The dataset of Face2Scene's second stage, built from photographs (paper, section 4.1; supplement, sections 6 and 7.3).
+
+python run.py dataset --photos FOLDER --out FOLDER [--albums FOLDER]
+
+Every photograph that passes the gates becomes a folder: ``clean.png``; ``damaged_N.png``, five versions by S3Diff's recipes; and
+``face_N.png``, the restored face beside the damaged one at the photograph's own scale, cut as it is where damage is estimated.
+``manifest.jsonl`` has a line for every photograph, let in or not, with all that was measured; ``settings.json`` what it was made with.
+Killed at any moment it goes on where it was: a folder takes its name, and its line is written, once it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..degradation.estimate import LARGEST, face_pair
+from ..degradation.recipe import Recipe
+from ..faces.align import take_crop
+from ..faces.embed import Embedder
+from ..faces.pictures import is_picture, read_picture, to_pil
+from ..fusion.mask import border_fade
+from ..restorers.apply import restore_crop
+from ..vocabulary import Conditions, Face, Library, Reference, Restorer, UserError
+from .data import DataConfig, draw_recipe
+from .gates import Examined, Gates, Scorer, examine
+from .stages import changed
+
+MANIFEST, SETTINGS, PICTURES = "manifest.jsonl", "settings.json", "pictures"
+TRUTH = "ground truth"  # where there is no album, as published
+
+
+@dataclass(frozen=True)
+class Config:
+    """versions: damaged ones per photograph; data: the mixture that their recipes are drawn from, and the seed."""
+
+    gates: Gates = Gates()
+    versions: int = 5
+    data: DataConfig = DataConfig(mixture=(("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)))
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What measures and restores.
+
+    references: restorers of a face with an album, one after the other; without: the one for a face without. scorers: see `examine`.
+    """
+
+    library: Library
+    embedder: Embedder
+    references: tuple[Restorer, ...]
+    without: Restorer
+    scorers: Mapping[str, Scorer]
+    model_folder: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "faces_with_album": " + ".join(one.name for one in self.references),
+            "faces_without_album": f"{TRUTH} over {self.without.name}",
+            "identity": self.embedder.name,
+            "quality": sorted(self.scorers),
+            "people": sorted(person.name for person in self.library.people),
+        }
+
+
+def read_config(path: Path) -> Config:
+    """The defaults with what a JSON file changes, such as ``{"gates": {"short_side": 720}}``. Raises UserError."""
+    try:
+        return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path.name}: not a configuration of a dataset ({error}).") from error
+
+
+@torch.no_grad()
+def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
+    """Builds, or goes on building, in ``out``. Returns the `summary`.
+
+    Raises UserError where ``photos`` holds no picture and where ``out`` was begun with other settings.
+    """
+    files = sorted(file for file in photos.rglob("*") if is_picture(file))
+    if not files:
+        raise UserError(f"--photos {photos}: there is no picture in it.")
+    _settle(out, json.loads(json.dumps({**asdict(config), **tools.describe()})))
+    done = {line["file"]: line for line in read_manifest(out)}
+    for file in tqdm(files, "photographs"):
+        name, status = file.relative_to(photos).as_posix(), file.stat()
+        stamp = {"bytes": status.st_size, "changed": status.st_mtime_ns}
+        if stamp.items() <= done.get(name, {}).items():
+            continue
+        done[name] = {"file": name, **stamp, **_make(file, name, out, config, tools)}
+        with (out / MANIFEST).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(done[name], ensure_ascii=False) + "\n")
+    return summary(done.values())
+
+
+def summary(lines: Collection[dict[str, Any]]) -> dict[str, Any]:
+    """How many photographs are in, how often each gate refused one, and how often which restorer made the pair's better half."""
+    reasons = Counter(gate for line in lines for gate in line["refused"])
+    faces = Counter(version["face"] for line in lines for version in line.get("versions", ()))
+    return {
+        "photographs": len(lines),
+        "let in": sum(not line["refused"] for line in lines),
+        "refused by": dict(reasons.most_common()),
+        "faces restored by": dict(faces.most_common()),
+    }
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The last line of every photograph. A line that was cut off when the program was killed is taken out of the file."""
+    path = folder / MANIFEST
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        _write(path, whole)
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return list({line["file"]: line for line in lines}.values())
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the manifest of a dataset ({error}).") from error
+
+
+def _settle(out: Path, settings: dict[str, Any]) -> None:
+    """Raises UserError where the folder was begun with other settings: half of it would be one thing, half another."""
+    path = out / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differ = sorted(name for name in before.keys() | settings.keys() if before.get(name) != settings.get(name))
+        if differ:
+            raise UserError(f"--out {out}: was begun with another {', '.join(differ)}. Choose another folder.")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
+    """What the manifest says of one photograph, whose folder is written where it is let in."""
+    try:
+        found = examine(
+            file,
+            _named(name, tools.library),
+            tools.library,
+            config.gates,
+            tools.embedder,
+            tools.scorers,
+            tools.model_folder,
+        )
+    except UserError as error:
+        return {"refused": {"file": str(error)}, "measured": {}, "skipped": {}}
+    line: dict[str, Any] = {"refused": found.refused, "measured": found.measured, "skipped": found.skipped}
+    if found.refused:
+        return line
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    target = out / PICTURES / key
+    partial = target.with_suffix(".part")
+    for folder in (partial, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    partial.mkdir(parents=True)
+    found.picture = stored(found.picture)
+    to_pil(found.picture).save(partial / "clean.png")
+    versions = [_version(number, key, partial, found, config, tools) for number in range(config.versions)]
+    partial.rename(target)
+    return line | {
+        "folder": f"{PICTURES}/{key}",
+        "person": found.person.name if found.person else None,
+        "references": [one.name for one in found.person.references] if found.person else [],
+        "box": [round(side, 1) for side in found.face.box],
+        "landmarks": found.face.landmarks.round(1).tolist(),
+        "versions": versions,
+    }
+
+
+def _named(name: str, library: Library) -> str | None:
+    """Whom the folders of a photograph name, the innermost first."""
+    known = {person.name for person in library.people}
+    return next((part for part in reversed(Path(name).parts[:-1]) if part in known), None)
+
+
+def _version(number: int, key: str, folder: Path, found: Examined, config: Config, tools: Tools) -> dict[str, Any]:
+    """One damaged version and the pair of its face, written; recipe and face go through the same operator, being one picture."""
+    # Of the photograph's name and the version alone, so that the order of building changes nothing.
+    recipe = draw_recipe(config.data, np.random.default_rng([config.data.seed, number, int(key, 16)]))
+    damaged = stored(recipe.apply(found.picture[None])[0])
+    to_pil(damaged).save(folder / f"damaged_{number}.png")
+    references = found.person.references if found.person else ()
+    face = replace(found.face, crop=take_crop(damaged, found.face.similarity)[0])
+    if references:
+        by, face = (
+            " + ".join(one.name for one in tools.references),
+            _from_album(damaged, face, references, tools, recipe),
+        )
+    else:
+        by, face = (
+            TRUTH,
+            replace(face, restored=isolated(found.face.crop, _restored(damaged, face, tools.without, (), recipe))),
+        )
+    pair = face_pair(damaged, face)
+    to_pil(torch.cat([pair[:3], pair[3:]], -1)).save(folder / f"face_{number}.png")
+    return {"recipe": json.loads(recipe.to_json()), "face": by}
+
+
+def _from_album(
+    damaged: torch.Tensor, face: Face, references: tuple[Reference, ...], tools: Tools, recipe: Recipe
+) -> Face:
+    for restorer in tools.references:
+        face = replace(face, restored=_restored(damaged, face, restorer, references, recipe))
+    return face
+
+
+def _restored(
+    damaged: torch.Tensor, face: Face, restorer: Restorer, references: tuple[Reference, ...], recipe: Recipe
+) -> torch.Tensor:
+    return restore_crop(damaged, face, restorer, Conditions(references, seed=recipe.seed)).float().cpu()
+
+
+def stored(picture: torch.Tensor) -> torch.Tensor:
+    """A picture in 0..1 as its file will have it, so that a recipe applied to the file of the clean one makes that of the damaged."""
+    return (picture.clamp(0, 1) * 255).round() / 255
+
+
+def isolated(truth: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    """M truth + (1 - M) prediction, as the paper inserts true faces (section 4.2): M is one in the middle of a crop ``[3, S, S]``
+    and fades to nothing at its edges."""
+    return torch.lerp(prediction, truth, border_fade(truth.shape[-1]).expand_as(truth))
+
+
+class Prepared(torch.utils.data.Dataset):
+    """Item i: two crops ``clean`` and ``damaged`` ``[2, 3, S, S]``, and the face pairs of their photographs: ``pair``
+    ``[2, 6, LARGEST, LARGEST]``, of which the first ``pair_size`` ``[2, 2]`` rows and columns count.
+
+    Endless by construction: the index is the seed. One of the damaged versions is drawn every time, as published.
+    """
+
+    def __init__(self, folder: Path, config: DataConfig, length: int):
+        self.folder, self.config, self.length = folder, config, length
+        self.lines = [line for line in read_manifest(folder) if not line["refused"]]
+        if not self.lines:
+            raise UserError(f"--dataset {folder}: no photograph is in it. `python run.py dataset` builds one.")
+        side = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["gates"]["side"]
+        if config.crop > side:
+            raise UserError(f"--dataset {folder}: its pictures have {side} pixels, less than a crop of {config.crop}.")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((self.config.seed, index))
+        pictures = list(self._pictures(rng))
+        return {name: torch.stack([one[name] for one in pictures]) for name in pictures[0]}
+
+    def _pictures(self, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
+        side = self.config.crop
+        for _ in range(2):
+            line = self.lines[rng.integers(len(self.lines))]
+            version = rng.integers(len(line["versions"]))
+            folder = self.folder / line["folder"]
+            both = torch.stack([read_picture(folder / name) for name in ("clean.png", f"damaged_{version}.png")])
+            top, left = (rng.integers(0, length - side + 1) for length in both.shape[-2:])
+            both = both[..., top : top + side, left : left + side]
+            clean, damaged = both.flip(-1) if rng.random() < 0.5 else both
+            found = torch.cat(read_picture(folder / f"face_{version}.png").chunk(2, -1))
+            pair = torch.zeros(6, LARGEST, LARGEST)
+            pair[:, : found.shape[1], : found.shape[2]] = found
+            yield {"clean": clean, "damaged": damaged, "pair": pair, "pair_size": torch.tensor(found.shape[1:])}
+
+    def describe(self) -> dict[str, Any]:
+        """For the provenance of what is trained on it."""
+        return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8")) | summary(self.lines)

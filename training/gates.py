@@ -1,0 +1,195 @@
+"""Which photographs are good enough to train Face2Scene on: the filters of the paper's dataset (supplement, section 6.2).
+
+Three stages, as published: size and face, content, quality. Every gate is a measured number that is reported; what fails a stage is
+not measured by the next, which costs more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..faces.detect import Detection, detect_faces, make_face, to_uint8
+from ..faces.embed import Embedder
+from ..faces.library import main_face
+from ..faces.match import similarity_matrix
+from ..faces.pictures import read_picture
+from ..vocabulary import Box, Face, Library, Person, UserError
+
+Scorer = Callable[[torch.Tensor], float]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The least values that let a photograph in.
+
+    short_side: pixels of the file; face_share: of the face's box in the square that is cut out; sharpness: variance of the Laplacian of
+    the square and of the face in it, 256 levels of grey (the paper gives no number; docs/training.md says where this one is from);
+    identity: cosine of ArcFace to the most alike reference; musiq, clipiqa, maniqa: as pyiqa gives them.
+    side: of the square, not a gate; most_faces: None for any number.
+    """
+
+    short_side: int = 1000
+    face_share: float = 0.01
+    sharpness: float = 30.0
+    identity: float = 0.55
+    musiq: float = 65.0
+    clipiqa: float = 0.65
+    maniqa: float = 0.40
+    side: int = 1024
+    most_faces: int | None = None
+
+
+QUALITY = "musiq", "clipiqa", "maniqa"
+
+
+@dataclass
+class Examined:
+    """What was found out about one photograph.
+
+    measured: numbers by gate; skipped: gates that nothing could be said about, and why; refused: gates that it failed, with a
+    sentence each, empty where it is let in. picture: the square ``[3, S, S]`` with its main face, and whom it shows.
+    """
+
+    measured: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    picture: torch.Tensor | None = None
+    face: Face | None = None
+    person: Person | None = None
+
+    def gate(self, name: str, value: float, least: float, what: str) -> None:
+        self.measured[name] = round(float(value), 4)
+        if value < least:
+            self.refused[name] = f"{what} is {value:.4g}, at least {least:g} is wanted."
+
+
+def examine(
+    path: Path,
+    name: str | None,
+    library: Library,
+    gates: Gates,
+    embedder: Embedder,
+    scorers: Mapping[str, Scorer],
+    model_folder: Path | None = None,
+) -> Examined:
+    """A photograph through all gates. name: of the person that its folder names, if that one has an album.
+
+    Without a name the most alike person of the library is meant, if alike enough, and else nobody. scorers: by QUALITY's names; what
+    is not among them is skipped. Raises UserError where the file is no picture.
+    """
+    found = Examined()
+    photo = read_picture(path)
+    found.gate("short_side", min(photo.shape[-2:]), gates.short_side, "the shorter side")
+    if not found.refused:
+        _cut(photo, found, gates, model_folder)
+    if not found.refused:
+        _content(path.name, name, library, found, gates, embedder)
+    for score in QUALITY:
+        if score not in scorers:
+            found.skipped[score] = "--quality was not asked for"
+        elif not found.refused:
+            found.measured[score] = round(scorers[score](found.picture), 4)
+    if not found.refused:
+        for score in scorers:
+            found.gate(score, found.measured[score], getattr(gates, score), score)
+    return found
+
+
+def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path | None) -> None:
+    """The photograph, its shorter side resized to the square's, cut along the longer one around the face."""
+    factor = gates.side / min(photo.shape[-2:])
+    size = [max(gates.side, round(length * factor)) for length in photo.shape[-2:]]
+    if size != list(photo.shape[-2:]):
+        photo = F.interpolate(photo[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    faces = detect_faces(photo, model_folder=model_folder)
+    found.gate("faces", len(faces), 1, "the number of faces")
+    if gates.most_faces is not None and len(faces) > gates.most_faces:
+        found.refused["faces"] = f"the number of faces is {len(faces)}, at most {gates.most_faces} are wanted."
+    if found.refused:
+        return
+    main = main_face(faces, photo.shape[-2:])
+    x, y = window(main.box, photo.shape[-2:], gates.side)
+    found.picture = photo[:, y : y + gates.side, x : x + gates.side].contiguous()
+    box = tuple(side - offset for side, offset in zip(main.box, (x, y, x, y), strict=True))
+    found.face = make_face(found.picture, Detection(box, main.landmarks - [x, y], main.score))
+    inside = [min(max(side, 0), gates.side) for side in box]
+    if (main.box[2] - main.box[0] > gates.side) or (main.box[3] - main.box[1] > gates.side):
+        found.refused["face_size"] = f"the face is larger than {gates.side} pixels."
+    share = (inside[2] - inside[0]) * (inside[3] - inside[1]) / gates.side**2
+    found.gate("face_share", share, gates.face_share, "the face's share of the square")
+
+
+def window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Left and top of a square inside a picture of ``size`` (H, W), its middle as near to the box's as can be."""
+    middles = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    x, y = (round(min(max(m - side / 2, 0), length - side)) for m, length in zip(middles, size[::-1], strict=True))
+    return x, y
+
+
+def _content(file: str, name: str | None, library: Library, found: Examined, gates: Gates, embedder: Embedder) -> None:
+    """Sharpness of the square and of the face; whether it shows whom it should."""
+    grey = cv2.cvtColor(to_uint8(found.picture), cv2.COLOR_RGB2GRAY)
+    x0, y0, x1, y1 = (round(min(max(side, 0), gates.side)) for side in found.face.box)
+    found.gate("sharpness", sharpness(grey), gates.sharpness, "the sharpness")
+    found.gate("face_sharpness", sharpness(grey[y0:y1, x0:x1]), gates.sharpness, "the face's sharpness")
+    # A photograph is no reference of itself.
+    people = [_without(person, file) for person in library.people if name in (None, person.name)]
+    people = [person for person in people if person.references]
+    if not people:
+        found.skipped["identity"] = "nobody's album is known" if name is None else f"{name} has no other picture"
+        return
+    if embedder.proposes:
+        found.skipped["identity"] = f"the identity embedding {embedder.name} can only propose"
+        found.person = people[0] if name is not None else None
+        return
+    alike = similarity_matrix([found.face], Library(tuple(people), embedder.name), embedder)[0]
+    best, least = int(alike.argmax()), least_alike(embedder, gates)
+    if name is not None:
+        found.gate("identity", alike[best], least, f"the likeness to {name}")
+    else:
+        found.measured["identity"] = round(float(alike[best]), 4)
+    if alike[best] >= least:
+        found.person = people[best]
+
+
+def least_alike(embedder: Embedder, gates: Gates) -> float:
+    """The gate's cosine is ArcFace's; another embedding has a scale of its own, and a value that needs no check."""
+    return gates.identity if embedder.name == "arcface" else embedder.sure
+
+
+def _without(person: Person, file: str) -> Person:
+    return Person(person.name, tuple(one for one in person.references if one.name != file), person.noun)
+
+
+def sharpness(grey: np.ndarray) -> float:
+    """Variance of the Laplacian of uint8 ``[H, W]``: large where there is fine detail, but also where there is noise."""
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var()) if grey.size else 0.0
+
+
+def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
+    """MUSIQ, CLIP-IQA and MANIQA by pyiqa, which fetches their weights itself where it has not yet: only on request.
+
+    Raises UserError where pyiqa is not installed or cannot load one of them.
+    """
+    if importlib.util.find_spec("pyiqa") is None:
+        raise UserError("--quality: pyiqa, which measures it, is not installed: pip install pyiqa.")
+    import pyiqa
+
+    def scorer(name: str) -> Scorer:
+        try:
+            metric = pyiqa.create_metric(name, device=device)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"--quality: pyiqa cannot load {name} ({error}). Leave --quality out, or mend that."
+            ) from error
+        return lambda picture: float(metric(picture[None].to(device)))
+
+    return {name: scorer(name) for name in QUALITY}
