@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..stored import stored
 from ..vocabulary import Library, Person, Reference, UserError
 
 FORMAT = "personal-restore-library-1"
-SUFFIX = ".safetensors"
 
 
 def save_library(library: Library, folder: Path, name: str) -> Path:
@@ -26,7 +26,7 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
     The notes are not kept: they are about the pictures the library was made of. Raises UserError for a name that leads
     out of the folder, and where the file cannot be written.
     """
-    path = _inside(folder, name)
+    path = stored(folder, name, "library")
     tensors, people = {}, []
     for number, person in enumerate(library.people):
         for index, reference in enumerate(person.references):
@@ -54,7 +54,7 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
 
 def load_library_file(folder: Path, name: str) -> Library:
     """The library of ``folder/name.safetensors``. Raises UserError where it is missing or is no library."""
-    path = _inside(folder, name)
+    path = stored(folder, name, "library")
     if not path.is_file():
         raise UserError(f"There is no library {path.name}. Check the spelling, or save one first.")
     try:
@@ -83,7 +83,7 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
     if left.people:
         save_library(left, folder, name)
         return left
-    path = _inside(folder, name)
+    path = stored(folder, name, "library")
     try:
         path.unlink()
     except OSError as error:
@@ -95,7 +95,7 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
 
 def stamp(folder: Path, name: str) -> tuple[int, int] | None:
     """Modification time and size of a library's file, or None where there is none: another stamp, another library."""
-    path = _inside(folder, name)
+    path = stored(folder, name, "library")
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
@@ -115,16 +115,3 @@ def _people(file: safe_open, people: list[dict]) -> Iterator[Person]:
             unit = None if embedding is None else embedding.numpy().astype(np.float32)
             references.append(Reference(str(name), crop.float() / 255, landmarks.double().numpy().copy(), unit))
         yield Person(str(person["name"]), tuple(references), str(person["noun"]))
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """``folder/name.safetensors``, refused where that lies outside of the folder."""
-    stem = name.removesuffix(SUFFIX).strip()
-    base = Path(folder).expanduser().resolve()
-    try:
-        path = (base / f"{stem}{SUFFIX}").resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{name!r} is no name for a library. Use letters, digits and spaces.") from error
-    if not stem or not path.is_relative_to(base):
-        raise UserError(f"The library {name!r} would lie outside its folder. Give a plain name, such as 'family'.")
-    return path

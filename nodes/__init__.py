@@ -23,6 +23,7 @@ from .restore import (
 )
 from .s3diff import S3DiffRestorer
 from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
+from .training import TrainFace2Scene
 from .weights import DownloadWeights
 
 NODES = (
@@ -60,6 +61,7 @@ NODES = (
     SampleGroup,
     InstantRestoreRestorer,
     ApplyFace2Scene,
+    TrainFace2Scene,
 )
 
 

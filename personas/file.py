@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..stored import stored
 from ..vocabulary import Persona, UserError
 
 FORMAT = "personal-restore-persona-1"
@@ -66,10 +66,7 @@ def load_persona(folder: Path, name: str) -> Persona:
 
 def persona_path(folder: Path, name: str) -> Path:
     """``folder/name.safetensors``. Raises UserError for what is no plain name."""
-    stem = name.strip().removesuffix(".safetensors")
-    if not re.fullmatch(r"\w[\w .,()-]*", stem):
-        raise UserError(f"{name!r} is no name for a persona. Use letters, digits and spaces.")
-    return folder / f"{stem}.safetensors"
+    return stored(folder, name, "persona")
 
 
 def without_pictures(persona: Persona) -> Persona:

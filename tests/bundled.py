@@ -9,7 +9,7 @@ from personal_restore.headless.graph import load_graph
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 # What loads weights that nobody has who has not fetched them.
-LOADERS = {"PR_S3DiffRestorer", "PR_Face2SceneRestorer", "PR_FaceMeRestorer", "CheckpointLoaderSimple"}
+LOADERS = {"PR_S3DiffRestorer", "PR_Face2SceneRestorer", "PR_FaceMeRestorer", "CheckpointLoaderSimple", "PR_TrainFace2Scene"}
 IN_COMFYUI_ONLY = {"face2scene_native"}
 
 

@@ -18,9 +18,9 @@ from personal_restore.headless.graph import GraphError, kinds
 from personal_restore.headless.host import allow_folder, folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.headless.validate import checked
-from personal_restore.models import sd_turbo
+from personal_restore.models import face2scene, sd_turbo
 from personal_restore.models.catalogue import entry
-from personal_restore.nodes import NODES
+from personal_restore.nodes import NODES, training
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
 from PIL import Image
@@ -317,6 +317,35 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     for changed in (unguided, seeded, untouched):
         assert not np.array_equal(usual, changed)
     assert np.array_equal(untouched, pixels(photo))
+
+
+def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public_files, small, tmp_path, monkeypatch):
+    """What comes out restores in the node; the number of steps is what the graph says, in one piece or in two."""
+    for number in range(2):
+        picture(tmp_path / "photographs" / f"{number}.png", small.roll(number, -1))
+    graph = bundled("face2scene_train")
+    (id,) = (id for id, one in graph.items() if one["class_type"] == "PR_TrainFace2Scene")
+    graph[id]["inputs"] |= {"steps": 3, "batch": 1, "crop": 64}
+    made = tiny_public_files / "face2scene" / "face2scene.safetensors"
+    monkeypatch.setattr(training, "SAVE_EVERY", 1)
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "progress", lambda total: stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_graph(graph, NODES)
+    assert not made.exists()
+    assert "3 steps" in run_graph(graph, NODES).ui["4"]["text"][0]
+    weights = face2scene.read(made)
+    assert weights.provenance["config"]["schedule"]["steps"] == 3 and weights.provenance["data"] == "2 photographs"
+    scene = bundled("s3diff_scene")
+    slot = node(scene, "PR_S3DiffRestorer")
+    scene[slot] = {"class_type": "PR_Face2SceneRestorer", "inputs": {"checkpoint": "sd_turbo.safetensors", "model": made.name,
+                   "guidance": 1.0, "scale": 1}}  # fmt: skip
+    assert run_graph(scene, NODES).ui[node(scene, "SaveImage")]["images"]
 
 
 def in_order(folder: Path) -> list[Path]:

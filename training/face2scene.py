@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -188,6 +189,7 @@ def run(
     lpips: perceptual.LPIPS | None = None,
     critic: adversarial.Critic | None = None,
     prepared: Path | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Trains, or resumes, in ``folder`` and writes the model there. prompts: embedded, positive and negative ``[1, N, C]``.
 
@@ -220,6 +222,7 @@ def run(
         data,
         lambda module, batch: module(batch),
         schedule,
+        report,
     )
     tensors = task.named | {f"extractor.{name}": one for name, one in extractor.state_dict().items()}
     tensors |= {f"prompt.{name}": one for name, one in zip(face2scene.PROMPTS, prompts, strict=True)}
@@ -247,11 +250,17 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
 
 
 def run_from_files(
-    folder: Path, config: Config, base: Path, photos: Path | None, prepared: Path | None, folders: list[Path]
+    folder: Path,
+    config: Config,
+    base: Path,
+    photos: Path | None,
+    prepared: Path | None,
+    folders: list[Path],
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
         raise UserError(f"--photos {photos}: there is no picture in it.")
     positive, negative = sd_turbo.embed(base, PROMPTS)
-    return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared)
+    return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared, report)

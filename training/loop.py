@@ -53,11 +53,13 @@ def train(
     dataset: Callable[[int], Dataset],
     loss: Callable[[nn.Module, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
     schedule: Schedule,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> nn.Module:
     """Runs or resumes the schedule in ``folder`` and returns the trained module, unwrapped.
 
-    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimised.
-    Killed at any moment it resumes from the last checkpoint with the same data and random numbers.
+    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimised; report is
+    called after every step and may raise to stop. Killed at any moment it resumes from the last checkpoint with the same
+    data and random numbers.
     """
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     set_seed(schedule.seed)
@@ -100,6 +102,7 @@ def train(
                 lines.write(json.dumps({"step": step, **running}) + "\n")
         if step % schedule.save_every == 0 or step == schedule.steps:
             _checkpoint(accelerator, folder, step)
+        report(step, schedule.steps)
     if accelerator.is_main_process:
         draw_curve(folder)
     return accelerator.unwrap_model(trained)

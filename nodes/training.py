@@ -1,0 +1,129 @@
+"""Trains Face2Scene at its published size."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import torch
+
+from ..bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..models.face2scene import FOLDER
+from ..stored import stored
+from . import sockets
+from .weight_files import NONE, checkpoint_and, checkpoints
+
+SAVE_EVERY = 100  # steps: what stopping can cost
+
+
+class TrainFace2Scene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_TrainFace2Scene",
+            display_name="Train Face2Scene",
+            category=sockets.CATEGORY,
+            description="Teaches SD-Turbo to restore scenes by what a restored face reveals (Face2Scene, stage II). The defaults are the "
+            "paper's, for a large graphics card. Stopped, it goes on from its last checkpoint when it is run again under the same name.",
+            search_aliases=["face2scene", "train", "lora", "finetune"],
+            inputs=[
+                io.String.Input(
+                    "photographs",
+                    default="photographs",
+                    tooltip="Folder inside the input folder: undamaged photographs, or what `python run.py dataset` has built of them.",
+                ),
+                io.Combo.Input(
+                    "checkpoint",
+                    options=list(checkpoints()) or [NONE],
+                    tooltip="SD-Turbo as one .safetensors file, sd_turbo.safetensors.",
+                ),
+                io.String.Input(
+                    "name", default="face2scene", tooltip="Of the trained model; a plain name without folders."
+                ),
+                io.Int.Input("steps", default=20000, min=1, max=1000000, tooltip="Published: 20000."),
+                io.Int.Input(
+                    "batch",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Pairs of crops per step; 4 is what each of the paper's graphics cards gets. Less needs less memory.",
+                ),
+                io.Int.Input(
+                    "crop",
+                    default=512,
+                    min=64,
+                    max=1024,
+                    step=64,
+                    tooltip="Side of the crops in pixels; published: 512.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.00002,
+                    min=0.000001,
+                    max=0.01,
+                    step=0.000001,
+                    tooltip="Published: 0.00002. Fewer steps want more of it.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**31 - 1, tooltip="Same seed, same model on the same machine."
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="Where the trained model is, and what it was trained on."
+                )
+            ],
+            is_output_node=True,
+            not_idempotent=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str) -> bool:
+        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        photographs: str,
+        checkpoint: str,
+        name: str,
+        steps: int,
+        batch: int,
+        crop: int,
+        learning_rate: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        # Here and not above: accelerate and diffusers take seconds to import.
+        from ..training import face2scene
+        from ..training.dataset import MANIFEST
+
+        target = stored(models_folder() / FOLDER, name, "trained model")
+        source = resolve_input(photographs)
+        (turbo,) = checkpoint_and("Train Face2Scene", checkpoint, "sd-turbo")
+        usual = face2scene.Config()
+        schedule = replace(
+            usual.schedule,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            save_every=SAVE_EVERY,
+            workers=0,
+        )
+        config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
+        prepared = (source / MANIFEST).is_file()
+        with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
+            made = face2scene.run_from_files(
+                target.parent / "training" / target.stem,
+                config,
+                turbo,
+                None if prepared else source,
+                source if prepared else None,
+                weight_folders("personal_restore"),
+                progress(steps),
+            )
+        shutil.move(made, target)
+        return io.NodeOutput(
+            f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
+        )
