@@ -24,6 +24,12 @@ class UserError(ValueError):
     """Something the user can mend. The message says what is wrong, where, and what to do."""
 
 
+def inverted(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of an affine map, float64 ``[2, 3]``."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.hstack([linear, -linear @ matrix[:, 2:]])
+
+
 @dataclass(frozen=True)
 class Similarity:
     """Rotation, uniform scale and translation that maps photograph pixels to crop pixels.
@@ -37,8 +43,7 @@ class Similarity:
     @property
     def inverse(self) -> np.ndarray:
         """float64 ``[2, 3]``: crop pixels to photograph pixels."""
-        linear = np.linalg.inv(self.matrix[:, :2])
-        return np.hstack([linear, -linear @ self.matrix[:, 2:]])
+        return inverted(self.matrix)
 
     @property
     def scale(self) -> float:
@@ -66,6 +71,8 @@ class Face:
     strength: how much of the restoration is blended back, 0..1.
     doubt: why the match, or that there is none, should be checked by a person; empty where it need not.
     mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
+    template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
+    were trained on; None where the crop lies there already.
     """
 
     box: Box
@@ -80,6 +87,7 @@ class Face:
     strength: float = 1.0
     doubt: str = ""
     mask: torch.Tensor | None = None
+    template: np.ndarray | None = None
 
     @property
     def best(self) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from ..faces.align import from_template
 from ..faces.fine_align import Networks, fine_align
 from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
@@ -122,7 +123,7 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
 
 
 def _own_mask(face: Face) -> torch.Tensor:
-    return face_mask(face.similarity.size) if face.mask is None else face.mask
+    return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 
 def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:

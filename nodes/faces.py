@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ..bridge import io, models_folder, ui
 from ..faces.detect import (
+    ALIGNMENTS,
     Detection,
     detect_faces,
     detections_from_boxes,
@@ -69,6 +70,16 @@ class DetectFaces(io.ComfyNode):
                     optional=True,
                     tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
                 ),
+                io.Combo.Input(
+                    "alignment",
+                    options=list(ALIGNMENTS),
+                    default=ALIGNMENTS[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="How faces are cut out. ffhq: on the template that published face networks know. perfuse: a quarter wider, "
+                    "with the eyes exactly level, as in PerFuSe's supplement, for masks of the whole head; networks that want the "
+                    "template are shown it all the same.",
+                ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces, in reading order."),
@@ -84,6 +95,7 @@ class DetectFaces(io.ComfyNode):
         second_look: torch.Tensor | None = None,
         boxes: Any = None,
         landmarks: Any = None,
+        alignment: str = ALIGNMENTS[0],
     ) -> io.NodeOutput:
         photos = to_photos(image)
         looks = photos if second_look is None else to_photos(second_look)
@@ -102,7 +114,10 @@ class DetectFaces(io.ComfyNode):
                 found += detect_faces(look, threshold=threshold or None, model_folder=models_folder())
             return reading_order(merge(found))
 
-        frames = tuple(tuple(make_face(photo, one) for one in find(index)) for index, photo in enumerate(photos))
+        frames = tuple(
+            tuple(make_face(photo, one, alignment=alignment) for one in find(index))
+            for index, photo in enumerate(photos)
+        )
         faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
         return io.NodeOutput(faces, describe(faces))
 

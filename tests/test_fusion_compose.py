@@ -38,6 +38,14 @@ def test_the_mask_says_where_the_scene_changed(astronaut, faces):
     assert shift.median() < 0.02
 
 
+def test_in_perfuse_frame_a_face_is_blended_in_the_same_place(astronaut, faces):
+    wider = make_face(astronaut[0], detect_faces(astronaut[0])[0], alignment="perfuse")
+    wider = Faces(((replace(wider, restored=(wider.crop * 0.5 + 0.3).clamp(0, 1)),),), (512, 512))
+    (usual, used), (out, where) = (compose_faces(astronaut, one, color="none") for one in (faces, wider))
+    assert (used - where).abs().max() < 0.05
+    assert psnr(out, usual) > 40
+
+
 @pytest.mark.parametrize("options", [{"strength": 0.0}, {"per_face": "0=0"}])
 def test_strength_zero_gives_the_scene_back_bit_for_bit(astronaut, faces, options):
     out, used = compose_faces(astronaut, faces, **options)
