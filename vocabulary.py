@@ -196,7 +196,8 @@ class Persona:
 class Conditions:
     """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
 
-    progress(done, total) is called between steps and may raise to cancel. person: who is in the picture, None for a stranger.
+    progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before it, with
+    a finished part ``[B, 3, h, w]`` of the result and its place there, for a preview. person: who is in the picture, None for a stranger.
     persona_strength: 0 leaves the base model as it is, 1 wears the persona whole.
     """
 
@@ -207,6 +208,7 @@ class Conditions:
     code: DegradationCode | None = None
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
+    show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None
 
 
 @runtime_checkable

@@ -97,7 +97,7 @@ def face_patch(
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    stack = torch.cat([face.restored, face.valid, _own_mask(face) if mask is None else border_fade(similarity.size)])
+    stack = torch.cat([face.restored, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
@@ -122,7 +122,8 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
     return replace(patch, region=region.clamp(0, 1))
 
 
-def _own_mask(face: Face) -> torch.Tensor:
+def own_mask(face: Face) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back where no other mask is given."""
     return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 

@@ -28,16 +28,17 @@ def restore_faces(
     persona: Persona | None = None,
     wanted: Callable[[str | None], bool] = lambda person: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    show: Callable[[int, Face], None] = lambda number, face: None,
 ) -> Faces:
     """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
     photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
     person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further;
-    one whose own strength is 0 is left as it is.
+    one whose own strength is 0 is left as it is. show: gets every restored face with the number of its photograph.
     """
     total, done = len(faces), 0
 
-    def change(photo: torch.Tensor, face: Face) -> Face:
+    def change(number: int, face: Face) -> Face:
         nonlocal done
         person = library.get(face.person)
         references = person.references if person else ()
@@ -47,15 +48,14 @@ def restore_faces(
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
-            restored = restore_crop(photo, face, restorer, conditions)
+            restored = restore_crop(photos[number], face, restorer, conditions)
             out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
+            show(number, out)
         done += 1
         progress(done, total)
         return out
 
-    frames = tuple(
-        tuple(change(photo, face) for face in frame) for photo, frame in zip(photos, faces.frames, strict=True)
-    )
+    frames = tuple(tuple(change(number, face) for face in frame) for number, frame in enumerate(faces.frames))
     return replace(faces, frames=frames)
 
 
