@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ class Preview:
         )
         place = canvas[:, y0:y1, x0:x1]
         if place.numel():
-            place.copy_(F.interpolate(part[:1], place.shape[-2:], mode="area")[0])
+            place.copy_(_shrunk(part[0], place.shape[-2:]))
 
     def face(self, number: int, face: Face) -> None:
         """A restored face of photograph ``number``."""
@@ -69,7 +69,13 @@ class Preview:
         shrink = min(1.0, self._side / max(size))
         if number != self._number:
             small = [max(1, round(length * shrink)) for length in size]
-            self._canvas = F.interpolate(self._photos[number : number + 1], small, mode="area")[0].clone()
+            self._canvas = _shrunk(self._photos[number], small)
             self._number = number
         self._changed = True
         return self._canvas, shrink
+
+
+def _shrunk(picture: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """``[3, H, W]`` in another size (h, w); of what is much larger every few pixels are enough, nine for each of the result."""
+    step = max(1, min(picture.shape[-2] // size[0], picture.shape[-1] // size[1]) // 3)
+    return F.interpolate(picture[None, :, ::step, ::step], size, mode="area")[0]
