@@ -31,14 +31,16 @@ class Preview:
     ):
         self._photos, self._tell, self._side, self._scale = photos, tell, side, scale
         self._number, self._canvas = None, None
-        self._changed, self._last = False, float("-inf")
+        self._changed, self._shown = False, None
 
     def progress(self, done: int, total: int) -> None:
-        """Passes the progress on, with a picture where one is due. The last step needs none: the result follows."""
-        due = self._changed and done < total and time.monotonic() - self._last >= PAUSE
-        self._tell(done, total, self._canvas if due else None)
-        if due:
-            self._changed, self._last = False, time.monotonic()
+        """Passes the progress on, with a picture where one is due: also at the end, since ComfyUI leaves the last one standing,
+        but not where all was done in one step."""
+        now = time.monotonic()
+        due = self._shown is not None if done >= total else self._shown is None or now - self._shown >= PAUSE
+        self._tell(done, total, self._canvas if due and self._changed else None)
+        if due and self._changed:
+            self._changed, self._shown = False, now
 
     def part(self, part: torch.Tensor, left: int, top: int) -> None:
         """A finished part ``[B, 3, h, w]`` of the result, and where it lies there. Of several photographs the first is shown."""

@@ -51,6 +51,18 @@ SMALL_GRAPH = """() => {
     link(sample, 1, match, "library");
     link(sample, 0, match, "image");
 }"""
+LONG_GRAPH = """([height]) => {
+    const add = (type, x) => { const node = LiteGraph.createNode(type); node.pos = [x, 100]; app.graph.add(node); return node; };
+    app.graph.clear();
+    const [photo, restorer, scene, show] = [add("EmptyImage", 0), add("PR_EmbeddedRestorer", 0), add("PR_RestoreScene", 400),
+        add("PreviewImage", 800)];
+    restorer.pos[1] = 400;
+    [photo.widgets[0].value, photo.widgets[1].value, photo.widgets[3].value] = [1800, height, 0x806040];
+    const link = (from, to, name) => from.connect(0, to, to.inputs.findIndex((input) => input.name === name));
+    link(photo, scene, "image");
+    link(restorer, scene, "restorer");
+    link(scene, show, "images");
+}"""
 # The links of an example in help.toml as a graph, every node right of those that it hears of; what cannot be linked comes back.
 EXAMPLE = """async ([own, links]) => {
     const [nodes, lacking, gap] = [new Map(), [], 60];
@@ -307,6 +319,22 @@ def test_every_node_has_its_help_page_where_the_frontend_asks_for_it(frontend):
         return lacking;
     }"""
     assert frontend.page.evaluate(asked, [node.define_schema().node_id for node in NODES]) == []
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_node_that_works_long_shows_what_is_finished(frontend, renderer):
+    frontend.open(nodes2=RENDERERS[renderer])
+    frontend.page.evaluate(LONG_GRAPH, [1000 + 8 * RENDERERS[renderer]])
+    frontend.look_at("PR_RestoreScene", 1.0)
+    frontend.page.get_by_test_id("queue-button").click()
+    frontend.page.wait_for_function("() => Object.keys(app.nodePreviewImages).length", timeout=120_000)
+    frontend.page.wait_for_timeout(500)
+    working = frontend.page.evaluate("() => app.graph.nodes.find((node) => node.type === 'PR_RestoreScene').id")
+    assert frontend.page.evaluate("() => Object.keys(app.nodePreviewImages)") == [str(working)]
+    frontend.screenshot(f"preview_{renderer.replace(' ', '')}")
+    frontend.page.wait_for_function(
+        "() => app.graph.nodes.some((node) => app.nodeOutputs[node.id]?.images)", timeout=120_000
+    )
 
 
 def test_the_examples_of_the_help_can_be_wired_and_are_the_pictures_of_its_pages(frontend):
