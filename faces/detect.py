@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..vocabulary import Box, Face, UserError
 from . import mtcnn
-from .align import align_perfuse, crop_face, take_crop
+from .align import crop_face
 from .paste import face_region
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ MERGE_OVERLAP = 0.6
 # Mean landmarks of a detected face, as fractions of its box.
 TYPICAL_LANDMARKS = np.array([[0.28, 0.395], [0.72, 0.395], [0.5, 0.6], [0.31, 0.765], [0.69, 0.765]])
 GUESSED_SCORE = 0.1
-# The five-point template, or PerFuSe's frame: wider, the eyes exactly level.
-ALIGNMENTS = ("ffhq", "perfuse")
 
 
 @dataclass(frozen=True)
@@ -136,16 +134,10 @@ def detections_from_mesh(faces: Sequence[dict[str, Any]]) -> list[Detection]:
     return [_from_mesh(face) for face in faces]
 
 
-def make_face(photo: Tensor, detection: Detection, size: int = 512, alignment: str = ALIGNMENTS[0]) -> Face:
-    """The aligned Face of a detection in ``[3, H, W]``; alignment: of `ALIGNMENTS`, the frame that its crop is cut in."""
+def make_face(photo: Tensor, detection: Detection, size: int = 512) -> Face:
+    """The aligned Face of a detection in ``[3, H, W]``; see ``align.crop_face``."""
     crop, valid, similarity = crop_face(photo, detection.landmarks, size)
-    face = Face(detection.box, detection.landmarks, detection.score, similarity, crop, valid)
-    if alignment == ALIGNMENTS[0]:
-        return face
-    own = align_perfuse(detection.landmarks, size, detection.box)
-    crop, valid = take_crop(photo, own)
-    template = similarity.matrix @ np.vstack([own.inverse, [0, 0, 1]])
-    return replace(face, similarity=own, crop=crop, valid=valid, template=template)
+    return Face(detection.box, detection.landmarks, detection.score, similarity, crop, valid)
 
 
 def _scan_scaled(detector: Detector, photo: Tensor, threshold: float, factor: float) -> list[Detection]:

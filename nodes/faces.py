@@ -11,16 +11,15 @@ import torch.nn.functional as F
 
 from ..bridge import io, models_folder, ui
 from ..faces.detect import (
-    ALIGNMENTS,
     Detection,
     detect_faces,
     detections_from_boxes,
     detections_from_mesh,
-    make_face,
     merge,
     reading_order,
 )
 from ..faces.embed import best_embedder
+from ..faces.extract import ALIGNMENTS, extract_face
 from ..faces.match import match_faces
 from ..faces.pictures import from_pil, to_pil
 from ..faces.review import label, mark, outline
@@ -115,8 +114,7 @@ class DetectFaces(io.ComfyNode):
             return reading_order(merge(found))
 
         frames = tuple(
-            tuple(make_face(photo, one, alignment=alignment) for one in find(index))
-            for index, photo in enumerate(photos)
+            tuple(extract_face(photo, one, alignment) for one in find(index)) for index, photo in enumerate(photos)
         )
         faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
         return io.NodeOutput(faces, describe(faces))

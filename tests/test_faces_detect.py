@@ -74,23 +74,6 @@ def test_a_face_becomes_an_aligned_crop(astronaut):
     assert np.abs(placed - align.TEMPLATE_512).mean() < 12
 
 
-@needs_mtcnn
-def test_in_perfuse_frame_the_eyes_are_level_and_the_template_is_still_at_hand(astronaut):
-    found = detect.detect_faces(astronaut[0], "mtcnn")[0]
-    usual, face = (detect.make_face(astronaut[0], found, alignment=name) for name in detect.ALIGNMENTS)
-    eyes = align.moved(face.landmarks, face.similarity.matrix)[:2]
-    assert abs(eyes[0, 1] - eyes[1, 1]) < 1e-6
-    assert face.similarity.scale < 0.9 * usual.similarity.scale, "it shows more of the surroundings"
-    assert usual.template is None
-    # The way by the wider crop costs a little sharpness, and is in the same place to a fraction of a pixel.
-    on_template = align.onto_template(face, face.crop)
-    error, shifted = (float((on_template.roll(by, -1) - usual.crop)[:, 64:448, 64:448].abs().mean()) for by in (0, 2))
-    assert error < 0.01 and error < shifted / 2
-    back = align.from_template(face, on_template)
-    known = align.from_template(face, torch.ones(1, 512, 512))[0] > 0.99
-    assert 0.4 < known.float().mean() < 0.9 and (back - face.crop).abs()[:, known].mean() < 0.01
-
-
 def test_dlib_agrees_with_the_known_eyes(astronaut):
     if detect.dlib_file("shape_predictor_68_face_landmarks.dat") is None:
         pytest.skip("dlib or its models are not installed")

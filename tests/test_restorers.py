@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from personal_restore.faces.detect import detect_faces, make_face
+from personal_restore.faces.extract import extract_face
 from personal_restore.metrics import psnr
 from personal_restore.models.one_step import OneStepNet
 from personal_restore.restorers.apply import restore_crop, restore_faces, restore_scene
@@ -115,7 +116,7 @@ def test_a_restorer_at_the_photographs_scale_puts_the_face_back_where_it_was(fac
 
 
 def test_a_wider_crop_is_shown_on_the_template_to_restorers_that_want_it_and_keeps_what_lies_beyond(astronaut):
-    wider = make_face(astronaut[0], detect_faces(astronaut[0])[0], alignment="perfuse")
+    wider = extract_face(astronaut[0], detect_faces(astronaut[0])[0], "perfuse")
     usual = make_face(astronaut[0], detect_faces(astronaut[0])[0])
     seen = []
 
