@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .faces.pictures import to_pil
 from .vocabulary import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ NOT_OF_CORE = "personal_restore", "facerestore_models"
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
 if IN_COMFYUI:
+    import comfy.cli_args
     import comfy.model_management as model_management
     import comfy.model_patcher
     import comfy.utils
@@ -47,6 +49,7 @@ __all__ = [
     "keep_upscaler",
     "models_folder",
     "output_folder",
+    "preview_side",
     "progress",
     "resolve_input",
     "serve_odd_folder",
@@ -61,20 +64,26 @@ def device() -> torch.device:
     return model_management.get_torch_device() if IN_COMFYUI else host.device()
 
 
-def progress(total: int | None = None) -> Callable[[int, int], None]:
-    """``update(done, total)`` for the progress bar of the node that is running.
+def progress(total: int | None = None) -> Callable[..., None]:
+    """``update(done, total, picture=None)`` for the progress bar of the node that is running.
 
-    In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself.
+    In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself. picture:
+    ``[3, h, w]`` in 0..1 of what is done so far, which ComfyUI shows on the node.
     """
     if not IN_COMFYUI:
         return host.progress
     bar = comfy.utils.ProgressBar(total or 1)
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, picture: torch.Tensor | None = None) -> None:
         model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
+        bar.update_absolute(done, total, None if picture is None else ("JPEG", to_pil(picture), None))
 
     return update
+
+
+def preview_side() -> int:
+    """Longest side, in pixels, of the pictures that `progress` shows; 0 where it shows none."""
+    return comfy.cli_args.args.preview_size if IN_COMFYUI else 0
 
 
 def input_folder() -> Path:

@@ -24,6 +24,12 @@ class UserError(ValueError):
     """Something the user can mend. The message says what is wrong, where, and what to do."""
 
 
+def inverted(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of an affine map, float64 ``[2, 3]``."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.hstack([linear, -linear @ matrix[:, 2:]])
+
+
 @dataclass(frozen=True)
 class Similarity:
     """Rotation, uniform scale and translation that maps photograph pixels to crop pixels.
@@ -37,8 +43,7 @@ class Similarity:
     @property
     def inverse(self) -> np.ndarray:
         """float64 ``[2, 3]``: crop pixels to photograph pixels."""
-        linear = np.linalg.inv(self.matrix[:, :2])
-        return np.hstack([linear, -linear @ self.matrix[:, 2:]])
+        return inverted(self.matrix)
 
     @property
     def scale(self) -> float:
@@ -66,6 +71,8 @@ class Face:
     strength: how much of the restoration is blended back, 0..1.
     doubt: why the match, or that there is none, should be checked by a person; empty where it need not.
     mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
+    template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
+    were trained on; None where the crop lies there already.
     """
 
     box: Box
@@ -80,6 +87,7 @@ class Face:
     strength: float = 1.0
     doubt: str = ""
     mask: torch.Tensor | None = None
+    template: np.ndarray | None = None
 
     @property
     def best(self) -> torch.Tensor:
@@ -188,7 +196,8 @@ class Persona:
 class Conditions:
     """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
 
-    progress(done, total) is called between steps and may raise to cancel. person: who is in the picture, None for a stranger.
+    progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before it, with
+    a finished part ``[B, 3, h, w]`` of the result and its place there, for a preview. person: who is in the picture, None for a stranger.
     persona_strength: 0 leaves the base model as it is, 1 wears the persona whole.
     """
 
@@ -199,6 +208,7 @@ class Conditions:
     code: DegradationCode | None = None
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
+    show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one sub-folder per person.
 
 Every picture is damaged in turn and restored with the others of its person as the album: by the general restorer alone
-(blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too.
+(blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too, and so is how
+sure each match was, and whom the descriptor that needs no network would have proposed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from ..degradation.families import FAMILIES
 from ..faces.align import crop_face
 from ..faces.detect import detect_faces, make_face, merge, reading_order
-from ..faces.embed import Embedder, best_embedder
+from ..faces.embed import Embedder, best_embedder, by_name
 from ..faces.library import load_library, main_face
 from ..faces.match import match_faces
 from ..faces.pictures import is_picture, read_picture
@@ -25,17 +26,19 @@ from ..metrics import psnr, ssim
 from ..restorers import embedded
 from ..restorers.apply import restore_faces, restore_scene
 from ..restorers.reference import ReferenceRestorer
-from ..vocabulary import Conditions, Faces, Library, UserError
+from ..vocabulary import Conditions, Face, Faces, Library, UserError
 from .quality import keep, shrink
 
 METHODS = ("damaged", "blind", "personal")
 DAMAGE = ("trial", "s3diff_x4", "pfstorer_heavy")
+MISSED, NOBODY = "-", "nobody"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture under one damage. person: who it is; found: who the face was taken for, "-" where it was not found.
+    """One picture under one damage. person: who it is; found: who the face was taken for, or ``NOBODY``, or ``MISSED``.
 
+    confidence, doubt: what is said about that, see ``Face``; proposed: as found, without any embedding network.
     scores: PSNR in dB, SSIM and mean distance to the album, for each method; the distance is 1 less the similarity of the
     embedding in use.
     """
@@ -44,6 +47,9 @@ class Row:
     file: str
     family: str
     found: str
+    confidence: float
+    doubt: str
+    proposed: str
     scores: dict[str, tuple[float, float, float]]
 
     @property
@@ -61,8 +67,8 @@ class Row:
 
 def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
     """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError where there is none."""
-    embedder = best_embedder()
-    library = load_library(album, embedder)
+    embedder, proposer = best_embedder(), by_name("classical")
+    library, guessed = load_library(album, embedder), load_library(album, proposer)
     jobs = [
         (person.name, path)
         for person in library.people
@@ -77,7 +83,8 @@ def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
     rows = []
     for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
         truth = shrink(read_picture(path)[None], side)
-        rows += [measure(person, path.name, truth, library, embedder, family, seed) for family in families]
+        known = [(without(one, person, path.name), by) for one, by in ((library, embedder), (guessed, proposer))]
+        rows += [measure(person, path.name, truth, *known, family, seed) for family in families]
     rows = [row for row in rows if row is not None]
     return {
         "embedding": embedder.name,
@@ -86,23 +93,36 @@ def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
     }
 
 
-def measure(
-    person: str, file: str, truth: torch.Tensor, library: Library, embedder: Embedder, family: str, seed: int
-) -> Row | None:
-    """None where even the undamaged picture ``[1, 3, H, W]`` shows no face."""
+def without(library: Library, person: str, file: str) -> Library:
+    """The library without one picture of a person."""
     people = tuple(
         replace(one, references=tuple(r for r in one.references if one.name != person or r.name != file))
         for one in library.people
     )
-    others = replace(library, people=people)
+    return replace(library, people=people)
+
+
+def measure(
+    person: str,
+    file: str,
+    truth: torch.Tensor,
+    known: tuple[Library, Embedder],
+    guessed: tuple[Library, Embedder],
+    family: str,
+    seed: int,
+) -> Row | None:
+    """None where even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
+    library, embedder = known
     seen = detect_faces(truth[0])
     if not seen:
         return None
     face = main_face(seen, truth.shape[-2:])
     damaged = FAMILIES[family](seed).apply(truth)
-    blind, personal, found = restore(damaged, others, embedder, face.box)
+    blind, faces = restore_blindly(damaged)
+    matched, proposed = (match_faces(faces, *one) for one in (known, guessed))
+    personal = compose_faces(blind, restore_faces(damaged, matched, ReferenceRestorer(), library))[0]
     x0, y0, x1, y1 = (max(round(value), 0) for value in face.box)
-    album = np.stack([reference.embedding for reference in others.get(person).references])
+    album = np.stack([reference.embedding for reference in library.get(person).references])
 
     def score(picture: torch.Tensor) -> tuple[float, float, float]:
         cut = [one[..., y0:y1, x0:x1] for one in (picture, truth)]
@@ -110,33 +130,55 @@ def measure(
         return psnr(*cut), ssim(*cut), 1 - float(embedder.similarity(embedding, album).mean())
 
     scores = {name: score(one) for name, one in zip(METHODS, (damaged, blind, personal), strict=True)}
-    return Row(person, file, family, found, scores)
+    one, other = (face_in(face.box, found) for found in (matched, proposed))
+    return Row(
+        person,
+        file,
+        family,
+        taken_for(one),
+        one.confidence if one else 0.0,
+        one.doubt if one else "",
+        taken_for(other),
+        scores,
+    )
 
 
-def restore(
-    damaged: torch.Tensor, library: Library, embedder: Embedder, box: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """The blind restoration of ``[1, 3, H, W]``, the personal one, and who the face in ``box`` was taken for."""
+def restore_blindly(damaged: torch.Tensor) -> tuple[torch.Tensor, Faces]:
+    """The blind restoration of ``[1, 3, H, W]``, and the faces found in either, blindly restored."""
     general = embedded.restorer(keep)
     blind = restore_scene(damaged, general, Conditions())
     found = reading_order(merge(detect_faces(damaged[0]) + detect_faces(blind[0])))
     faces = Faces((tuple(make_face(damaged[0], one) for one in found),), damaged.shape[-2:])
-    faces = match_faces(restore_faces(damaged, faces, general, library), library, embedder)
-    faces = restore_faces(damaged, faces, ReferenceRestorer(), library)
-    middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2
-    at = lambda one: (one.box[0] < middle[0] < one.box[2]) and (one.box[1] < middle[1] < one.box[3])  # noqa: E731
-    names = [face.person or "nobody" for face in faces.frames[0] if at(face)]
-    return blind, compose_faces(blind, faces)[0], names[0] if names else "-"
+    return blind, restore_faces(damaged, faces, general, Library())
+
+
+def face_in(box: tuple[float, ...], faces: Faces) -> Face | None:
+    """The first face whose box holds the middle of another box."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    inside = (face for face in faces.frames[0] if face.box[0] < x < face.box[2] and face.box[1] < y < face.box[3])
+    return next(inside, None)
+
+
+def taken_for(face: Face | None) -> str:
+    return MISSED if face is None else face.person or NOBODY
 
 
 def summary(rows: list[Row]) -> dict:
     """Means per method, how many faces were found and known, and how many improved in everything."""
+    right, wrong = (
+        [row for row in rows if row.found not in (MISSED, NOBODY) and (row.found == row.person) == good]
+        for good in (True, False)
+    )
     means = {m: np.mean([row.scores[m] for row in rows], axis=0).round(4).tolist() for m in METHODS}
     return {
         "faces": len(rows),
-        "found": sum(row.found != "-" for row in rows),
-        "known": sum(row.found == row.person for row in rows),
-        "mistaken": sum(row.found not in ("-", "nobody", row.person) for row in rows),
+        "found": sum(row.found != MISSED for row in rows),
+        "known": len(right),
+        "known_in_doubt": sum(bool(row.doubt) for row in right),
+        "mistaken": len(wrong),
+        "mistaken_in_doubt": sum(bool(row.doubt) for row in wrong),
+        "proposed_rightly": sum(row.proposed == row.person for row in rows),
+        "proposed_wrongly": sum(row.proposed not in (MISSED, NOBODY, row.person) for row in rows),
         "means": means,
         "better_than_damaged": _better(rows, "damaged"),
         "better_than_blind": _better(rows, "blind"),
@@ -151,7 +193,9 @@ def _better(rows: list[Row], method: str) -> dict[str, int]:
 
 def table(figures: dict) -> str:
     """What a person reads: a line per face, then the means."""
-    lines = [f"{'face':34}{'damage':16}{'taken for':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18}  worse"]
+    lines = [
+        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18}  worse"
+    ]
 
     def numbers(scores: dict) -> str:
         columns = [[scores[method][column] for method in METHODS] for column in range(3)]
@@ -161,14 +205,18 @@ def table(figures: dict) -> str:
         )
 
     for row in figures["rows"]:
-        lines.append(
-            f"{row['person'] + '/' + row['file']:34.33}{row['family']:16}{row['found']:14.13}{numbers(row['scores'])}  "
-            + ", ".join(row["worse"])
-        )
+        who = f"{row['found']:14.13}{row['confidence']:5.2f}  {row['proposed']:14.13}"
+        notes = [*row["worse"], *filter(None, [row["doubt"]])]
+        face = f"{row['person']}/{row['file']}"
+        lines.append(f"{face:34.33}{row['family']:16}{who}{numbers(row['scores'])}  {', '.join(notes)}")
     for family, one in figures["families"].items():
-        known = f"{one['found']} found, {one['known']} known, {one['mistaken']} mistaken of {one['faces']}"
-        lines.append(f"{'mean':34}{family:16}{'':14}{numbers(one['means'])}  {known}")
+        lines.append(f"{'mean':34}{family:16}{'':35}{numbers(one['means'])}")
+        known = f"{one['known']} known ({one['known_in_doubt']} in doubt)"
+        mistaken = f"{one['mistaken']} mistaken ({one['mistaken_in_doubt']} in doubt)"
+        lines.append(f"{'':50}of {one['faces']} faces {one['found']} found, {known}, {mistaken}")
+        right, wrong = one["proposed_rightly"], one["proposed_wrongly"]
+        lines.append(f"{'':50}proposed without an embedding network: {right} rightly, {wrong} wrongly")
         for method in METHODS[:2]:
             better = ", ".join(f"{name} {count}" for name, count in one[f"better_than_{method}"].items())
-            lines.append(f"{'':64}better than {method}: {better} of {one['faces']}")
+            lines.append(f"{'':50}better than {method}: {better} of {one['faces']}")
     return "\n".join([*lines, f"Three numbers each: damaged, blind, personal. Distances: {figures['embedding']}."])

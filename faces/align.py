@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..vocabulary import Box, Similarity, UserError
+from ..vocabulary import Box, Face, Similarity, UserError, inverted
 
 TEMPLATE_512 = np.array(
     [
@@ -58,6 +58,11 @@ def robust_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def align(landmarks: np.ndarray, size: int = 512) -> Similarity:
     """The similarity that brings five landmarks ``[5, 2]`` onto the template of a ``size`` px crop."""
     return Similarity(robust_similarity(np.asarray(landmarks, np.float64), template(size)), size)
+
+
+def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points ``[N, 2]`` after the affine map ``[2, 3]``."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def tighten(side: float, area: float) -> float:
@@ -117,6 +122,18 @@ def take_crop(
     return crop, coverage(photo.shape[-2:], similarity.matrix, size)
 
 
+def onto_template(face: Face, picture: Tensor) -> Tensor:
+    """A picture ``[C, S, S]`` in a face's own frame, as the five-point template shows it: the same size, closer."""
+    return picture if face.template is None else warp(picture, face.template, picture.shape[-2:])
+
+
+def from_template(face: Face, picture: Tensor) -> Tensor:
+    """The way back: ``[C, S, S]`` on the template to the face's own frame, 0 where the template shows nothing."""
+    if face.template is None:
+        return picture
+    return warp(picture, inverted(face.template), picture.shape[-2:], border=(0.0,) * len(picture))
+
+
 def warp(
     image: Tensor,
     matrix: np.ndarray,
@@ -144,7 +161,9 @@ def warp(
     else:
         fill = image.new_tensor(border)[:, None, None]
         result = F.grid_sample((image - fill)[None], grid, mode, padding_mode="zeros", align_corners=False) + fill
-    result = result.clamp(image.min(), image.max()) if antialias else result
+    if antialias:  # bicubic overshoots
+        values = [image] if border is None else [image, fill]
+        result = result.clamp(min(map(torch.min, values)), max(map(torch.max, values)))
     return F.avg_pool2d(result, samples)[0] if samples > 1 else result[0]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..vocabulary import Face, Library, Person, Reference, UserError
+from .align import moved
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
@@ -179,7 +180,7 @@ def _best(name: str, references: tuple[Reference, ...], notes: list[str]) -> tup
 
 def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
     matrix = face.similarity.matrix
-    landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+    landmarks = moved(face.landmarks, matrix)
     return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..vocabulary import Face, Faces, Library, UserError
+from .align import onto_template
 from .embed import Embedder
 
 NOBODY = "nobody"
@@ -46,8 +47,8 @@ def similarity_matrix(faces: Sequence[Face], library: Library, embedder: Embedde
     matrix = np.zeros((len(faces), len(library.people)))
     if not matrix.size:
         return matrix
-    looks = [[face.crop] if face.restored is None else [face.crop, face.restored] for face in faces]
-    embeddings = [np.stack([embedder.embed(look) for look in one]) for one in looks]
+    looks = [(face, [face.crop] if face.restored is None else [face.crop, face.restored]) for face in faces]
+    embeddings = [np.stack([embedder.embed(onto_template(face, look)) for look in one]) for face, one in looks]
     for column, person in enumerate(library.people):
         references = [reference.embedding for reference in person.references if reference.embedding is not None]
         if references:

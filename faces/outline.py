@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..vocabulary import Face
-from .align import TEMPLATE_512
+from ..vocabulary import Face, inverted
+from .align import TEMPLATE_512, moved
 from .detect import dlib_file, five_points, to_uint8
 
 # Half of it: jaw from the ear to the chin, then the brow from its outer end, for a crop of 512 px. Medians of dlib's points
@@ -27,9 +27,9 @@ FURTHEST_MISS = 25.0
 def outline(face: Face) -> np.ndarray:
     """``[27, 2]`` points (x, y) in pixels of the face's crop: 17 of the jaw, from left to right, and 10 of the brows."""
     size, matrix = face.similarity.size, face.similarity.matrix
-    landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
-    seen = _seen(face, landmarks)
-    return _typical(landmarks, size) if seen is None else seen
+    landmarks = moved(face.landmarks, matrix)
+    seen = predicted(face)
+    return _typical(landmarks, size) if seen is None else seen[:27]
 
 
 def _typical(landmarks: np.ndarray, size: int) -> np.ndarray:
@@ -49,19 +49,22 @@ def _mirrored(half: list[list[float]]) -> np.ndarray:
     return np.concatenate([left, left[-2::-1] * [-1, 1] + [2 * MIDDLE, 0]])
 
 
-def _seen(face: Face, landmarks: np.ndarray) -> np.ndarray | None:
-    """dlib's points in the crop, or None where its predictor is missing or does not see the face that was detected."""
+def predicted(face: Face) -> np.ndarray | None:
+    """dlib's points ``[68, 2]`` in the crop, or None where its predictor is missing or does not see the face that was detected."""
     path = dlib_file("shape_predictor_68_face_landmarks.dat")
     if path is None:
         return None
     import dlib
 
     scale = face.similarity.size / 512
-    box = dlib.rectangle(*(round(side * scale) for side in BOX))
+    corners = np.reshape(BOX, (2, 2)) * scale
+    if face.template is not None:
+        corners = moved(corners, inverted(face.template))
+    box = dlib.rectangle(*(round(side) for side in corners.flatten().tolist()))
     found = _predictor(path)(to_uint8(face.best), box)
     points = np.array([(point.x, point.y) for point in found.parts()], np.float64)
-    miss = np.abs(five_points(points) - landmarks)[[0, 1, 3, 4]].max()
-    return points[:27] if miss < FURTHEST_MISS * scale else None
+    miss = np.abs(five_points(points) - moved(face.landmarks, face.similarity.matrix))[[0, 1, 3, 4]].max()
+    return points if miss < FURTHEST_MISS * scale else None
 
 
 @lru_cache(maxsize=1)

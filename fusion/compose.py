@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from ..faces.align import from_template
 from ..faces.fine_align import Networks, fine_align
 from ..faces.paste import unwarp
 from ..vocabulary import Face, Faces, UserError
@@ -96,7 +97,7 @@ def face_patch(
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    stack = torch.cat([face.restored, face.valid, _own_mask(face) if mask is None else border_fade(similarity.size)])
+    stack = torch.cat([face.restored, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
@@ -121,8 +122,9 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
     return replace(patch, region=region.clamp(0, 1))
 
 
-def _own_mask(face: Face) -> torch.Tensor:
-    return face_mask(face.similarity.size) if face.mask is None else face.mask
+def own_mask(face: Face) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back where no other mask is given."""
+    return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 
 def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:

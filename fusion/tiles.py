@@ -20,6 +20,7 @@ def tiled(
     scale: int = 1,
     multiple: int = 8,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None,
 ) -> torch.Tensor:
     """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``, float32 on the CPU.
 
@@ -28,7 +29,8 @@ def tiled(
     of it, so that the network's stride and JPEG's 8x8 grid lie in every tile as in the whole picture. They have one
     size, less up to ``multiple - 1`` px where the picture ends. A quarter of the overlap is discarded along the inner
     borders of a tile: a network that looks no farther than that gives what it gives for the whole picture.
-    progress(done, total) is called after every tile and may raise to cancel.
+    progress(done, total) is called after every tile and may raise to cancel; before it show(tile, left, top), with the place
+    in output pixels.
     """
     height, width = image.shape[-2:]
     tile = max(tile // multiple, 1) * multiple
@@ -48,6 +50,7 @@ def tiled(
             place = out[..., top * scale : bottom * scale, left * scale : right * scale]
             place += restored * vertical[:, None] * horizontal
             done += 1
+            show(restored, left * scale, top * scale)
             progress(done, total)
     return out
 

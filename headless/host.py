@@ -59,8 +59,8 @@ def device() -> torch.device:
 _report: Callable[[int, int], None] | None = None
 
 
-def progress(done: int, total: int) -> None:
-    """Tells whoever runs the node how far it is."""
+def progress(done: int, total: int, picture: torch.Tensor | None = None) -> None:
+    """Tells whoever runs the node how far it is. There is no place for a picture."""
     if _report:
         _report(done, total)
 

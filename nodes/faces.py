@@ -15,11 +15,11 @@ from ..faces.detect import (
     detect_faces,
     detections_from_boxes,
     detections_from_mesh,
-    make_face,
     merge,
     reading_order,
 )
 from ..faces.embed import best_embedder
+from ..faces.extract import ALIGNMENTS, extract_face
 from ..faces.match import match_faces
 from ..faces.pictures import from_pil, to_pil
 from ..faces.review import label, mark, outline
@@ -69,6 +69,16 @@ class DetectFaces(io.ComfyNode):
                     optional=True,
                     tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
                 ),
+                io.Combo.Input(
+                    "alignment",
+                    options=list(ALIGNMENTS),
+                    default=ALIGNMENTS[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="How faces are cut out. ffhq: on the template that published face networks know. perfuse: a quarter wider, "
+                    "with the eyes exactly level, as in PerFuSe's supplement, for masks of the whole head; networks that want the "
+                    "template are shown it all the same.",
+                ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces, in reading order."),
@@ -84,6 +94,7 @@ class DetectFaces(io.ComfyNode):
         second_look: torch.Tensor | None = None,
         boxes: Any = None,
         landmarks: Any = None,
+        alignment: str = ALIGNMENTS[0],
     ) -> io.NodeOutput:
         photos = to_photos(image)
         looks = photos if second_look is None else to_photos(second_look)
@@ -102,7 +113,9 @@ class DetectFaces(io.ComfyNode):
                 found += detect_faces(look, threshold=threshold or None, model_folder=models_folder())
             return reading_order(merge(found))
 
-        frames = tuple(tuple(make_face(photo, one) for one in find(index)) for index, photo in enumerate(photos))
+        frames = tuple(
+            tuple(extract_face(photo, one, alignment) for one in find(index)) for index, photo in enumerate(photos)
+        )
         faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
         return io.NodeOutput(faces, describe(faces))
 

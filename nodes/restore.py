@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, keep_upscaler, progress, weight_folders
+from ..bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
 from ..faces.match import choose
 from ..models.catalogue import find
 from ..restorers import embedded
 from ..restorers.apply import restore_faces, restore_scene
+from ..restorers.preview import Preview
 from ..restorers.reference import ReferenceRestorer
 from ..restorers.upscaler import UpscalerRestorer
 from ..vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
@@ -223,6 +224,7 @@ class RestoreFaces(io.ComfyNode):
         check_same_photos("Restore Faces", photos, faces)
         names = {face.person for frame in faces.frames for face in frame if face.person}
         names |= {person.name for person in library.people} if library else set()
+        view = Preview(photos, progress(), preview_side())
         restored = restore_faces(
             photos,
             faces,
@@ -232,7 +234,8 @@ class RestoreFaces(io.ComfyNode):
             seed=seed,
             code=code,
             wanted=choose(people, sorted(names), complete=library is not None),
-            progress=progress(),
+            progress=view.progress,
+            show=view.face,
         )
         return io.NodeOutput(restored)
 
@@ -278,5 +281,7 @@ class RestoreScene(io.ComfyNode):
         seed: int,
         code: DegradationCode | None = None,
     ) -> io.NodeOutput:
-        conditions = Conditions(code=code, seed=seed, progress=progress())
-        return io.NodeOutput(to_image(restore_scene(to_photos(image), restorer, conditions, strength)))
+        photos = to_photos(image)
+        view = Preview(photos, progress(), preview_side(), restorer.scale)
+        conditions = Conditions(code=code, seed=seed, progress=view.progress, show=view.part)
+        return io.NodeOutput(to_image(restore_scene(photos, restorer, conditions, strength)))

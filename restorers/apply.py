@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..faces.align import take_crop
+from ..faces.align import from_template, onto_template, take_crop
 from ..faces.paste import covered_region
+from ..fusion.mask import border_fade
 from ..vocabulary import Conditions, DegradationCode, Face, Faces, Library, Persona, Restorer, Similarity
 
 MARGIN = 16  # pixels of surroundings for a restorer that works at the photograph's scale
@@ -27,16 +28,17 @@ def restore_faces(
     persona: Persona | None = None,
     wanted: Callable[[str | None], bool] = lambda person: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    show: Callable[[int, Face], None] = lambda number, face: None,
 ) -> Faces:
     """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
 
     photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
     person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further;
-    one whose own strength is 0 is left as it is.
+    one whose own strength is 0 is left as it is. show: gets every restored face with the number of its photograph.
     """
     total, done = len(faces), 0
 
-    def change(photo: torch.Tensor, face: Face) -> Face:
+    def change(number: int, face: Face) -> Face:
         nonlocal done
         person = library.get(face.person)
         references = person.references if person else ()
@@ -46,15 +48,14 @@ def restore_faces(
             # Called between the steps of one face, so that it can be cancelled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
-            restored = restore_crop(photo, face, restorer, conditions)
+            restored = restore_crop(photos[number], face, restorer, conditions)
             out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
+            show(number, out)
         done += 1
         progress(done, total)
         return out
 
-    frames = tuple(
-        tuple(change(photo, face) for face in frame) for photo, frame in zip(photos, faces.frames, strict=True)
-    )
+    frames = tuple(tuple(change(number, face) for face in frame) for number, frame in enumerate(faces.frames))
     return replace(faces, frames=frames)
 
 
@@ -62,17 +63,20 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
     """The face's crop ``[3, S, S]``, restored.
 
     A restorer without a native size sees the face at the photograph's own scale, where the damage looks as it was made;
-    one with a native size sees the aligned crop in that size.
+    one with a native size sees it on the five-point template in that size, and what a wider crop shows beyond stays.
     """
     size = face.similarity.size
     if restorer.native_size is not None:
-        inside = face.best[None]
+        inside = onto_template(face, face.best)[None]
         if restorer.native_size != size:
             inside = F.interpolate(inside, (restorer.native_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
         out = restorer.restore(inside, conditions)
         if out.shape[-1] != size:
             out = F.interpolate(out, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        return out[0]
+        if face.template is None:
+            return out[0]
+        known = from_template(face, border_fade(size).to(out))
+        return torch.lerp(face.best, from_template(face, out[0]), known)
     x0, y0, x1, y1 = covered_region(face.similarity.inverse, size, photo.shape[-2:], MARGIN)
     restored = restorer.restore(photo[None, :, y0:y1, x0:x1], conditions)[0]
     shifted = face.similarity.matrix.copy()

@@ -46,5 +46,6 @@ class OneStepRestorer:
                 out = away + self.guidance * (towards - away)
             return out.clamp(0, 1).to(image)
 
-        run = lambda tile: tiled(apply, image, tile, OVERLAP, multiple=net.multiple, progress=conditions.progress)  # noqa: E731
+        told = {"progress": conditions.progress, "show": conditions.show}
+        run = lambda tile: tiled(apply, image, tile, OVERLAP, multiple=net.multiple, **told)  # noqa: E731
         return as_memory_allows(run, TILE, OVERLAP)

@@ -46,7 +46,8 @@ class UpscalerRestorer:
             out = apply(image)
             conditions.progress(1, 1)
             return out
-        return tiled(apply, image, TILE, OVERLAP, scale=self.scale, progress=conditions.progress)
+        told = {"progress": conditions.progress, "show": conditions.show}
+        return tiled(apply, image, TILE, OVERLAP, scale=self.scale, **told)
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def test_a_copy_too_many_is_counted():
 
 def test_a_face_that_became_worse_is_in_the_table():
     scores = {"damaged": (20.0, 0.5, 0.4), "blind": (23.0, 0.7, 0.5), "personal": (22.0, 0.8, 0.45)}
-    row = faces.Row("Anna", "1.jpg", "trial", "Anna", scores)
+    row = faces.Row("Anna", "1.jpg", "trial", "Anna", 0.55, "not sure: check", "Bob", scores)
     assert row.worse == ["distance than damaged", "PSNR than blind"]
     figures = {
         "embedding": "x",
@@ -103,7 +103,10 @@ def test_a_face_that_became_worse_is_in_the_table():
         "families": {"trial": faces.summary([row])},
     }
     assert figures["families"]["trial"]["better_than_blind"] == {"PSNR": 0, "SSIM": 1, "distance": 1}
-    assert "Anna/1.jpg" in (text := faces.table(figures)) and "PSNR than blind" in text
+    one = figures["families"]["trial"]
+    assert (one["known"], one["known_in_doubt"], one["mistaken"], one["proposed_wrongly"]) == (1, 1, 0, 1)
+    text = faces.table(figures)
+    assert "Anna/1.jpg" in text and "PSNR than blind, not sure: check" in text and "0.55  Bob" in text
 
 
 @pytest.mark.slow
@@ -117,6 +120,8 @@ def test_known_faces_are_benched_with_the_others_of_their_person(tmp_path, astro
     one = figures["families"]["trial"]
     assert one["faces"] == one["known"] == 3 and one["mistaken"] == 0
     assert one["means"]["personal"][0] > one["means"]["damaged"][0]
+    assert one["proposed_rightly"] == 3, "the same portrait, shifted"
+    assert all(row["confidence"] > 0.5 for row in figures["rows"])
 
 
 def test_an_album_of_single_pictures_cannot_be_benched(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from personal_restore.faces.detect import detect_faces, make_face
+from personal_restore.faces.extract import extract_face
 from personal_restore.fusion.blend import Patch, blend_faces
 from personal_restore.fusion.compose import compose_faces, parse_strengths
 from personal_restore.metrics import psnr
@@ -36,6 +37,14 @@ def test_the_mask_says_where_the_scene_changed(astronaut, faces):
     inside = used == 1
     shift = (out - (astronaut * 0.5 + 0.3)).abs().amax(1)[inside]
     assert shift.median() < 0.02
+
+
+def test_in_perfuse_frame_a_face_is_blended_in_the_same_place(astronaut, faces):
+    wider = extract_face(astronaut[0], detect_faces(astronaut[0])[0], "perfuse")
+    wider = Faces(((replace(wider, restored=(wider.crop * 0.5 + 0.3).clamp(0, 1)),),), (512, 512))
+    (usual, used), (out, where) = (compose_faces(astronaut, one, color="none") for one in (faces, wider))
+    assert (used - where).abs().max() < 0.05
+    assert psnr(out, usual) > 40
 
 
 @pytest.mark.parametrize("options", [{"strength": 0.0}, {"per_face": "0=0"}])

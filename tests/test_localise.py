@@ -78,6 +78,20 @@ def test_a_changed_text_wants_a_new_translation(sources, tmp_path):
     ]
 
 
+def test_every_page_shows_the_picture_of_its_example(tmp_path):
+    assert localise.picture_problems(SCHEMAS, localise.ROOT) == []
+    folder = localise.ROOT / "web" / "docs" / "pictures"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1e6
+    for schema in SCHEMAS:
+        for page in (f"{schema.node_id}.md", f"{schema.node_id}/zh.md"):
+            assert f"](pictures/{schema.node_id}.webp)" in (folder.parent / page).read_text("utf-8")
+    left = tmp_path / "web" / "docs" / "pictures" / "PR_Gone.webp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    lacking, gone = localise.picture_problems(SCHEMAS[:1], tmp_path)
+    assert f"{SCHEMAS[0].node_id}.webp is not there" in lacking and "PR_Gone.webp belongs to no node" in gone
+
+
 def test_a_page_of_a_node_that_is_gone_is_stale(tmp_path):
     left = tmp_path / "web" / "docs" / "PR_Gone" / "zh.md"
     left.parent.mkdir(parents=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from personal_restore.faces.detect import detect_faces, make_face
+from personal_restore.faces.extract import extract_face
 from personal_restore.metrics import psnr
 from personal_restore.models.one_step import OneStepNet
 from personal_restore.restorers.apply import restore_crop, restore_faces, restore_scene
@@ -112,6 +113,24 @@ def test_a_restorer_at_the_photographs_scale_puts_the_face_back_where_it_was(fac
             return torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
 
     assert psnr(restore_crop(astronaut[0], face, Larger(), Conditions()).clamp(0, 1), face.crop) > 35
+
+
+def test_a_wider_crop_is_shown_on_the_template_to_restorers_that_want_it_and_keeps_what_lies_beyond(astronaut):
+    wider = extract_face(astronaut[0], detect_faces(astronaut[0])[0], "perfuse")
+    usual = make_face(astronaut[0], detect_faces(astronaut[0])[0])
+    seen = []
+
+    class Darker:
+        native_size, scale = 512, 1
+
+        def restore(self, image, conditions):
+            seen.append(image)
+            return image / 2
+
+    crop = restore_crop(astronaut[0], wider, Darker(), Conditions())
+    assert psnr(seen[0][..., 64:448, 64:448], usual.crop[None, :, 64:448, 64:448]) > 30
+    torch.testing.assert_close(crop[:, 192:320, 192:320], wider.crop[:, 192:320, 192:320] / 2, atol=0.05, rtol=0)
+    assert torch.equal(crop[:, :16], wider.crop[:, :16])
 
 
 def test_strength_zero_changes_no_face_and_no_scene(restorers, face, astronaut):

@@ -32,6 +32,8 @@ CATALOGUE = "tools/zh.po"
 # The frontend asks for <id>/<language>.md and, where that is missing, for <id>.md. English has both: a page that is asked
 # for and missing is an error in the browser's console.
 PAGES = {"en": ("{}.md", "{}/en.md"), "zh": ("{}/zh.md",)}
+# Of the example, as the browser draws it; the frontend looks for it from web/docs on, whatever page names it.
+PICTURE = "pictures/{}.webp"
 WRITTEN = ("web/docs/**/*.md", "locales/*/nodeDefs.json")
 PLACEHOLDERS = "{}@|"  # what vue-i18n, the frontend's translator, does not take for plain text
 
@@ -175,7 +177,7 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
         "When to use it": [plain(say(own["use"], f"{node.id}.help.use"))],
         "Inputs": [slot_line(slot) for slot in node.inputs],
         "Outputs": [slot_line(slot) for slot in node.outputs],
-        "Example": [link_line(link) for link in own["example"]],
+        "Example": [f"![{say('Example', 'page')}]({PICTURE.format(node.id)})\n", *map(link_line, own["example"])],
         "What goes wrong, and what to do": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
     }
     written = [f"## {say(title, 'page')}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
@@ -222,6 +224,15 @@ def stale(files: dict[str, str], root: Path) -> list[str]:
     return sorted(name for name in there | files.keys() if content(name) != files.get(name))
 
 
+def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
+    """Which pages lack their picture, and which pictures no page shows. A test with a browser makes them, not this tool."""
+    wanted = {f"web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
+    there = {path.relative_to(root).as_posix() for path in root.glob(f"web/docs/{PICTURE.format('*')}")}
+    make = "PR_HELP_PICTURES=web/docs/pictures python run.py test tests/comfyui/test_browser.py -m slow -k examples"
+    missing = [f"{name} is not there: {make}" for name in sorted(wanted - there)]
+    return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
+
+
 def sources() -> tuple[list[Schema], dict[str, Any], str]:
     catalogue = ROOT / CATALOGUE
     po = catalogue.read_text("utf-8") if catalogue.is_file() else ""
@@ -233,9 +244,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is stale")
     check = parser.parse_args().check
     try:
-        files, problems = build(*sources())
+        schemas, help, po = sources()
+        files, problems = build(schemas, help, po)
     except ValueError as error:
         sys.exit(str(error))
+    problems += picture_problems(schemas, ROOT)
     for name in stale(files, ROOT):
         path = ROOT / name
         if check:

@@ -1,7 +1,8 @@
 """The pack in ComfyUI's own frontend, in a headless Chromium: templates, help pages, the face picker, the compare view.
 
-``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen; ``PR_FOLDER=personal-restore`` gives the pack's folder the
-name that they show. ``CHROMIUM`` names the browser where it is not found.
+``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen, ``PR_HELP_PICTURES=web/docs/pictures`` those of the help
+pages; ``PR_FOLDER=personal-restore`` gives the pack's folder the name that they show. ``CHROMIUM`` names the browser where it
+is not found.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 
-SCREENSHOTS = os.environ.get("PR_SCREENSHOTS")
+SCREENSHOTS, HELP_PICTURES = os.environ.get("PR_SCREENSHOTS"), os.environ.get("PR_HELP_PICTURES")
 RENDERERS = {"canvas": False, "nodes 2.0": True}
 
 # What the frontend says of itself in every fresh installation, and what a browser says where there is no network.
@@ -47,6 +49,53 @@ SMALL_GRAPH = """() => {
     link(detect, 0, match, "faces");
     link(sample, 1, match, "library");
     link(sample, 0, match, "image");
+}"""
+LONG_GRAPH = """([height]) => {
+    const add = (type, x) => { const node = LiteGraph.createNode(type); node.pos = [x, 100]; app.graph.add(node); return node; };
+    app.graph.clear();
+    const [photo, restorer, scene, show] = [add("EmptyImage", 0), add("PR_EmbeddedRestorer", 0), add("PR_RestoreScene", 400),
+        add("PreviewImage", 800)];
+    restorer.pos[1] = 400;
+    [photo.widgets[0].value, photo.widgets[1].value, photo.widgets[3].value] = [1800, height, 0x806040];
+    const link = (from, to, name) => from.connect(0, to, to.inputs.findIndex((input) => input.name === name));
+    link(photo, scene, "image");
+    link(restorer, scene, "restorer");
+    link(scene, show, "images");
+}"""
+# The links of an example in help.toml as a graph, every node right of those that it hears of; what cannot be linked comes back.
+EXAMPLE = """async ([own, links]) => {
+    const [nodes, lacking, gap] = [new Map(), [], 60];
+    const node = type => nodes.get(type) ?? nodes.set(type, LiteGraph.createNode(type)).get(type);
+    const slot = (slots, name) => slots.findIndex(one => [one.name, one.label, one.localized_name].includes(name));
+    [...app.graph.nodes].forEach(one => app.graph.remove(one));  // clear() would give their numbers and pictures to others
+    for (const type of links.flat().map(end => end.split(".")[0])) if (!node(type).graph) app.graph.add(node(type));
+    for (const link of links) {
+        const [[from, output], [to, input]] = link.map(end => end.split("."));
+        const ends = [slot(node(from).outputs, output), slot(node(to).inputs, input)];
+        if (ends.includes(-1) || !node(from).connect(ends[0], node(to), ends[1])) lacking.push(link.join(" -> "));
+    }
+    const depth = one => 1 + Math.max(-1, ...one.inputs.map((_, index) => one.getInputNode(index)).filter(Boolean).map(depth));
+    for (let waited = 0; nodes.has("LoadImage") && !node("LoadImage").imgs?.length && waited < 50; waited++)
+        await new Promise(done => setTimeout(done, 100));
+    Object.assign(node(own), LGraphCanvas.node_colors.blue);
+    const columns = [];
+    for (const one of nodes.values()) (columns[depth(one)] ??= []).push(one);
+    let x = 0;
+    for (const column of columns) {
+        let y = 0;
+        for (const one of column) {
+            one.setSize([Math.max(one.computeSize()[0], 270), Math.max(...[one.size, one.computeSize()].map(size => size[1]))]);
+            one.pos = [x, y + LiteGraph.NODE_TITLE_HEIGHT];
+            y += one.size[1] + LiteGraph.NODE_TITLE_HEIGHT + gap / 2;
+        }
+        x += Math.max(...column.map(one => one.size[0])) + gap;
+    }
+    app.canvas.deselectAll();
+    const [right, bottom] = [0, 1].map(side => Math.max(...[...nodes.values()].map(one => one.pos[side] + one.size[side])));
+    const scale = app.canvas.ds.scale = Math.min(1, 1380 / right, 760 / bottom);
+    app.canvas.ds.offset = [120 / scale, 140 / scale];
+    app.canvas.setDirty(true, true);
+    return { lacking, clip: { x: 108, y: 128, width: right * scale + 24, height: bottom * scale + 24 } };
 }"""
 
 
@@ -248,6 +297,8 @@ def test_help_opens_in_the_language_of_the_user(frontend, locale):
     heading.wait_for()
     names = json.loads((WORKFLOWS.parent / "locales" / locale / "nodeDefs.json").read_text("utf-8"))
     assert heading.inner_text() == names["PR_MatchFaces"]["display_name"]
+    picture = frontend.page.locator(".node-help-content img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 600
     if locale == "en":
         frontend.screenshot("help")
 
@@ -267,3 +318,33 @@ def test_every_node_has_its_help_page_where_the_frontend_asks_for_it(frontend):
         return lacking;
     }"""
     assert frontend.page.evaluate(asked, [node.define_schema().node_id for node in NODES]) == []
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_node_that_works_long_shows_what_is_finished(frontend, renderer):
+    frontend.open(nodes2=RENDERERS[renderer])
+    frontend.page.evaluate(LONG_GRAPH, [1000 + 8 * RENDERERS[renderer]])
+    frontend.look_at("PR_RestoreScene", 1.0)
+    frontend.page.get_by_test_id("queue-button").click()
+    frontend.page.wait_for_function("() => Object.keys(app.nodePreviewImages).length", timeout=120_000)
+    frontend.page.wait_for_timeout(500)
+    working = frontend.page.evaluate("() => app.graph.nodes.find((node) => node.type === 'PR_RestoreScene').id")
+    assert frontend.page.evaluate("() => Object.keys(app.nodePreviewImages)") == [str(working)]
+    frontend.screenshot(f"preview_{renderer.replace(' ', '')}")
+    frontend.page.wait_for_function(
+        "() => app.graph.nodes.some((node) => app.nodeOutputs[node.id]?.images)", timeout=120_000
+    )
+
+
+def test_the_examples_of_the_help_can_be_wired_and_are_the_pictures_of_its_pages(frontend):
+    frontend.open()
+    help = tomllib.loads((WORKFLOWS.parent / "tools" / "help.toml").read_text("utf-8"))
+    for node in (node.define_schema().node_id for node in NODES):
+        drawn = frontend.page.evaluate(EXAMPLE, [node, [link.split(" -> ") for link in help[node]["example"]]])
+        assert drawn["lacking"] == [], node
+        if HELP_PICTURES:
+            frontend.page.wait_for_timeout(700)
+            Path(HELP_PICTURES).mkdir(parents=True, exist_ok=True)
+            picture = Image.open(io.BytesIO(frontend.page.screenshot(clip=drawn["clip"]))).convert("RGB")
+            picture.thumbnail((1000, 1000))
+            picture.save(Path(HELP_PICTURES) / f"{node}.webp", quality=75, method=6)

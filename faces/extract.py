@@ -1,0 +1,32 @@
+"""PerFuSe's face extraction (supplement): dlib's 68 points, the eye line exactly level, the square loose but not too loose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from ..vocabulary import Face
+from .align import align_perfuse, moved, take_crop
+from .detect import Detection, make_face
+from .outline import predicted
+
+# The five-point template of the published restorers, or PerFuSe's frame.
+ALIGNMENTS = ("ffhq", "perfuse")
+
+
+def extract_face(photo: Tensor, detection: Detection, alignment: str = ALIGNMENTS[0]) -> Face:
+    """The Face of a detection in ``[3, H, W]``, its crop cut in one of `ALIGNMENTS`.
+
+    PerFuSe's frame is laid by dlib's 68 points, where its predictor is there and sees the face, else by the five detected.
+    """
+    face = make_face(photo, detection)
+    if alignment == ALIGNMENTS[0]:
+        return face
+    points, size = predicted(face), face.similarity.size
+    points = detection.landmarks if points is None else moved(points, face.similarity.inverse)
+    similarity = align_perfuse(points, size, detection.box)
+    crop, valid = take_crop(photo, similarity)
+    template = face.similarity.matrix @ np.vstack([similarity.inverse, [0, 0, 1]])
+    return replace(face, similarity=similarity, crop=crop, valid=valid, template=template)
