@@ -104,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument("--config", type=Path, help="a JSON file with other gates, versions or data than the defaults")
     dataset.set_defaults(run=_dataset)
 
-    models = commands.add_parser("models", help="list published weights, or fetch some")
-    models.add_argument("action", choices=("list", "get"))
+    models = commands.add_parser("models", help="list published weights, fetch some, or convert S3Diff's")
+    models.add_argument("action", choices=("list", "get", "convert"))
     models.add_argument("names", nargs="*", metavar="NAME")
     models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
     models.set_defaults(run=_models)
@@ -251,6 +251,8 @@ def _models(options: argparse.Namespace) -> int:
             there = next((folder for folder in folders if (folder / weights.place).is_file()), None)
             print(f"{weights.describe()}; {f'is in {there}' if there else f'belongs in {folders[0]}'}\n")
         return 0
+    if options.action == "convert":
+        return _convert(options.names)
     if not options.names:
         raise UserError("models get: say which; `python run.py models list` shows their names.")
     for weights in [entry(name) for name in options.names]:
@@ -264,6 +266,20 @@ def _models(options: argparse.Namespace) -> int:
             raise UserError("Nobody is there to agree to the licence; read it, then add --agree.") from error
         if agreed:
             print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
+    return 0
+
+
+def _convert(names: list[str]) -> int:
+    from ..bridge import weight_folders
+    from ..models import s3diff
+    from ..models.catalogue import find_all
+
+    if names != [s3diff.KIND]:
+        raise UserError("models convert: what can be converted is s3diff: its two public files into one .safetensors.")
+    public = find_all(["s3diff", "s3diff-degradation"], weight_folders)
+    target = public[0].with_name(s3diff.CONVERTED)
+    s3diff.convert(s3diff.read(*public), target)
+    print(f"-> {target}; {' and '.join(path.name for path in public)} are no longer needed.")
     return 0
 
 
@@ -382,7 +398,8 @@ def _dataset(options: argparse.Namespace) -> int:
     config = dataset.read_config(options.config) if options.config else dataset.Config()
     embedder, one_step = best_embedder(models_folder()), embedded.restorer(keep)
     library = load_library(options.albums, embedder, models_folder()) if options.albums else Library()
-    print(*library.notes, sep="\n")
+    for note in library.notes:
+        print(note)
     faceme = None if options.faces == "embedded" else _faceme(required=options.faces == "faceme")
     tools = dataset.Tools(
         library,

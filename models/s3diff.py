@@ -30,6 +30,7 @@ from .sd_turbo import SDTurbo
 from .upsampling import fuse_upsampling
 
 KIND = "s3diff"
+CONVERTED = "s3diff.safetensors"  # beside the public files, in whose place it is taken
 ADAPTERS = {"vae": "vae_skip", "unet": "default"}  # their names in peft
 BLOCKS = {"vae": 6, "unet": 10}  # down 0..3, middle 4, up 5..8, and the rest, which comes last
 FREQUENCIES = 64
@@ -180,7 +181,9 @@ def convert(weights: S3DiffWeights, path: Path) -> None:
         name: json.dumps(value) for name, value in (("config", weights.config), ("provenance", weights.provenance))
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"kind": KIND, **texts})
+    partial = path.with_name(f"{path.name}.part")
+    save_file(tensors, partial, {"kind": KIND, **texts})
+    partial.replace(path)
 
 
 def _block(layer: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..bridge import device, io, keep
+from ..bridge import device, io, keep, weight_folders
 from ..restorers.sd_turbo import SDTurboRestorer
 from ..vocabulary import UserError
 from . import sockets
@@ -97,11 +97,15 @@ class S3DiffRestorer(io.ComfyNode):
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        turbo, *files = checkpoint_and("S3Diff Restorer", checkpoint, "sd-turbo", "s3diff", "s3diff-degradation")
+        converted = [
+            path for folder in weight_folders("personal_restore") if (path := folder / s3diff.CONVERTED).is_file()
+        ]
+        public = () if converted else ("s3diff", "s3diff-degradation")
+        turbo, *files = checkpoint_and("S3Diff Restorer", checkpoint, "sd-turbo", *public)
         if any(one is None for one in given):
             own = sd_turbo.embed(turbo, s3diff.PROMPTS)
             given = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
-        net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*files))
+        net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*(converted[:1] or files)))
         return io.NodeOutput(SDTurboRestorer(keep(net), *given, guidance=guidance, scale=scale))
 
 

@@ -143,6 +143,9 @@ def test_a_second_run_does_nothing_again_and_a_changed_photograph_is_done_anew(
     to_pil(torch.rand(3, 410, 410)).save(photos / "small.png")
     dataset.build(photos, out, CONFIG, tools)
     assert seen == ["small.png"] and lines(out)["small.png"]["measured"]["short_side"] == 410
+    to_pil(torch.rand(3, 300, 300)).save(photos / PORTRAIT)
+    assert dataset.build(photos, out, CONFIG, tools)["let in"] == 0
+    assert not list((out / dataset.PICTURES).iterdir()), "what is no longer let in is gone"
 
 
 def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been(

@@ -348,6 +348,18 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
     assert run_graph(scene, NODES).ui[node(scene, "SaveImage")]["images"]
 
 
+def test_s3diff_converted_to_one_file_restores_the_same(tiny_public_files, tmp_path, small, capsys):
+    photo, out = picture(tmp_path / "photo.png", small[..., :128, :128]), tmp_path / "out"
+    assert restore(photo, "--workflow", "s3diff_scene", "--out", out) == 0
+    assert main(["models", "convert", "s3diff"]) == 0
+    for name in ("s3diff.pkl", "de_net.pth"):
+        (tiny_public_files / name).unlink()
+    assert restore(photo, "--workflow", "s3diff_scene", "--out", out) == 0
+    before, after, *_ = in_order(out)
+    assert np.array_equal(pixels(before), pixels(after))
+    assert main(["models", "convert", "s3diff"]) == 1 and "s3diff.pkl is missing" in capsys.readouterr().err
+
+
 def in_order(folder: Path) -> list[Path]:
     return [folder / f"photo{number}_restored.png" for number in ("", "_2", "_3", "_4", "_5")]
 

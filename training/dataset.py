@@ -36,16 +36,18 @@ from .gates import Examined, Gates, Scorer, examine
 from .stages import changed
 
 MANIFEST, SETTINGS, PICTURES = "manifest.jsonl", "settings.json", "pictures"
+MIXTURE = ("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)  # of S3Diff's recipes
 TRUTH = "ground truth"  # where there is no album, as published
 
 
 @dataclass(frozen=True)
 class Config:
-    """versions: damaged ones per photograph; data: the mixture that their recipes are drawn from, and the seed."""
+    """versions: damaged ones per photograph; mixture: family -> share of their recipes; seed: of those."""
 
     gates: Gates = Gates()
     versions: int = 5
-    data: DataConfig = DataConfig(mixture=(("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)))
+    mixture: tuple[tuple[str, float], ...] = MIXTURE
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,11 @@ def _write(path: Path, text: str) -> None:
 
 def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
     """What the manifest says of one photograph, whose folder is written where it is let in."""
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    target = out / PICTURES / key
+    partial = target.with_suffix(".part")
+    for folder in (partial, target):  # of a run that was killed, and of the photograph before it was changed
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         found = examine(
             file,
@@ -164,11 +171,6 @@ def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dic
     line: dict[str, Any] = {"refused": found.refused, "measured": found.measured, "skipped": found.skipped}
     if found.refused:
         return line
-    key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    target = out / PICTURES / key
-    partial = target.with_suffix(".part")
-    for folder in (partial, target):
-        shutil.rmtree(folder, ignore_errors=True)
     partial.mkdir(parents=True)
     found.picture = stored(found.picture)
     to_pil(found.picture).save(partial / "clean.png")
@@ -193,7 +195,8 @@ def _named(name: str, library: Library) -> str | None:
 def _version(number: int, key: str, folder: Path, found: Examined, config: Config, tools: Tools) -> dict[str, Any]:
     """One damaged version and the pair of its face, written; recipe and face go through the same operator, being one picture."""
     # Of the photograph's name and the version alone, so that the order of building changes nothing.
-    recipe = draw_recipe(config.data, np.random.default_rng([config.data.seed, number, int(key, 16)]))
+    rng = np.random.default_rng([config.seed, number, int(key, 16)])
+    recipe = draw_recipe(DataConfig(mixture=config.mixture), rng)
     damaged = stored(recipe.apply(found.picture[None])[0])
     to_pil(damaged).save(folder / f"damaged_{number}.png")
     references = found.person.references if found.person else ()

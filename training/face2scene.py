@@ -31,7 +31,7 @@ from ..models.one_step import OneStepNet
 from ..vocabulary import UserError
 from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
-from .dataset import Prepared
+from .dataset import MIXTURE, Prepared
 from .loop import Schedule, train
 from .restorer import imperfect, random_window, swapped
 from .stages import changed
@@ -58,7 +58,7 @@ class Config:
     adversarial: float = 0.5
     drop: float = 0.25
     negative: float = 0.05
-    data: DataConfig = DataConfig(mixture=(("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)), crop=512)
+    data: DataConfig = DataConfig(mixture=MIXTURE, crop=512)
     schedule: Schedule = Schedule(steps=20_000, batch=4, learning_rate=2e-5, warmup=500, workers=4)
 
 
@@ -245,7 +245,11 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
     if found:
         critic = adversarial.load(found[0])
     else:
-        log.warning("Training without the adversarial loss: facebook/dino-vitb16 is not in %s.", folders[0] / DINO)
+        log.warning(
+            "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. "
+            "`python run.py models get dino dino-config` fetches it.",
+            folders[0] / DINO,
+        )
     return perceptual.at_hand(folders), critic
 
 
