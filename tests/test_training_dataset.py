@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -14,7 +17,7 @@ import torch
 from personal_restore import samples
 from personal_restore.bridge import keep
 from personal_restore.degradation.recipe import Recipe
-from personal_restore.faces.detect import to_uint8
+from personal_restore.faces.detect import Detection, to_uint8
 from personal_restore.faces.embed import Classical, best_embedder
 from personal_restore.faces.library import library_from_images, load_library
 from personal_restore.faces.pictures import read_picture, to_pil
@@ -26,9 +29,9 @@ from personal_restore.restorers.reference import ReferenceRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task
-from personal_restore.training import dataset
+from personal_restore.training import dataset, gates
 from personal_restore.training import face2scene as stage
-from personal_restore.training.gates import Gates, examine, sharpness, window
+from personal_restore.training.gates import Gates, examine, pyiqa_scorers, sharpness, window
 from personal_restore.vocabulary import Library, UserError
 
 GATES = Gates(short_side=400, side=256)
@@ -77,7 +80,11 @@ def test_every_photograph_is_in_the_manifest_with_what_was_measured_and_why_it_w
     found = lines(built)
     good = found[PORTRAIT]
     assert good["refused"] == {} and good["measured"]["short_side"] == 512 and good["measured"]["faces"] == 1
-    assert 0.02 < good["measured"]["face_share"] < 0.06 and good["measured"]["sharpness"] > 100
+    assert (
+        30 < good["measured"]["face_size"] < 60
+        and 0.02 < good["measured"]["face_share"] < 0.06
+        and good["measured"]["sharpness"] > 100
+    )
     assert set(good["skipped"]) >= {"musiq", "clipiqa", "maniqa"}
     assert found["small.png"]["refused"] == {"short_side": "the shorter side is 300, at least 400 is wanted."}
     assert found["small.png"]["measured"] == {"short_side": 300}, "what fails a stage is not measured by the next"
@@ -173,6 +180,8 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
 def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):
     with pytest.raises(UserError, match="begun with another versions. Choose another folder"):
         dataset.build(photographs, built, replace(CONFIG, versions=3), tools)
+    with pytest.raises(UserError, match="lies inside the photographs"):
+        dataset.build(photographs, photographs / "dataset", CONFIG, tools)
     with pytest.raises(UserError, match="no picture in it"):
         dataset.build(tmp_path, tmp_path / "out", CONFIG, tools)
     path = tmp_path / "config.json"
@@ -191,6 +200,43 @@ def test_quality_is_measured_last_and_refuses_too(photographs, tools):
     found = look(PORTRAIT)
     assert asked == ["musiq", "clipiqa", "maniqa"] and found.refused.keys() == {"musiq"}
     assert {name: found.measured[name] for name in scorers} == dict.fromkeys(scorers, 0.65)
+
+
+def test_a_face_too_small_or_too_large_for_the_square_is_refused_whatever_its_share(
+    photographs, tools, astronaut, monkeypatch
+):
+    look = lambda **gates: examine(photographs / PORTRAIT, None, Library(), replace(GATES, **gates), tools.embedder, {})  # noqa: E731
+    small = look(side=150, face_share=0.0)
+    assert small.refused.keys() == {"face_size"} and small.measured["face_size"] < 32
+    huge = Detection(
+        (-50.0, -20.0, 240.0, 300.0), np.array([[80, 90], [150, 90], [115, 130], [90, 170], [140, 170]]), 1.0
+    )
+    monkeypatch.setattr(gates, "detect_faces", lambda photo, **_: [huge])
+    assert "larger than the square of 256" in look().refused["face_size"]
+
+
+def test_a_name_with_a_strange_end_of_line_stays_one_line_of_the_manifest(tmp_path):
+    lines = [{"file": "a\u2028b.jpg", "refused": {}}, {"file": "c\x85.jpg", "refused": {}}]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (tmp_path / dataset.MANIFEST).write_text(text, encoding="utf-8")
+    assert dataset.read_manifest(tmp_path) == lines
+
+
+def test_pyiqa_is_asked_as_its_manual_says_and_what_it_cannot_load_is_named(monkeypatch):
+    """A stand-in: the package is optional, and its weights are large."""
+    module = ModuleType("pyiqa")
+    module.__spec__ = ModuleSpec("pyiqa", None)
+    module.create_metric = lambda name, device: lambda batch: batch.mean((1, 2, 3)) * len(name)
+    monkeypatch.setitem(sys.modules, "pyiqa", module)
+    found = {name: score(torch.full((3, 8, 8), 0.5)) for name, score in pyiqa_scorers(torch.device("cpu")).items()}
+    assert found == {"clipiqa": 3.5, "maniqa": 3.0, "musiq": 2.5}
+
+    def fails(name, device):
+        raise OSError("no route")
+
+    module.create_metric = fails
+    with pytest.raises(UserError, match="pyiqa cannot load clipiqa .no route"):
+        pyiqa_scorers(torch.device("cpu"))
 
 
 def test_the_square_holds_the_face_and_the_blur_of_a_photograph_lowers_its_sharpness(astronaut):

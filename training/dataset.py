@@ -91,6 +91,10 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
     files = sorted(file for file in photos.rglob("*") if is_picture(file))
     if not files:
         raise UserError(f"--photos {photos}: there is no picture in it.")
+    if out.resolve().is_relative_to(photos.resolve()):
+        raise UserError(
+            f"--out {out} lies inside the photographs: its own pictures would be taken for some. Choose another."
+        )
     _settle(out, json.loads(json.dumps({**asdict(config), **tools.describe()})))
     done = {line["file"]: line for line in read_manifest(out)}
     for file in tqdm(files, "photographs"):
@@ -124,7 +128,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     if whole != text:
         _write(path, whole)
     try:
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = [json.loads(line) for line in whole.split("\n")[:-1]]  # names of files may hold other ends of lines
         return list({line["file"]: line for line in lines}.values())
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the manifest of a dataset ({error}).") from error

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..degradation.estimate import SMALLEST
 from ..faces.detect import Detection, detect_faces, make_face, to_uint8
 from ..faces.embed import Embedder
 from ..faces.library import main_face
@@ -47,7 +48,8 @@ class Gates:
     most_faces: int | None = None
 
 
-QUALITY = "musiq", "clipiqa", "maniqa"
+QUALITY = {"musiq", "clipiqa", "maniqa"}
+SMALLEST_FACE = 2 * SMALLEST  # pixels; a little is lost where the pair is cut
 
 
 @dataclass
@@ -92,14 +94,10 @@ def examine(
         _cut(photo, found, gates, model_folder)
     if not found.refused:
         _content(path.name, name, library, found, gates, embedder)
-    for score in QUALITY:
-        if score not in scorers:
-            found.skipped[score] = "--quality was not asked for"
-        elif not found.refused:
-            found.measured[score] = round(scorers[score](found.picture), 4)
+    found.skipped |= dict.fromkeys(QUALITY - scorers.keys(), "--quality was not asked for")
     if not found.refused:
-        for score in scorers:
-            found.gate(score, found.measured[score], getattr(gates, score), score)
+        for score, measure in scorers.items():
+            found.gate(score, measure(found.picture), getattr(gates, score), score)
     return found
 
 
@@ -120,11 +118,11 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path 
     found.picture = photo[:, y : y + gates.side, x : x + gates.side].contiguous()
     box = tuple(side - offset for side, offset in zip(main.box, (x, y, x, y), strict=True))
     found.face = make_face(found.picture, Detection(box, main.landmarks - [x, y], main.score))
-    inside = [min(max(side, 0), gates.side) for side in box]
-    if (main.box[2] - main.box[0] > gates.side) or (main.box[3] - main.box[1] > gates.side):
-        found.refused["face_size"] = f"the face is larger than {gates.side} pixels."
-    share = (inside[2] - inside[0]) * (inside[3] - inside[1]) / gates.side**2
-    found.gate("face_share", share, gates.face_share, "the face's share of the square")
+    x0, y0, x1, y1 = (min(max(side, 0), gates.side) for side in box)
+    found.gate("face_share", (x1 - x0) * (y1 - y0) / gates.side**2, gates.face_share, "the face's share of the square")
+    found.gate("face_size", min(x1 - x0, y1 - y0), SMALLEST_FACE, "the face's shorter side")
+    if max(box[2] - box[0], box[3] - box[1]) > gates.side:
+        found.refused["face_size"] = f"the face is larger than the square of {gates.side} pixels."
 
 
 def window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -192,4 +190,4 @@ def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
             ) from error
         return lambda picture: float(metric(picture[None].to(device)))
 
-    return {name: scorer(name) for name in QUALITY}
+    return {name: scorer(name) for name in sorted(QUALITY)}

@@ -159,3 +159,24 @@ def test_the_stand_in_describes_every_kind_of_input_as_comfyui_does(inside):
             expected = json.loads(json.dumps(theirs.GET_NODE_INFO_V1()))
             assert json.loads(json.dumps(stand_in.object_info(ours))) == expected, expected
     """)
+
+
+def test_the_prompts_that_are_known_as_numbers_are_what_comfyui_makes_of_their_words(inside):
+    inside("""
+        from comfy.text_encoders.sd2_clip import SD2Tokenizer
+        from personal_restore.models import clip_text, s3diff
+        from personal_restore.models.faceme import A_PHOTO_OF_FACE
+        from personal_restore.training.face2scene import PROMPTS
+
+        tokenizer = SD2Tokenizer()
+        bad = "oil painting, cartoon, blur, dirty, messy, low quality, deformation, low resolution, oversmooth"
+        for words, known in (
+            ("A high-resolution, 8K, ultra-realistic image with sharp focus, vibrant colors, and natural lighting.", s3diff.PROMPTS[0]),
+            (bad, s3diff.PROMPTS[1]),
+            ("a high-resolution, 8K, ultra-realistic sharp image, vibrant colors, and natural lighting", PROMPTS[0]),
+            (bad, PROMPTS[1]),
+            ("A photo of face.", A_PHOTO_OF_FACE),
+        ):
+            (tokens,) = tokenizer.tokenize_with_weights(words)["h"]
+            assert [token for token, weight in tokens] == clip_text.text(known, 0)[0].tolist(), words
+    """)
