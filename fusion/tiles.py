@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+
+from ..vocabulary import UserError
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +58,40 @@ def tiled(
     return out
 
 
-def as_memory_allows(run: Callable[[int], torch.Tensor], tile: int, overlap: int) -> torch.Tensor:
-    """run(tile), again with half the tile as often as memory runs short and the overlap still fits."""
+class NotEnoughMemory(UserError, torch.OutOfMemoryError):
+    """Said in words, and still what makes ComfyUI unload its models."""
+
+
+@contextmanager
+def memory_for(what: str) -> Iterator[None]:
+    """Within it, running short of memory raises NotEnoughMemory, which says that ``what`` did not fit."""
+    try:
+        yield
+    except RuntimeError as error:
+        # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
+        words = ("can't allocate memory", "not enough memory", "out of memory")
+        short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
+        if not short or isinstance(error, NotEnoughMemory):
+            raise
+        raise NotEnoughMemory(
+            f"There is not enough memory for {what}. Take a smaller picture or scale, or close what else uses it."
+        ) from error
+
+
+def as_memory_allows(run: Callable[[int], torch.Tensor], tile: int, overlap: int, stride: int = 1) -> torch.Tensor:
+    """run(tile), again with half the tile as often as memory runs short and the overlap still fits; then NotEnoughMemory.
+
+    stride: pixels of the picture per unit of tile and overlap, for what is said.
+    """
     while True:
         try:
-            return run(tile)
-        except RuntimeError as error:
-            # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
-            words = ("can't allocate memory", "not enough memory", "out of memory")
-            short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
-            if not short or tile // 2 <= overlap:
+            with memory_for(f"tiles of {tile * stride} px"):
+                return run(tile)
+        except NotEnoughMemory:
+            if tile // 2 <= overlap:
                 raise
             tile //= 2
-            log.warning("Not enough memory: trying again with tiles of %d px.", tile)
+            log.warning("Not enough memory: trying again with tiles of %d px.", tile * stride)
 
 
 def window(size: int) -> torch.Tensor:

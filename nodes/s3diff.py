@@ -73,6 +73,14 @@ class S3DiffRestorer(io.ComfyNode):
                     optional=True,
                     tooltip="Enlarges the photograph first; S3Diff was trained for 4.",
                 ),
+                io.Boolean.Input(
+                    "public_tiles",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Tiles a large picture exactly as S3Diff's own code does, whose window is off its centre and leaves faint "
+                    "seams: for comparing with its results.",
+                ),
             ],
             outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores scenes.")],
         )
@@ -84,7 +92,13 @@ class S3DiffRestorer(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, checkpoint: str, positive: Any = None, negative: Any = None, guidance: float = 1.07, scale: int = 1
+        cls,
+        checkpoint: str,
+        positive: Any = None,
+        negative: Any = None,
+        guidance: float = 1.07,
+        scale: int = 1,
+        public_tiles: bool = False,
     ) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
         from ..models import clip_text, s3diff, sd_turbo
@@ -106,7 +120,9 @@ class S3DiffRestorer(io.ComfyNode):
             own = sd_turbo.embed(turbo, s3diff.PROMPTS)
             given = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
         net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*(converted[:1] or files)))
-        return io.NodeOutput(SDTurboRestorer(keep(net), *given, guidance=guidance, scale=scale))
+        return io.NodeOutput(
+            SDTurboRestorer(keep(net), *given, guidance=guidance, scale=scale, public_tiles=public_tiles)
+        )
 
 
 def prompt_of(conditioning: Any, name: str) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fusion.color import color_fix
-from ..fusion.tiles import VARIANCE, as_memory_allows, tiled
+from ..fusion.tiles import VARIANCE, as_memory_allows, memory_for, tiled
 from ..vocabulary import Conditions, DegradationCode
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
@@ -67,7 +67,7 @@ class SDTurboRestorer:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1, one picture after the other.
 
-        Raises UserError for a degradation code of another token space than the network's.
+        Raises UserError for a degradation code of another token space than the network's, and NotEnoughMemory.
         """
         net, count = self.load(), len(image)
 
@@ -89,7 +89,7 @@ class SDTurboRestorer:
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)
         run = lambda tile: tiled(apply, latent, tile, self.overlap, progress=progress)  # noqa: E731
-        return as_memory_allows(run, self.tile, self.overlap).to(latent)
+        return as_memory_allows(run, self.tile, self.overlap, stride=8).to(latent)
 
     def _restore_one(self, net: Network, picture: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         picture = picture.float().to(net.turbo.vae.device)
@@ -101,9 +101,12 @@ class SDTurboRestorer:
         shape = 1, 4, whole.shape[-2] // 8, whole.shape[-1] // 8
         # Drawn on the CPU, so that a seed means the same on every device.
         draw = torch.randn(shape, generator=torch.Generator().manual_seed(conditions.seed))
-        latent = net.encode(whole * 2 - 1, damage, draw)
+        size = f"of a picture of {whole.shape[-1]}x{whole.shape[-2]}"
+        with memory_for(f"the VAE's encoding {size}"):
+            latent = net.encode(whole * 2 - 1, damage, draw)
         clean = net.turbo.clean(latent, self.noise_in(net, latent, damage, conditions.progress))
-        out = (net.turbo.decode(clean)[..., :height, :width] / 2 + 0.5).cpu()
+        with memory_for(f"the VAE's decoding {size}"):
+            out = (net.turbo.decode(clean)[..., :height, :width] / 2 + 0.5).cpu()
         if self.color is not None:
             out = color_fix(out, picture.cpu(), self.color)
         return out.clamp(0, 1)
