@@ -46,6 +46,8 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
         inputs = {name: value for name, value in inputs.items() if name is not None}
         if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same
             inputs["compare_view"] = {"__value__": ["", ""]}
+        if node["type"] in known:  # a widget younger than the file has its default, as when the frontend opens it
+            inputs = _defaults(known[node["type"]].schema) | inputs
         for slot in node.get("inputs", ()):
             if (link := source(slot.get("link"))) is not None:
                 inputs[slot["name"]] = link
@@ -64,3 +66,9 @@ def _widgets(schema: io.Schema) -> list[str | None]:
             if item.options.get("control_after_generate") or item.options.get("image_upload"):
                 names.append(None)
     return names
+
+
+def _defaults(schema: io.Schema) -> dict[str, Any]:
+    """The values of a fresh node's widgets, of those that have a default."""
+    shown = (item for item in schema.inputs if isinstance(item, io.WidgetInput) and not item.options.get("forceInput"))
+    return {item.id: item.options["default"] for item in shown if "default" in item.options}
