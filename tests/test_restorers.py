@@ -231,7 +231,7 @@ def test_guidance_goes_on_in_the_direction_away_from_the_damaged_picture(net):
         "MPS backend out of memory",
     ],
 )
-def test_where_memory_is_short_the_tiles_shrink(net, words):
+def test_where_memory_is_short_the_tiles_shrink(net, astronaut, words):
     sides = []
 
     class Hungry(torch.nn.Module):
@@ -243,11 +243,23 @@ def test_where_memory_is_short_the_tiles_shrink(net, words):
                 raise RuntimeError(words)
             return net(tile, tokens)
 
-    picture = torch.rand(1, 3, 64, 900)
+    picture = torch.cat([astronaut, astronaut.flip(-1)], -1)[..., 200:264, :900]
     with torch.inference_mode():
         out = OneStepRestorer(lambda: Hungry(), "space").restore(picture, Conditions())
         torch.testing.assert_close(out, net(picture).clamp(0, 1), atol=1e-4, rtol=0)
     assert sides[:2] == [900, 512] and max(sides[2:]) == 256
+
+
+def test_where_memory_is_short_for_the_smallest_tile_it_is_said_in_words_that_comfyui_understands(net):
+    class Starving(torch.nn.Module):
+        stem, null_tokens, multiple = net.stem, net.null_tokens, net.multiple
+
+        def forward(self, tile, tokens):
+            raise RuntimeError("MPS backend out of memory")
+
+    with pytest.raises(UserError, match="not enough memory for tiles of 256 px") as short, torch.inference_mode():
+        OneStepRestorer(lambda: Starving(), "space").restore(torch.rand(1, 3, 64, 900), Conditions())
+    assert isinstance(short.value, torch.OutOfMemoryError)  # for which ComfyUI unloads its models
 
 
 def test_any_other_failure_of_the_network_is_not_hidden():
