@@ -22,10 +22,12 @@ FILES = tuple(
 
 @dataclass(frozen=True)
 class Part:
-    """folder: of the part in the diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames."""
+    """folder: of the part in the diffusers format; prefix: of its names in a single file, one of several where files differ;
+    ``convert`` renames its tensors.
+    """
 
     folder: str
-    prefix: str
+    prefix: str | tuple[str, ...]
     convert: Callable[[Tensors], Tensors]
 
 
@@ -40,12 +42,13 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
         problem = "is neither a folder nor a .safetensors file" if path.exists() else "does not exist"
         raise UserError(f"{model}: {path.name} {problem}. {advice}")
     stored = _read(path, part.prefix, model, advice)
+    prefix = part.prefix if isinstance(part.prefix, str) else part.prefix[0]
     if not stored:
-        raise UserError(f"{model}: {path.name} holds no tensor {part.prefix}*, so it lacks the {part.folder}. {advice}")
+        raise UserError(f"{model}: {path.name} holds no tensor {prefix}*, so it lacks the {part.folder}. {advice}")
     try:
         return {name: tensor for name, tensor in part.convert(stored).items() if tensor is not None}
     except KeyError as error:
-        raise UserError(f"{model}: {path.name} lacks the tensor {part.prefix}{error.args[0]}. {advice}") from error
+        raise UserError(f"{model}: {path.name} lacks the tensor {prefix}{error.args[0]}. {advice}") from error
 
 
 def _file_in(folder: Path, model: str, advice: str) -> Path:
@@ -55,8 +58,8 @@ def _file_in(folder: Path, model: str, advice: str) -> Path:
     raise UserError(f"{model}: {folder.parent.name}/{folder.name}/ has no {FILES[0]}. {advice}")
 
 
-def _read(file: Path, prefix: str, model: str, advice: str) -> Tensors:
-    """The tensors whose names start with the prefix."""
+def _read(file: Path, prefix: str | tuple[str, ...], model: str, advice: str) -> Tensors:
+    """The tensors whose names start with a prefix."""
     try:
         with safe_open(file, "pt") as stored:
             names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
 from ..vocabulary import UserError
-from . import vae_strips
+from . import sd_vae
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
 
@@ -38,9 +37,7 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
-LATENT_SCALE = 0.18215
 TIMESTEP = 999
-WHOLE = 1024**2  # pixels up to which the VAE works in one piece
 BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots grow evenly over 1000 steps
 
 _FIRST, _LAST = map(math.sqrt, BETAS)
@@ -61,15 +58,7 @@ class SDTurbo(nn.Module):
 
     def encode(self, picture: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""
-        picture = picture.to(self.vae.dtype)
-        if picture[0, 0].numel() > WHOLE:
-            posterior = DiagonalGaussianDistribution(vae_strips.moments(self.vae, picture))
-        else:
-            posterior = self.vae.encode(picture).latent_dist
-        latent = posterior.mean.float()
-        if noise is not None:
-            latent = latent + posterior.std.float() * noise.to(latent)
-        return latent * LATENT_SCALE
+        return sd_vae.encode(self.vae, picture, noise)
 
     def predict(
         self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, guidance: float
@@ -91,12 +80,7 @@ class SDTurbo(nn.Module):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """A scaled latent's picture; a large one is in main memory."""
-        latent = (latent / LATENT_SCALE).to(self.vae.dtype)
-        if latent[0, 0].numel() * 64 > WHOLE:
-            picture = vae_strips.decode(self.vae, latent)
-        else:
-            picture = self.vae.decode(latent).sample
-        return picture.float().clamp(-1, 1)
+        return sd_vae.decode(self.vae, latent).clamp(-1, 1)
 
     def _noise(self, latent: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         dtype = self.unet.dtype

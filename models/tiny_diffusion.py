@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from .diffbir_controlnet import DiffBIRControlNet
+from .diffusion import Diffusion
 from .noise_schedule import NoiseSchedule, stable_diffusion_schedule
 
 WORDS = ("dark", "bright", "grey", "red", "green", "blue", "smooth", "busy", "clean", "damaged")  # what captions say
@@ -29,6 +30,8 @@ class TokenTable(nn.Module):
     A word falls into a bucket by its checksum. No caption had those rows, so they are what a rare token is to a text encoder:
     pivots that mean nothing yet.
     """
+
+    end = 0
 
     def __init__(self, width: int, buckets: int = 64):
         super().__init__()
@@ -45,24 +48,25 @@ class TokenTable(nn.Module):
         rows = [[self.row(word) for word in re.findall(r"[^\s,.]+", prompt)[: LENGTH - 1]] for prompt in prompts]
         return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
 
-    def forward(self, indices: torch.Tensor) -> torch.Tensor:
-        """``[B, 12]`` to ``[B, 12, width]``."""
-        return self.rows[indices.to(self.rows.device)]
+    def forward(self, indices: torch.Tensor, learnt: tuple[int, torch.Tensor] | None = None) -> torch.Tensor:
+        """``[B, 12]`` to ``[B, 12, width]``. learnt: a row and what stands in its place ``[width]``."""
+        indices = indices.to(self.rows.device)
+        embedded = self.rows[indices]
+        if learnt is None:
+            return embedded
+        row, word = learnt
+        return torch.where((indices == row)[..., None], word.to(embedded), embedded)
 
 
-class TinyDiffusion(nn.Module):
-    """unet, control and text are the base system of Dual-Pivot Tuning (G, E and the text encoder).
-
-    Inside, the UNet predicts the velocity (Salimans and Ho 2022), of which the noise is made: a small network then errs
-    no more about the clean picture in much noise than in little.
+class TinyDiffusion(Diffusion):
+    """The UNet predicts the velocity: a small network then errs no more about the clean picture in much noise than in little.
 
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
-    places: where PFStorer's blocks go. cleaner: ``[B, 3, H, W]`` in 0..1 to the same, a restorer that takes most of the damage away
-    before the ControlNet looks (DiffBIR's first stage); not part of the weights. Without one the damaged picture itself is shown.
     """
 
     native_size = 128
     places = ("up_blocks.0.attentions.0", "up_blocks.0.attentions.1")
+    velocity = True
 
     def __init__(self, unshuffle: int = 4, width: int = 64):
         super().__init__()
@@ -85,7 +89,6 @@ class TinyDiffusion(nn.Module):
             channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
         )
         self.text = TokenTable(width)
-        self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -102,38 +105,3 @@ class TinyDiffusion(nn.Module):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(latent, self.unshuffle) / 2 + 0.5
-
-    def prompt(self, text: str, count: int = 1) -> torch.Tensor:
-        """``[count, 12, width]``."""
-        return self.text(self.text.indices([text] * count))
-
-    def forward(
-        self,
-        noisy: torch.Tensor,
-        t: torch.Tensor,
-        text: torch.Tensor,
-        hint: torch.Tensor | None = None,
-        strength: float | torch.Tensor = 1.0,
-    ) -> torch.Tensor:
-        """Predicted noise, of the shape of noisy. t: index 0..999 ``[B]``; text: `prompt`; hint: latent of the cleaned picture.
-
-        strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
-        The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).
-        """
-        if hint is None or (not isinstance(strength, torch.Tensor) and strength == 0):
-            velocity = self.unet(noisy, t, text).sample
-        else:
-            added = [strength * part for part in self.control(noisy, hint, t, self.prompt("", len(noisy)))]
-            velocity = self.unet(
-                noisy, t, text, down_block_additional_residuals=added[:-1], mid_block_additional_residual=added[-1]
-            ).sample
-        left = self.left(noisy, t)
-        return (1 - left).sqrt() * noisy + left.sqrt() * velocity
-
-    def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
-        return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)
-
-    def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the velocity, so that no time step dominates: ``[B]``."""
-        return (predicted.float() - noise).square().mean((1, 2, 3)) / self.left(noise, t).flatten()
