@@ -58,15 +58,28 @@ class TokenTable(nn.Module):
         return torch.where((indices == row)[..., None], word.to(embedded), embedded)
 
 
+def bands(side: int) -> torch.Tensor:
+    """Rows that turn a pixel-unshuffled colour picture into spatial frequencies (DCT-II) of lightness and two opponent colours.
+
+    Orthonormal ``[3 side^2, 3 side^2]``: white noise stays white.
+    """
+    place, wave = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy")
+    cosines = torch.cos(torch.pi * (place + 0.5) * wave / side) * (2 / side) ** 0.5
+    cosines[0] /= 2**0.5
+    colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
+    return torch.kron(F.normalize(colours), torch.kron(cosines, cosines))
+
+
 class TinyDiffusion(Diffusion):
-    """The UNet predicts the velocity: a small network then errs no more about the clean picture in much noise than in little.
+    """From outside it predicts noise in pixels. Inside, the UNet sees frequencies, each scaled to unit variance, and predicts what the
+    best linear estimate of the clean picture lacks (the preconditioning of Karras et al. 2022, section 5, per frequency): so few
+    channels could not carry all the noise through, and what they lose would stay in the picture.
 
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
     """
 
     native_size = 128
     places = ("up_blocks.0.attentions.0", "up_blocks.0.attentions.1")
-    velocity = True
 
     def __init__(self, unshuffle: int = 4, width: int = 64):
         super().__init__()
@@ -89,6 +102,8 @@ class TinyDiffusion(Diffusion):
             channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
         )
         self.text = TokenTable(width)
+        self.register_buffer("basis", bands(unshuffle), persistent=False)
+        self.register_buffer("variance", torch.ones(channels))  # of the clean pictures, per frequency
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -105,3 +120,52 @@ class TinyDiffusion(Diffusion):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(latent, self.unshuffle) / 2 + 0.5
+
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor,
+        hint: torch.Tensor | None = None,
+        strength: float | torch.Tensor = 1.0,
+    ) -> torch.Tensor:
+        """As `Diffusion`; UNet and control are shown scaled frequencies."""
+        left, share, total = self.left(noisy, t), *self._spread(noisy, t)
+        x = self._turned(noisy)
+        scaled, added = x / total.sqrt(), None
+        if hint is not None and (isinstance(strength, torch.Tensor) or strength != 0):
+            seen = self._turned(hint) / self.variance.view(1, -1, 1, 1).sqrt()
+            added = [strength * part for part in self.control(scaled, seen, t, self.silence(len(noisy)))]
+        lacking = self.unet(
+            scaled,
+            t,
+            text,
+            down_block_additional_residuals=added and added[:-1],
+            mid_block_additional_residual=added and added[-1],
+        ).sample
+        noise = (1 - left).sqrt() / total * x - (left * share).sqrt() * lacking
+        return torch.einsum("co,bchw->bohw", self.basis, noise)
+
+    @torch.no_grad()
+    def measure(self, pictures: torch.Tensor) -> None:
+        """Takes the variance of the frequencies from ``[N, 3, S, S]`` in 0..1.
+
+        Not below 1e-3: the highest are next to nothing in clean pictures, but not in what the control is shown.
+        """
+        self.variance.copy_(self._turned(self.encode(pictures)).square().mean((0, 2, 3)).clamp(min=1e-3))
+
+    def _turned(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("oc,bchw->bohw", self.basis, latent)
+
+    def _spread(self, latent: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every frequency at time steps ``[B]``: the clean picture's variance over the noisy one's, and the latter."""
+        left, variance = self.left(latent, t), self.variance.view(1, -1, 1, 1)
+        total = left * variance + 1 - left
+        return variance / total, total
+
+    def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the clean picture over that of the best linear
+        estimate, so that no time step dominates: ``[B]``."""
+        share, _ = self._spread(noise, t)
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        return error / (self.left(noise, t) * share.mean(1, keepdim=True)).flatten()

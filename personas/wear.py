@@ -72,9 +72,9 @@ def wearing(
         for place, block in blocks.items():
             _fill(block, persona, place, strength)
         if differentiable:
-            parts = tuple(f"{part}." for part in ("unet", "control"))
+            idle = "text.", "vae."  # no gradient passes there
             own = [*net.named_parameters(), *net.named_buffers()]
-            tuned = {**{name: value for name, value in own if name.startswith(parts)}, **tuned}
+            tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
             with torch.inference_mode(False):
                 tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
                 reference = None if reference is None else reference.clone()
