@@ -105,12 +105,12 @@ class StableDiffusion(Diffusion):
 
 def load(
     path: Path,
-    tokenizer: Path,
+    tokenizer: Path | None = None,
     control: DiffBIRControlNet | None = None,
     prediction: str = PREDICTIONS[0],
     topology: Topology = PUBLIC,
 ) -> StableDiffusion:
-    """On the CPU, UNet and VAE in the precision of the file. tokenizer: folder, where path has none; prediction: one of
+    """On the CPU, UNet and VAE in the precision of the file. tokenizer: a folder with one, None for that in path; prediction: one of
     `PREDICTIONS`.
 
     Raises UserError that names the file, and the tensor that does not fit.
@@ -129,8 +129,7 @@ def load(
     empty = clip_text.empty_encoder(topology.text_encoder)
     part = Part("text_encoder", TEXT_PREFIXES, lambda stored: _text_tensors(empty, stored))
     encoder = clip_text.encoder(empty, read_part(path, part, MODEL, ADVICE), f"{path.name} (text_encoder)", ADVICE)
-    own = path / "tokenizer"
-    words = ClipWords(encoder, load_tokenizer(own if own.is_dir() else tokenizer))
+    words = ClipWords(encoder, load_tokenizer(tokenizer or path / "tokenizer"))
     known = _prediction(path, unet) if prediction == PREDICTIONS[0] else prediction
     return StableDiffusion(unet, vae, words, control, known != PREDICTIONS[1], known == PREDICTIONS[3])
 
