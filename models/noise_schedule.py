@@ -87,9 +87,8 @@ class NoiseSchedule:
             clean = clean.clamp(-self.limit, self.limit)
         sway = beta * math.sqrt(left_before) / (1 - left)
         mean = sway * clean + math.sqrt(1 - beta) * (1 - left_before) / (1 - left) * x
-        smallest = math.log(
-            self._posterior_variance(max(t, 1))
-        )  # 0 at t = 0, where guided-diffusion takes the next one
+        # 0 at t = 0, where guided-diffusion takes the next one, if there is one.
+        smallest = math.log(max(self._posterior_variance(min(max(t, 1), len(self.alphas_cumprod) - 1)), 1e-20))
         if prediction.shape[1] == x.shape[1]:
             log_variance = torch.full_like(x, smallest)
         else:

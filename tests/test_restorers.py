@@ -160,7 +160,7 @@ def test_no_noise_gives_the_input_back(denoiser):
 
 def test_a_persona_changes_the_generation_and_must_fit_its_base(restorers, denoiser):
     picture, restorer = torch.rand(1, 3, 16, 16), restorers["generation"]
-    tuned = {"conv_out.bias": denoiser.conv_out.bias + 0.1}
+    tuned = {"unet.conv_out.bias": denoiser.conv_out.bias + 0.1}
     with torch.inference_mode():
         plain = restorer.restore(picture, Conditions())
         personal = restorer.restore(picture, Conditions(persona=Persona("album", "tiny", tuned)))

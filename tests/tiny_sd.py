@@ -48,6 +48,7 @@ def base(folder: Path, control: bool = True, **options) -> StableDiffusion:
     positions = torch.arange(clip_text.WINDOW)[None]
     for name, value in [*encoder.named_parameters(), *encoder.named_buffers()]:
         value.data = positions if name.endswith("position_ids") else 0.1 * torch.randn(value.shape)
+    encoder.text_projection.weight.data = torch.eye(WIDTH)  # unused, and not published
     words = ClipWords(encoder, load_tokenizer(write_tokenizer(folder)))
     side = DiffBIRControlNet(**CONTROL) if control else None
     for part in (unet, side) if control else (unet,):
