@@ -59,7 +59,8 @@ def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, fa
     assert file.base == parts.base and file.base.startswith("diffbir ") and file.native_size == 512
     out = file.restore(face, Conditions())
     assert out.shape == face.shape and out.isfinite().all()
-    assert torch.equal(parts.restore(face, Conditions()), out)
+    # The same numbers, but where they lie in memory decides in which order some are added.
+    torch.testing.assert_close(parts.restore(face, Conditions()), out, atol=1e-5, rtol=0)
     assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
 
 
