@@ -43,13 +43,13 @@ def measured(net, method: str, rank: int, side: int, pictures: torch.Tensor, rec
     """One step, and the most memory of this process meanwhile, everything included, in GB."""
     net.native_size = side  # the topology does not depend on it; a smaller picture takes minutes less on one core
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    began = time.monotonic()
+    began = time.process_time()
     settings = Settings(method=method, steps=1, batch=1, rank=rank, learning_rate=1e-4, damage="mild", prior_weight=0.0)
     persona = make_persona(net, "full size", Material(pictures), settings)
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
-    said = {"seconds": round(time.monotonic() - began), "peak_GB": round(peak, 2), "persona_MB": round(size, 1)}
+    said = {"cpu_seconds": round(time.process_time() - began), "peak_GB": round(peak, 2), "persona_MB": round(size, 1)}
     print(method, side, said, flush=True)
     record_property(f"{method} {side}", said)
     assert all(value.isfinite().all() for value in persona.tensors.values())
