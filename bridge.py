@@ -42,6 +42,7 @@ __all__ = [
     "ComfyExtension",
     "adapted_model",
     "adapted_vae",
+    "clip_vocabulary",
     "device",
     "input_folder",
     "io",
@@ -116,6 +117,11 @@ def weight_folders(kind: str) -> list[Path]:
     if kind in NOT_OF_CORE:
         folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+def clip_vocabulary() -> Path | None:
+    """The folder with vocab.json and merges.txt of CLIP's tokenizer that comes with ComfyUI; None without it."""
+    return Path(comfy.utils.__file__).parent / "sd1_tokenizer" if IN_COMFYUI else None
 
 
 def resolve_input(path: str | Path) -> Path:

@@ -11,13 +11,23 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
 from .public_weights import load_public
-from .residual_blocks import GROUPS, Grow, ResidualBlock, Shrink, Stage, TimestepEmbedding, encoder_stages, zeroed
+from .residual_blocks import (
+    GROUPS,
+    Grow,
+    ResidualBlock,
+    Shrink,
+    Stage,
+    StagedNetwork,
+    TimestepEmbedding,
+    encoder_stages,
+    zeroed,
+)
 
 # guided_diffusion/script_util.py: what an empty channel_mult stands for.
 MULTIPLES = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
 
 
-class ADMUNet(nn.Module):
+class ADMUNet(StagedNetwork):
     """Arguments are named and written like the flags that guided-diffusion's checkpoints are published with.
 
     image_size fixes only where attention sits: at pictures of ``image_size / r`` for r of attention_resolutions (such as
@@ -82,11 +92,11 @@ class ADMUNet(nn.Module):
         embedded = self.time_embed(torch.as_tensor(timestep, device=x.device).expand(len(x)))
         skips = []
         for stage in self.input_blocks:
-            x = stage(x, embedded)
+            x = self.run(stage, x, embedded)
             skips.append(x)
-        x = self.middle_block(x, embedded)
+        x = self.run(self.middle_block, x, embedded)
         for stage in self.output_blocks:
-            x = stage(torch.cat([x, skips.pop()], 1), embedded)
+            x = self.run(stage, torch.cat([x, skips.pop()], 1), embedded)
         return UNet2DOutput(sample=self.out(x))
 
 

@@ -14,10 +14,10 @@ from diffusers import Transformer2DModel
 from torch import nn
 
 from .public_weights import load_public
-from .residual_blocks import ResidualBlock, Shrink, Stage, TimestepEmbedding, encoder_stages, zeroed
+from .residual_blocks import ResidualBlock, Shrink, Stage, StagedNetwork, TimestepEmbedding, encoder_stages, zeroed
 
 
-class DiffBIRControlNet(nn.Module):
+class DiffBIRControlNet(StagedNetwork):
     """Arguments are named as in DiffBIR's configurations; the defaults are those of all its published files.
 
     attention_resolutions: factors by which the latent has shrunk where a transformer follows every residual block.
@@ -77,9 +77,9 @@ class DiffBIRControlNet(nn.Module):
         h = torch.cat([x, hint], 1)
         outputs = []
         for stage, zero_conv in zip(self.input_blocks, self.zero_convs, strict=True):
-            h = stage(h, embedded, context)
+            h = self.run(stage, h, embedded, context)
             outputs.append(zero_conv(h))
-        return [*outputs, self.middle_block_out(self.middle_block(h, embedded, context))]
+        return [*outputs, self.middle_block_out(self.run(self.middle_block, h, embedded, context))]
 
 
 def load_diffbir_controlnet(path: Path, **config) -> DiffBIRControlNet:

@@ -21,7 +21,8 @@ from . import clip_text
 from .fit import filled
 from .noise_schedule import stable_diffusion_schedule
 from .public_weights import advice, read_file
-from .sd_turbo import LATENT_SCALE, UNET, VAE
+from .sd_turbo import UNET, VAE
+from .sd_vae import LATENT_SCALE
 from .shared_attention import record, share
 
 WHAT = "a checkpoint of InstantRestore, such as final_model_ckpt.pt,"

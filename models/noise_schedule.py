@@ -8,7 +8,7 @@ a network sees is t = K - 1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,7 +18,7 @@ import torch
 class ReverseStep:
     """What a prediction at time step t says about the step before it; pictures are ``[B, C, H, W]``.
 
-    clean: the predicted clean picture, -1..1; mean, log_variance: of the normal distribution to draw from; sway: by how much
+    clean: the predicted clean picture; mean, log_variance: of the normal distribution to draw from; sway: by how much
     mean moves when clean moves by 1.
     """
 
@@ -30,9 +30,13 @@ class ReverseStep:
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """alphas_cumprod: share of the clean picture's variance that is left after step t, float64 ``[T]``, falling."""
+    """alphas_cumprod: share of the clean picture's variance that is left after step t, float64 ``[T]``, falling.
+
+    limit: clean pictures are known to lie within -limit..limit; None where nothing is known, as of a VAE's latents.
+    """
 
     alphas_cumprod: torch.Tensor
+    limit: float | None = 1.0
 
     def left(self, steps: int) -> float:
         """That share after ``steps`` steps, 0..T."""
@@ -60,7 +64,7 @@ class NoiseSchedule:
         indices = torch.linspace(0, steps - 1, min(count, steps)).round().long()
         if count == 1:
             indices = torch.tensor([steps - 1])
-        return NoiseSchedule(self.alphas_cumprod[indices]), indices.tolist()
+        return replace(self, alphas_cumprod=self.alphas_cumprod[indices]), indices.tolist()
 
     def add_noise(self, clean: torch.Tensor, steps: int, noise: torch.Tensor) -> torch.Tensor:
         """q_sample: the picture after ``steps`` steps; noise: standard normal, of the picture's shape. 0 gives it back."""
@@ -70,7 +74,7 @@ class NoiseSchedule:
         return math.sqrt(left) * clean + math.sqrt(1 - left) * noise
 
     def reverse(self, x: torch.Tensor, t: int, prediction: torch.Tensor) -> ReverseStep:
-        """p_mean_variance: from t to t - 1. x: ``[B, C, H, W]``; the predicted clean picture is clipped to -1..1.
+        """p_mean_variance: from t to t - 1. x: ``[B, C, H, W]``; the predicted clean picture is clipped to the limit.
 
         prediction: the noise ``[B, C, H, W]``, or noise and learned variance ``[B, 2C, H, W]``, the latter -1 for the
         smallest possible (the posterior's) and 1 for the largest (beta).
@@ -78,12 +82,13 @@ class NoiseSchedule:
         left, left_before = self.left(t + 1), self.left(t)
         beta = 1 - left / left_before
         noise = prediction[:, : x.shape[1]]
-        clean = ((x - math.sqrt(1 - left) * noise) / math.sqrt(left)).clamp(-1, 1)
+        clean = (x - math.sqrt(1 - left) * noise) / math.sqrt(left)
+        if self.limit is not None:
+            clean = clean.clamp(-self.limit, self.limit)
         sway = beta * math.sqrt(left_before) / (1 - left)
         mean = sway * clean + math.sqrt(1 - beta) * (1 - left_before) / (1 - left) * x
-        smallest = math.log(
-            self._posterior_variance(max(t, 1))
-        )  # 0 at t = 0, where guided-diffusion takes the next one
+        # 0 at t = 0, where guided-diffusion takes the next one, if there is one.
+        smallest = math.log(max(self._posterior_variance(min(max(t, 1), len(self.alphas_cumprod) - 1)), 1e-20))
         if prediction.shape[1] == x.shape[1]:
             log_variance = torch.full_like(x, smallest)
         else:
@@ -107,3 +112,14 @@ def stable_diffusion_schedule() -> NoiseSchedule:
     """1000 steps, square root of beta from that of 0.00085 to that of 0.012: Stable Diffusion, DiffBIR, PFStorer."""
     roots = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64)
     return NoiseSchedule((1 - roots.square()).cumprod(0))
+
+
+@cache
+def zero_terminal_schedule() -> NoiseSchedule:
+    """Stable Diffusion's, stretched so that nothing is left after its last step (Lin et al. 2024, algorithm 1): DiffBIR 2.1.
+
+    999 steps: at the thousandth, noise that a network predicts says nothing of the picture.
+    """
+    roots = stable_diffusion_schedule().alphas_cumprod.sqrt()
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    return NoiseSchedule(roots[:-1].square())

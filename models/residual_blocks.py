@@ -11,6 +11,7 @@ import torch
 from diffusers import Transformer2DModel
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 GROUPS = 32
 
@@ -105,6 +106,20 @@ class Stage(nn.Sequential):
             else:
                 x = layer(x)
         return x
+
+
+class StagedNetwork(nn.Module):
+    """Can forget what lies within a stage and compute it again for the gradient, under the name that diffusers has for it."""
+
+    saving = False
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.saving = True
+
+    def run(self, stage: Stage, *given: torch.Tensor) -> torch.Tensor:
+        if self.saving and torch.is_grad_enabled():
+            return checkpoint(stage, *given, use_reentrant=False)
+        return stage(*given)
 
 
 def encoder_stages(

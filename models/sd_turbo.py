@@ -18,11 +18,10 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 from transformers import CLIPTextModelWithProjection
 
-from . import clip_text, vae_strips
+from . import clip_text, sd_vae
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
 
@@ -52,9 +51,7 @@ TEXT_PREFIXES = (
     "conditioner.embedders.0.model.",
 )  # of Stable Diffusion 2's code and of SDXL's
 PADDING = 0  # what the text encoder was trained to see behind the text
-LATENT_SCALE = 0.18215
 TIMESTEP = 999
-WHOLE = 1024**2  # pixels up to which the VAE works in one piece
 BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots grow evenly over 1000 steps
 
 _FIRST, _LAST = map(math.sqrt, BETAS)
@@ -75,15 +72,7 @@ class SDTurbo(nn.Module):
 
     def encode(self, picture: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""
-        picture = picture.to(self.vae.dtype)
-        if picture[0, 0].numel() > WHOLE:
-            posterior = DiagonalGaussianDistribution(vae_strips.moments(self.vae, picture))
-        else:
-            posterior = self.vae.encode(picture).latent_dist
-        latent = posterior.mean.float()
-        if noise is not None:
-            latent = latent + posterior.std.float() * noise.to(latent)
-        return latent * LATENT_SCALE
+        return sd_vae.encode(self.vae, picture, noise)
 
     def predict(
         self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, guidance: float
@@ -105,12 +94,7 @@ class SDTurbo(nn.Module):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """A scaled latent's picture; a large one is in main memory."""
-        latent = (latent / LATENT_SCALE).to(self.vae.dtype)
-        if latent[0, 0].numel() * 64 > WHOLE:
-            picture = vae_strips.decode(self.vae, latent)
-        else:
-            picture = self.vae.decode(latent).sample
-        return picture.float().clamp(-1, 1)
+        return sd_vae.decode(self.vae, latent).clamp(-1, 1)
 
     def _noise(self, latent: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         dtype = self.unet.dtype
@@ -152,12 +136,15 @@ def embed(path: Path, prompts: Sequence[Sequence[int]], config: dict[str, Any] =
 
     Raises UserError as `load`.
     """
-    empty = clip_text.empty_encoder(config)
-    tensors = read_part(
-        path, Part("text_encoder", TEXT_PREFIXES, lambda stored: _text(stored, empty)), "SD-Turbo", ADVICE
-    )
-    encoder = clip_text.encoder(empty, tensors, f"{path.name} (text_encoder)", ADVICE)
+    encoder = text_encoder(path, "SD-Turbo", ADVICE, config)
     return [encoder(clip_text.text(tokens, PADDING)).last_hidden_state for tokens in prompts]
+
+
+def text_encoder(path: Path, model: str, advice: str, config: dict[str, Any] = TEXT) -> CLIPTextModelWithProjection:
+    """Of a folder or a single file of this architecture, in float32. Raises UserError that begins with the model's name."""
+    empty = clip_text.empty_encoder(config)
+    part = Part("text_encoder", TEXT_PREFIXES, lambda stored: _text(stored, empty))
+    return clip_text.encoder(empty, read_part(path, part, model, advice), f"{path.name} (text_encoder)", advice)
 
 
 def _text(stored: Tensors, empty: CLIPTextModelWithProjection) -> Tensors:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from .diffbir_controlnet import DiffBIRControlNet
+from .diffusion import Diffusion
 from .noise_schedule import NoiseSchedule, stable_diffusion_schedule
 
 WORDS = ("dark", "bright", "grey", "red", "green", "blue", "smooth", "busy", "clean", "damaged")  # what captions say
@@ -29,6 +30,8 @@ class TokenTable(nn.Module):
     A word falls into a bucket by its checksum. No caption had those rows, so they are what a rare token is to a text encoder:
     pivots that mean nothing yet.
     """
+
+    end = 0
 
     def __init__(self, width: int, buckets: int = 64):
         super().__init__()
@@ -45,9 +48,14 @@ class TokenTable(nn.Module):
         rows = [[self.row(word) for word in re.findall(r"[^\s,.]+", prompt)[: LENGTH - 1]] for prompt in prompts]
         return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
 
-    def forward(self, indices: torch.Tensor) -> torch.Tensor:
-        """``[B, 12]`` to ``[B, 12, width]``."""
-        return self.rows[indices.to(self.rows.device)]
+    def forward(self, indices: torch.Tensor, learnt: tuple[int, torch.Tensor] | None = None) -> torch.Tensor:
+        """``[B, 12]`` to ``[B, 12, width]``. learnt: a row and what stands in its place ``[width]``."""
+        indices = indices.to(self.rows.device)
+        embedded = self.rows[indices]
+        if learnt is None:
+            return embedded
+        row, word = learnt
+        return torch.where((indices == row)[..., None], word.to(embedded), embedded)
 
 
 def bands(side: int) -> torch.Tensor:
@@ -62,16 +70,12 @@ def bands(side: int) -> torch.Tensor:
     return torch.kron(F.normalize(colours), torch.kron(cosines, cosines))
 
 
-class TinyDiffusion(nn.Module):
-    """unet, control and text are the base system of Dual-Pivot Tuning (G, E and the text encoder).
-
-    From outside it predicts noise in pixels. Inside, the UNet sees frequencies, each scaled to unit variance, and predicts what the
+class TinyDiffusion(Diffusion):
+    """From outside it predicts noise in pixels. Inside, the UNet sees frequencies, each scaled to unit variance, and predicts what the
     best linear estimate of the clean picture lacks (the preconditioning of Karras et al. 2022, section 5, per frequency): so few
     channels could not carry all the noise through, and what they lose would stay in the picture.
 
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
-    places: where PFStorer's blocks go. cleaner: ``[B, 3, H, W]`` in 0..1 to the same, a restorer that takes most of the damage away
-    before the ControlNet looks (DiffBIR's first stage); not part of the weights. Without one the damaged picture itself is shown.
     """
 
     native_size = 128
@@ -100,7 +104,6 @@ class TinyDiffusion(nn.Module):
         self.text = TokenTable(width)
         self.register_buffer("basis", bands(unshuffle), persistent=False)
         self.register_buffer("variance", torch.ones(channels))  # of the clean pictures, per frequency
-        self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -118,10 +121,6 @@ class TinyDiffusion(nn.Module):
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(latent, self.unshuffle) / 2 + 0.5
 
-    def prompt(self, text: str, count: int = 1) -> torch.Tensor:
-        """``[count, 12, width]``."""
-        return self.text(self.text.indices([text] * count))
-
     def forward(
         self,
         noisy: torch.Tensor,
@@ -130,17 +129,13 @@ class TinyDiffusion(nn.Module):
         hint: torch.Tensor | None = None,
         strength: float | torch.Tensor = 1.0,
     ) -> torch.Tensor:
-        """Predicted noise, of the shape of noisy. t: index 0..999 ``[B]``; text: `prompt`; hint: latent of the cleaned picture.
-
-        strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
-        The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).
-        """
+        """As `Diffusion`; UNet and control are shown scaled frequencies."""
         left, share, total = self.left(noisy, t), *self._spread(noisy, t)
         x = self._turned(noisy)
         scaled, added = x / total.sqrt(), None
         if hint is not None and (isinstance(strength, torch.Tensor) or strength != 0):
             seen = self._turned(hint) / self.variance.view(1, -1, 1, 1).sqrt()
-            added = [strength * part for part in self.control(scaled, seen, t, self.prompt("", len(noisy)))]
+            added = [strength * part for part in self.control(scaled, seen, t, self.silence(len(noisy)))]
         lacking = self.unet(
             scaled,
             t,
@@ -168,11 +163,7 @@ class TinyDiffusion(nn.Module):
         total = left * variance + 1 - left
         return variance / total, total
 
-    def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
-        return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)
-
-    def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
         """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the clean picture over that of the best linear
         estimate, so that no time step dominates: ``[B]``."""
         share, _ = self._spread(noise, t)

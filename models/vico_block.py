@@ -74,6 +74,11 @@ class PersonalTransformer(nn.Module):
         self.reading: tuple[torch.Tensor, torch.Tensor] | None = None
         self.strength = 1.0
 
+    def float_own(self) -> None:
+        """What is trainable goes to single precision, in which small steps count; the layers of the base stay as they are."""
+        self.image_cross_attention.float()
+        self.gamma.data = self.gamma.data.float()
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -106,7 +111,7 @@ class PersonalTransformer(nn.Module):
         seen = self.image_cross_attention(
             x, encoder_hidden_states=reference.tokens, encoder_attention_mask=bias[:, None].to(x.dtype)
         )
-        return torch.lerp(x, seen, self.strength * self.gamma)
+        return torch.lerp(x, seen, (self.strength * self.gamma).to(x.dtype))
 
     def _run(self, block, *given):
         if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
+from .diffbir import DiffBIRRestorer
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
@@ -62,6 +63,7 @@ NODES = (
     InstantRestoreRestorer,
     ApplyFace2Scene,
     TrainFace2Scene,
+    DiffBIRRestorer,
 )
 
 

@@ -83,22 +83,27 @@ class RestorationByGeneration(io.ComfyNode):
                     tooltip="How strongly every 20th step is pulled back towards the damaged face; 0 does not.",
                 ),
             ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces.")],
+            outputs=[
+                sockets.Restorer.Output(
+                    display_name="restorer",
+                    tooltip="Restores faces, and is a base of Train Persona (method album) and Apply Persona.",
+                )
+            ],
         )
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
         from ..models.adm_unet import load_adm_unet
-        from ..restorers.generation import GenerationRestorer, SkipGuidance
+        from ..models.pixel_diffusion import PixelDiffusion
+        from ..personas.make import fingerprint
+        from ..restorers.diffusion import generation
+        from ..restorers.generation import SkipGuidance
 
-        path = find("gen2res-256", weight_folders("personal_restore"))
+        net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
+        base = f"gen2res-256 {fingerprint(net)}"
         pull = SkipGuidance(scale=guidance) if guidance else None
-        return io.NodeOutput(
-            GenerationRestorer(
-                keep(load_adm_unet(path)), "gen2res-256", native_size=256, steps=noise_steps, guidance=pull
-            )
-        )
+        return io.NodeOutput(generation(keep(net), base, net.native_size, noise_steps, pull))
 
 
 class ReferenceDetail(io.ComfyNode):

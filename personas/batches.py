@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..degradation.families import FAMILIES
-from ..models.tiny_diffusion import TinyDiffusion
+from ..models.diffusion import Diffusion
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Batch:
     t: torch.Tensor
     silent: torch.Tensor
 
-    def noisy(self, net: TinyDiffusion) -> torch.Tensor:
+    def noisy(self, net: Diffusion) -> torch.Tensor:
         left = net.left(self.clean, self.t)
         return left.sqrt() * self.clean + (1 - left).sqrt() * self.noise
 
@@ -33,7 +33,7 @@ SILENCE = 0.1  # how often an in-context prompt is left out, so that guidance ha
 
 
 @torch.no_grad()
-def draw_batch(net: TinyDiffusion, pictures: torch.Tensor, count: int, family: str, seed: int, step: int) -> Batch:
+def draw_batch(net: Diffusion, pictures: torch.Tensor, count: int, family: str, seed: int, step: int) -> Batch:
     """``count`` pictures of ``[N, 3, S, S]``, without repetition where there are enough; same seed and step, same batch.
 
     family: of the damage, as `FAMILIES` names it. A reference is another picture than the one to restore, where there is one.

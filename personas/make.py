@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..models.tiny_diffusion import TinyDiffusion
+from ..models.diffusion import Diffusion
 from ..vocabulary import Persona, UserError
-from .methods import METHODS, PLACEHOLDER, Material, Settings, prompt_of
+from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
 from .trainer import Report, silent, train
 
 
 def make_persona(
-    net: TinyDiffusion,
+    net: Diffusion,
     base: str,
     material: Material,
     settings: Settings,
@@ -35,10 +35,11 @@ def make_persona(
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
     keep: is given what was learnt so far when the report (or anything else) stops the training. Works inside inference mode.
-    Raises UserError for an unknown method and for an album without pictures.
+    Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
     """
     if settings.method not in METHODS:
         raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    check_parts(net, settings.method)
     stages, learnt, losses, done = METHODS[settings.method], {}, {}, 0
     total = settings.steps * len(stages)
     with torch.inference_mode(False), torch.enable_grad():
@@ -46,8 +47,7 @@ def make_persona(
         material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
         if material.pictures is None or not len(material.pictures):
             raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
-        if settings.low_memory:
-            tuned.unet.enable_gradient_checkpointing()
+        saving = settings.low_memory or tuned.large
         signature = _signature(base, material, settings)
 
         def persona(steps: int) -> Persona:
@@ -65,6 +65,9 @@ def make_persona(
 
         for stage, build in enumerate(stages):
             task = build(tuned, material, settings)
+            for part in (tuned.unet, tuned.control) if saving else ():
+                if part is not None:  # a model may have no control
+                    part.enable_gradient_checkpointing()
             before = stage * settings.steps
 
             def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before) -> None:
@@ -74,7 +77,7 @@ def make_persona(
 
             state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
-                ended = train(task, settings.steps, tell, state, signature, settings.low_memory)
+                ended = train(task, settings.steps, tell, state, signature, saving)
             except BaseException:
                 learnt |= task.learnt()
                 keep(persona(done))
@@ -89,18 +92,18 @@ def make_persona(
 
 
 def outside_inference(net: nn.Module) -> nn.Module:
-    """A frozen copy in which gradients may flow, also of a network that was made under inference mode."""
+    """A frozen copy in which gradients may flow, also of a network that was made under inference mode.
+
+    It shares the tensors of the original, but for those made under inference mode: adapters go beside them, and what is to be
+    tuned itself is cloned first.
+    """
+    shared = {}
     with torch.inference_mode(False):
-        own = copy.deepcopy(net)
-        for module in own.modules():
-            for name, value in [*module._parameters.items(), *module._buffers.items()]:
-                if value is not None and value.is_inference():
-                    fresh = value.clone()
-                    if name in module._parameters:
-                        module._parameters[name] = nn.Parameter(fresh, requires_grad=False)
-                    else:
-                        module._buffers[name] = fresh
-        return own.eval().requires_grad_(False)
+        for weight in net.parameters():
+            shared[id(weight)] = nn.Parameter(weight.clone(), False) if weight.is_inference() else weight
+        for value in net.buffers():
+            shared[id(value)] = value.clone() if value.is_inference() else value
+        return copy.deepcopy(net, shared).eval().requires_grad_(False)
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -112,12 +115,11 @@ def fingerprint(net: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def _fitting(net: TinyDiffusion, pictures: torch.Tensor | None) -> torch.Tensor | None:
+def _fitting(net: Diffusion, pictures: torch.Tensor | None) -> torch.Tensor | None:
     """Pictures in the size that the base works in, free of inference mode."""
     if pictures is None or not len(pictures):
         return None
-    place = next(net.parameters())
-    pictures = pictures.clone().to(place)
+    pictures = pictures.clone().to(next(net.parameters()).device)
     side = net.native_size
     if pictures.shape[-2:] == (side, side):
         return pictures

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..models import lora
-from ..models.tiny_diffusion import TinyDiffusion
+from ..models.diffusion import Diffusion
 from ..models.vico_block import personalise, reading
 from ..vocabulary import UserError
 from .batches import Batch, draw_batch
@@ -77,13 +77,13 @@ def prompt_of(settings: Settings) -> str:
 
 
 def noise_loss(
-    net: TinyDiffusion, batch: Batch, text: torch.Tensor, hint: torch.Tensor | None = None, strength: float = 1.0
+    net: Diffusion, batch: Batch, text: torch.Tensor, hint: torch.Tensor | None = None, strength: float = 1.0
 ) -> torch.Tensor:
     """E|eps - eps_theta(z_t, t, text, hint)|^2 in the weighting of the base, a scalar."""
-    return net.loss(net(batch.noisy(net), batch.t, text, hint, strength), batch.noise, batch.t).mean()
+    return net.loss(net(batch.noisy(net), batch.t, text, hint, strength), batch.noise, batch.t, batch.clean).mean()
 
 
-def textual_pivot(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
+def textual_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Stage A: the UNet learns what the rare word means; DreamBooth, out of context or with the frozen ControlNet connected."""
     groups, learnt = _tune(net, "unet", settings)
     text = net.prompt(prompt_of(settings), settings.batch)
@@ -109,11 +109,11 @@ def textual_pivot(net: TinyDiffusion, material: Material, settings: Settings) ->
     return Task(groups, draw, losses, learnt)
 
 
-def model_pivot(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
+def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Stage B: the ControlNet learns to steer the UNet that stage A left, on other people or, without any, on the album."""
     if settings.first:
-        named = list(net.control.named_parameters())[: settings.first]
-        groups, learnt = _whole(dict(named), "control", settings)
+        names = [name for name, _ in net.control.named_parameters()]
+        groups, learnt = _whole(net.control, names[: settings.first], "control", settings)
     else:
         groups, learnt = _tune(net, "control", settings)
     text = net.prompt(prompt_of(settings), settings.batch)
@@ -126,7 +126,7 @@ def model_pivot(net: TinyDiffusion, material: Material, settings: Settings) -> T
     )
 
 
-def album(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
+def album(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Restoration by Generation: the UNet, told nothing, learns to generate the album; the learning rate falls to 0."""
     groups, learnt = _tune(net, "unet", settings)
     nothing = net.prompt("", settings.batch)
@@ -139,14 +139,16 @@ def album(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
     )
 
 
-def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
+def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
     """PFStorer: L_Diff + .1 L_Gen + 5e-4 L_Pers over the blocks, their gates and one word; the base stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         blocks = personalise(net.unet, net.places)
+        for block in blocks.values():
+            block.float_own()
     indices = net.text.indices([prompt_of(settings)]).to(net.text.rows.device)
     row = net.text.row(PLACEHOLDER)
-    token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone())
+    token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone().float())
     gates = [block.gamma.requires_grad_(settings.gate is None) for block in blocks.values()]
     inner = [p.requires_grad_() for block in blocks.values() for p in block.image_cross_attention.parameters()]
     if settings.gate is not None:
@@ -157,15 +159,14 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
         groups.append({"params": gates, "lr": max(GATE_RATE, settings.learning_rate)})
 
     def text(count: int) -> torch.Tensor:
-        known = net.text(indices)
-        return torch.where((indices == row)[..., None], token, known).expand(count, -1, -1)
+        return net.text(indices, (row, token)).expand(count, -1, -1)
 
     def draw(step: int) -> tuple[Batch, torch.Tensor]:
         """A batch and the text, after the blocks have looked at the references."""
         batch = _draw(net, material.pictures, settings, step)
         said = text(len(batch.t))
-        with reading(net.unet, *token_positions(indices, row, len(batch.t))):
-            net.unet(batch.reference, batch.t, said)
+        with reading(net.unet, *token_positions(net, indices, row, len(batch.t))):
+            net(batch.reference, batch.t, said)
         return batch, said
 
     def restored(drawn: tuple[Batch, torch.Tensor]) -> torch.Tensor:
@@ -199,7 +200,7 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
 
 
 # Each method is one or two stages; the persona is what all of them learnt.
-METHODS: dict[str, tuple[Callable[[TinyDiffusion, Material, Settings], Task], ...]] = {
+METHODS: dict[str, tuple[Callable[[Diffusion, Material, Settings], Task], ...]] = {
     "dual_pivot": (textual_pivot, model_pivot),
     "textual_pivot": (textual_pivot,),
     "model_pivot": (model_pivot,),
@@ -208,35 +209,55 @@ METHODS: dict[str, tuple[Callable[[TinyDiffusion, Material, Settings], Task], ..
 }
 
 
-def token_positions(indices: torch.Tensor, row: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the word of a row and where the end of the text is in a prompt ``[1, 12]``, int64 ``[count]`` each."""
-    return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, 0))
+def check_parts(net: Diffusion, method: str) -> None:
+    """Raises UserError where a method teaches a part that the base does not have."""
+    needs = {"album": (), "textual_pivot": ("text",), "adapter": ("text",)}.get(method, ("text", "control"))
+    lacking = [part for part in needs if getattr(net, part) is None]
+    if lacking or (method == "adapter" and not net.places):
+        parts = {"text": "hears no text", "control": "has no ControlNet"}
+        why = " and ".join(parts[part] for part in lacking) or "has no place for the adapter's blocks"
+        raise UserError(
+            f"Train Persona: {method} cannot be learnt on this base, which {why}. Choose album, or another base."
+        )
 
 
-def _draw(net: TinyDiffusion, pictures: torch.Tensor, settings: Settings, step: int, stream: int = 0) -> Batch:
+def token_positions(net: Diffusion, indices: torch.Tensor, row: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the word of a row and where the end of the text is in a prompt ``[1, T]``, int64 ``[count]`` each."""
+    return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, net.text.end))
+
+
+def _draw(net: Diffusion, pictures: torch.Tensor, settings: Settings, step: int, stream: int = 0) -> Batch:
     return draw_batch(net, pictures, settings.batch, settings.damage, 2 * settings.seed + stream, step)
 
 
-def _tune(net: TinyDiffusion, part: str, settings: Settings):
+def _tune(net: Diffusion, part: str, settings: Settings):
     """Parameter groups and what is learnt of a part of the base: a LoRA on all its layers, or its weights themselves."""
     module = net.get_submodule(part)
     if settings.rank == 0:
-        return _whole(dict(module.named_parameters()), part, settings)
+        return _whole(module, [name for name, _ in module.named_parameters()], part, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         # All but the embedding of the time step, which says nothing about anybody.
         layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
     named = {}
     for name, layer in layers.items():
+        layer.down.float()  # whatever the base is kept in: in half precision small steps would be lost
+        layer.up.float()
         named[f"{part}.{name}.lora_A.weight"] = layer.down.weight
         named[f"{part}.{name}.lora_B.weight"] = layer.up.weight
     return _group(named, settings)
 
 
-def _whole(named: dict[str, nn.Parameter], part: str, settings: Settings):
-    if not named:
+def _whole(module: nn.Module, names: list[str], part: str, settings: Settings):
+    if not names:
         raise UserError("Train Persona: there is nothing to tune. Raise the number of tensors, or set it to 0.")
-    return _group({f"{part}.{name}": value for name, value in named.items()}, settings)
+    named = {}
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        # A tensor of its own, because the base's is shared with it, and in single precision, where small steps count.
+        named[f"{part}.{name}"] = nn.Parameter(module.get_parameter(name).detach().clone().float())
+        setattr(module.get_submodule(parent), last, named[f"{part}.{name}"])
+    return _group(named, settings)
 
 
 def _group(named: dict[str, nn.Parameter], settings: Settings):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from ..models.diffusion import Diffusion
 from ..models.lora import adapted
-from ..models.tiny_diffusion import TinyDiffusion
 from ..models.vico_block import PersonalTransformer, personalise, reading
 from ..vocabulary import Persona, UserError
 from .methods import token_positions
@@ -45,7 +46,7 @@ def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str
 
 @contextmanager
 def wearing(
-    net: TinyDiffusion,
+    net: Diffusion,
     persona: Persona | None,
     strength: float = 1.0,
     references: torch.Tensor | None = None,
@@ -59,13 +60,10 @@ def wearing(
     under inference mode.
     """
     if persona is None or strength == 0:
-        persona, tuned = None, {}
+        persona, tuned, word = None, {}, None
     else:
         tuned = tuned_weights(net, persona, strength)
-        if persona.token:
-            rows = net.text.rows.clone()
-            rows[net.text.row(persona.token)] = persona.tensors["token"].to(rows)
-            tuned["text.rows"] = rows
+        word = (net.text.row(persona.token), persona.tensors["token"].to(net.text.rows)) if persona.token else None
     places = [name.removesuffix(".gamma") for name in persona.tensors if name.endswith(".gamma")] if persona else []
     reference = _reference(net, persona, references, goal) if places else None
     bases = {place: net.get_submodule(place) for place in places}
@@ -74,10 +72,20 @@ def wearing(
         for place, block in blocks.items():
             _fill(block, persona, place, strength)
         if differentiable:
-            tuned = {**dict(net.named_parameters()), **dict(net.named_buffers()), **tuned}
+            idle = "text.", "vae."  # no gradient passes there
+            own = [*net.named_parameters(), *net.named_buffers()]
+            tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
             with torch.inference_mode(False):
                 tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
                 reference = None if reference is None else reference.clone()
+
+        @cache
+        def words(prompt: str, count: int) -> torch.Tensor | None:
+            text = net.prompt(prompt, count, word)
+            if differentiable and text is not None and text.is_inference():
+                with torch.inference_mode(False):
+                    return text.clone()
+            return text
 
         def predict(
             noisy: torch.Tensor, t: int, prompt: str, hint: torch.Tensor | None = None, control: float = 1.0
@@ -88,10 +96,6 @@ def wearing(
                     functional_call(net, tuned, (reference.expand_as(noisy), times, words(persona.prompt, len(noisy))))
             return functional_call(net, tuned, (noisy, times, words(prompt, len(noisy)), hint, control))
 
-        def words(prompt: str, count: int) -> torch.Tensor:
-            rows = tuned.get("text.rows", net.text.rows)
-            return rows[net.text.indices([prompt]).to(rows.device)].expand(count, -1, -1)
-
         yield predict
     finally:
         for place, base in bases.items():
@@ -99,18 +103,18 @@ def wearing(
             net.get_submodule(parent).register_module(name, base)
 
 
-def _looking(net: TinyDiffusion, persona: Persona, count: int):
+def _looking(net: Diffusion, persona: Persona, count: int):
     indices = net.text.indices([persona.prompt]).to(net.text.rows.device)
-    return reading(net.unet, *token_positions(indices, net.text.row(persona.token), count))
+    return reading(net.unet, *token_positions(net, indices, net.text.row(persona.token), count))
 
 
 def _reference(
-    net: TinyDiffusion, persona: Persona, references: torch.Tensor | None, goal: torch.Tensor | None
+    net: Diffusion, persona: Persona, references: torch.Tensor | None, goal: torch.Tensor | None
 ) -> torch.Tensor | None:
     """The latent ``[1, C, h, w]`` to look at: of those in the persona or, without any, of the references."""
-    place = next(net.parameters())
+    place = next(net.parameters()).device
     if "reference" in persona.tensors:
-        latents = persona.tensors["reference"].to(place)
+        latents = persona.tensors["reference"].to(place).float()
     elif references is not None and len(references):
         side = net.native_size
         latents = net.encode(F.interpolate(references.to(place), (side, side), mode="bicubic", antialias=True))

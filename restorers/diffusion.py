@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fusion.color import wavelet_fix
+from ..models.diffusion import Diffusion
 from ..models.noise_schedule import linear_schedule
 from ..models.tiny_diffusion import TinyDiffusion
 from ..personas.wear import check_base, wearing
@@ -35,7 +36,7 @@ class DiffusionRestorer:
     guidance: SkipGuidance towards the damaged picture.
     """
 
-    load: Callable[[], TinyDiffusion]
+    load: Callable[[], Diffusion]
     base: str
     native_size: int | None = TinyDiffusion.native_size
     steps: int = 400
@@ -65,7 +66,7 @@ class DiffusionRestorer:
         whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
         if self.control:  # without it nothing but the damaged picture itself says what to make
             whole = net.cleaner(whole)
-        damaged = net.encode(whole.to(next(net.parameters())))
+        damaged = net.encode(whole.to(next(net.parameters()).device))
         steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
         schedule, times = net.schedule.spaced(steps, self.samples)
         generator = torch.Generator().manual_seed(conditions.seed)
@@ -91,6 +92,38 @@ class DiffusionRestorer:
         picture = net.decode(latent).to(image)
         picture = wavelet_fix(picture, whole) if self.keep_colors else picture
         return picture[..., :height, :width].clamp(0, 1)
+
+
+def generation(
+    load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
+) -> DiffusionRestorer:
+    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
+
+    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
+    """
+    return DiffusionRestorer(
+        load,
+        base,
+        native_size,
+        steps,
+        samples=1000,
+        control=0.0,
+        keep_colors=False,
+        guidance=guidance,
+        name="generation",
+    )
+
+
+def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A restorer as the `cleaner` of a base: DiffBIR's SwinIR, BSRNet and SCUNet are upscale models. Its scale is undone."""
+
+    def clean(picture: torch.Tensor) -> torch.Tensor:
+        out = restorer.restore(picture, Conditions())
+        if out.shape[-2:] != picture.shape[-2:]:
+            out = F.interpolate(out, picture.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+        return out
+
+    return clean
 
 
 def class_pictures(restorer: DiffusionRestorer, prompt: str, count: int, conditions: Conditions) -> torch.Tensor:

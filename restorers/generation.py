@@ -8,26 +8,21 @@ and the default the paper's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import UNet2DModel
-from torch.func import functional_call
 
-from ..models.adm_unet import ADMUNet
-from ..models.noise_schedule import NoiseSchedule, ReverseStep, linear_schedule
-from ..personas.wear import check_base, tuned_weights
+from ..models.noise_schedule import NoiseSchedule, ReverseStep
 from ..vocabulary import Conditions
+
+if TYPE_CHECKING:
+    from .diffusion import DiffusionRestorer
 
 ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
 
 # A noisy picture [B, C, H, W] and its time step to the predicted noise, with or without a learned variance, [B, C or 2C, H, W].
 Denoise = Callable[[torch.Tensor, int], torch.Tensor]
-
-
-if TYPE_CHECKING:
-    from .diffusion import DiffusionRestorer
 
 
 @dataclass(frozen=True)
@@ -104,54 +99,8 @@ def generate(
     return x
 
 
-@dataclass(frozen=True)
-class GenerationRestorer:
-    """load() gives the denoiser; base names it, for the personas that were tuned from it.
-
-    steps: how much noise is added and removed again, in steps of the linear schedule (K; 200 at 256 px, 300 at 512 px).
-    schedule: that of the denoiser, in which as many steps are taken as lead to the same signal-to-noise ratio.
-    guidance: None as in the paper; the published script guides, every 10 steps.
-    """
-
-    load: Callable[[], UNet2DModel | ADMUNet]
-    base: str
-    native_size: int | None
-    steps: int = 200
-    name: str = "generation"
-    scale: int = 1
-    tileable: bool = False
-    needs_references: bool = False
-    schedule: NoiseSchedule = field(default_factory=linear_schedule)
-    guidance: SkipGuidance | None = None
-
-    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, S, S]`` to the same. Same seed, same picture; zero steps give the input back."""
-        if self.steps == 0:
-            return image
-        net, persona = self.load(), conditions.persona
-        device, tuned = next(net.parameters()).device, {}
-        if persona is not None:
-            check_base(persona, self.base)
-            tuned = tuned_weights(net, persona, conditions.persona_strength)
-        if self.guidance is not None and self.guidance.exact:
-            tuned = _without_inference({**dict(net.named_parameters()), **dict(net.named_buffers()), **tuned})
-        steps = self.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
-        generator = torch.Generator().manual_seed(conditions.seed)
-        damaged = image.to(device) * 2 - 1
-
-        def draw() -> torch.Tensor:
-            return torch.randn(damaged.shape, generator=generator).to(damaged)
-
-        def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
-            return functional_call(net, tuned, (x, t)).sample
-
-        noisy = self.schedule.add_noise(damaged, steps, draw())
-        x = generate(denoise, noisy, steps, self.schedule, draw, self.guidance, damaged, conditions.progress)
-        return ((x + 1) / 2).clamp(0, 1).to(image)
-
-
 def generative_album(
-    restorer: GenerationRestorer | DiffusionRestorer,
+    restorer: DiffusionRestorer,
     image: torch.Tensor,
     conditions: Conditions,
     count: int = ALBUM_SIZE,
@@ -168,9 +117,3 @@ def generative_album(
 
         pictures.append(maker.restore(image, replace(conditions, seed=conditions.seed + index, progress=progress)))
     return torch.cat(pictures)
-
-
-def _without_inference(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies that gradients may pass, in place of tensors made under inference mode, which they may not."""
-    with torch.inference_mode(False):
-        return {name: value.clone() if value.is_inference() else value for name, value in tensors.items()}

@@ -17,7 +17,7 @@ def test_every_entry_says_what_a_user_must_know():
     for name, weights in catalogue.catalogue().items():
         assert weights.name == name and weights.purpose and weights.licence and weights.commercial
         assert weights.repository or weights.page
-        assert weights.folder in ("personal_restore", "checkpoints")
+        assert weights.folder in ("personal_restore", "checkpoints", "upscale_models")
         for part in (weights.file, weights.below):
             assert "\\" not in part and ".." not in part and not part.startswith("/")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import lora, s3diff, sd_turbo, vae_strips
+from personal_restore.models import lora, s3diff, sd_turbo, sd_vae, vae_strips
 from personal_restore.models.de_net import DegradationEstimator
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.vocabulary import UserError
@@ -142,7 +142,7 @@ def test_large_pictures_are_adapted_in_strips_as_in_one_piece(net, monkeypatch):
     torch.manual_seed(0)
     degrees, pictures = torch.rand(2, 2), torch.rand(2, 3, 128, 64) * 2 - 1
     latent = net.encode(pictures, degrees)
-    monkeypatch.setattr(sd_turbo, "WHOLE", 64)
+    monkeypatch.setattr(sd_vae, "WHOLE", 64)
     monkeypatch.setattr(vae_strips, "STRIP", 700)
     torch.testing.assert_close(net.encode(pictures, degrees), latent, **ROUNDING)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.upsampling import Upsample2D
-from personal_restore.models import sd_turbo, vae_strips
+from personal_restore.models import sd_vae, vae_strips
 from personal_restore.models.upsampling import FusedUpsampling, fuse_upsampling
 from personal_restore.tests import tiny_s3diff as tiny
 from torch import nn
@@ -38,7 +38,7 @@ def test_a_large_latent_is_decoded_in_strips_by_fused_layers_too(monkeypatch):
     torch.manual_seed(0)
     latent = torch.randn(1, 4, 16, 8)
     expected = turbo.decode(latent)
-    monkeypatch.setattr(sd_turbo, "WHOLE", 64)
+    monkeypatch.setattr(sd_vae, "WHOLE", 64)
     monkeypatch.setattr(vae_strips, "STRIP", 100)
     torch.testing.assert_close(fused.decode(latent), expected, atol=2e-5, rtol=0)
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from personal_restore.models import sd_turbo, vae_strips
+from personal_restore.models import sd_turbo, sd_vae, vae_strips
 from personal_restore.tests import tiny_s3diff as tiny
 
 ROUNDING = dict(atol=1e-4, rtol=0)  # of sums in another order, on values around 1
@@ -87,7 +87,7 @@ def test_the_restorers_network_takes_strips_above_its_limit_only(vae, monkeypatc
     noise = torch.randn(2, 4, 16, 8, generator=torch.Generator().manual_seed(0))
     latent = turbo.encode(picture, noise)
     whole = turbo.decode(latent)
-    monkeypatch.setattr(sd_turbo, "WHOLE", 128 * 64 - 1)
+    monkeypatch.setattr(sd_vae, "WHOLE", 128 * 64 - 1)
     monkeypatch.setattr(vae, "encode", None)
     monkeypatch.setattr(vae, "decode", None)
     torch.testing.assert_close(turbo.encode(picture, noise), latent, **ROUNDING)

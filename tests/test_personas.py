@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from personal_restore.models.tiny_diffusion import TokenTable
 from personal_restore.personas import trainer
 from personal_restore.personas.batches import draw_batch
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
-from personal_restore.personas.make import fingerprint, make_persona, outside_inference
+from personal_restore.personas.make import fingerprint, make_persona
 from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
 from personal_restore.personas.trainer import train
 from personal_restore.personas.wear import wearing
@@ -303,8 +304,9 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
     assert all(torch.equal(outside.tensors[name], value) for name, value in persona.tensors.items())
 
 
-def test_low_memory_learns_the_same(net, pictures):
-    plain, saving = (made(net, pictures, "dual_pivot", low_memory=low) for low in (False, True))
+@pytest.mark.parametrize("method", ["dual_pivot", "adapter"])
+def test_low_memory_learns_the_same(net, pictures, method):
+    plain, saving = (made(net, pictures, method, low_memory=low) for low in (False, True))
     for name, value in plain.tensors.items():
         torch.testing.assert_close(saving.tensors[name], value, rtol=1e-4, atol=1e-5)
 
@@ -419,4 +421,4 @@ def test_words_of_captions_and_other_words_have_rows_of_their_own():
 
 
 def _copy(net):
-    return outside_inference(net)
+    return copy.deepcopy(net)

@@ -10,8 +10,9 @@ from personal_restore.faces.detect import detect_faces, make_face
 from personal_restore.faces.extract import extract_face
 from personal_restore.metrics import psnr
 from personal_restore.models.one_step import OneStepNet
+from personal_restore.models.pixel_diffusion import PixelDiffusion
 from personal_restore.restorers.apply import restore_crop, restore_faces, restore_scene
-from personal_restore.restorers.generation import GenerationRestorer
+from personal_restore.restorers.diffusion import generation
 from personal_restore.restorers.one_step import OneStepRestorer
 from personal_restore.restorers.reference import ReferenceRestorer
 from personal_restore.restorers.upscaler import UpscalerRestorer
@@ -59,7 +60,7 @@ def restorers(net, denoiser, upscaler) -> dict:
     return {
         "one-step": OneStepRestorer(lambda: net, "space"),
         "reference": ReferenceRestorer(),
-        "generation": GenerationRestorer(lambda: denoiser, "tiny", native_size=16, steps=4),
+        "generation": generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, steps=4),
         "upscaler": UpscalerRestorer(lambda: upscaler, "compact", 2),
     }
 
@@ -170,12 +171,15 @@ def test_a_fresh_one_step_network_changes_nothing():
 
 def test_no_noise_gives_the_input_back(denoiser):
     picture = torch.rand(1, 3, 16, 16)
-    assert GenerationRestorer(lambda: denoiser, "tiny", 16, steps=0).restore(picture, Conditions()) is picture
+    assert (
+        generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, steps=0).restore(picture, Conditions())
+        is picture
+    )
 
 
 def test_a_persona_changes_the_generation_and_must_fit_its_base(restorers, denoiser):
     picture, restorer = torch.rand(1, 3, 16, 16), restorers["generation"]
-    tuned = {"conv_out.bias": denoiser.conv_out.bias + 0.1}
+    tuned = {"unet.conv_out.bias": denoiser.conv_out.bias + 0.1}
     with torch.inference_mode():
         plain = restorer.restore(picture, Conditions())
         personal = restorer.restore(picture, Conditions(persona=Persona("album", "tiny", tuned)))

@@ -13,8 +13,9 @@ from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from personal_restore.models.adm_unet import ADMUNet, load_adm_unet
 from personal_restore.models.noise_schedule import NoiseSchedule, linear_schedule, stable_diffusion_schedule
+from personal_restore.models.pixel_diffusion import PixelDiffusion
+from personal_restore.restorers.diffusion import generation
 from personal_restore.restorers.generation import (
-    GenerationRestorer,
     SkipGuidance,
     generate,
     generative_album,
@@ -258,7 +259,8 @@ def test_the_restorer_takes_as_much_noise_in_the_schedule_of_its_denoiser(denois
     totals = []
     conditions = Conditions(progress=lambda done, total: totals.append(total))
     for schedule in (LINEAR, LATENT):
-        restorer = GenerationRestorer(lambda: denoiser, "tiny", 16, steps=40, schedule=schedule)
+        base = PixelDiffusion(denoiser, 16, 2, schedule)
+        restorer = generation(lambda base=base: base, "tiny", 16, steps=40)
         restorer.restore(torch.rand(1, 3, 16, 16), conditions)
     assert set(totals) == {40, LATENT.steps_as_noisy_as(LINEAR, 40)}
 
@@ -270,8 +272,9 @@ def test_guidance_works_under_inference_mode_with_weights_made_there(exact):
         torch.manual_seed(0)
         net = ADMUNet(32, 32, 1, channel_mult="1,1", attention_resolutions="16").eval()
         torch.nn.init.normal_(net.out[2].weight, std=0.05)
-        tuned = {"out.2.bias": net.out[2].bias + 0.1}
-        plain = GenerationRestorer(lambda: net, "adm", 16, steps=6)
+        tuned = {"unet.out.2.bias": net.out[2].bias + 0.1}
+        base = PixelDiffusion(net, 16, 2)
+        plain = generation(lambda: base, "adm", 16, steps=6)
         guided = replace(plain, guidance=SkipGuidance(every=2, exact=exact))
         picture = torch.rand(1, 3, 16, 16)
         out = [one.restore(picture, Conditions()) for one in (plain, guided, guided)]
@@ -295,8 +298,8 @@ class OneLayer(torch.nn.Module):
 def test_a_generative_album_is_many_pictures_and_the_same_again():
     seen = []
     conditions = Conditions(seed=5, progress=lambda done, total: seen.append((done, total)))
-    denoiser, picture = OneLayer(), torch.rand(1, 3, 8, 8)
-    restorer = GenerationRestorer(lambda: denoiser, "one layer", 8, guidance=SkipGuidance(every=200))
+    base, picture = PixelDiffusion(OneLayer(), 8, 1), torch.rand(1, 3, 8, 8)
+    restorer = generation(lambda: base, "one layer", 8, guidance=SkipGuidance(every=200))
     album = generative_album(restorer, picture, conditions, count=2)
     assert album.shape == (2, 3, 8, 8)
     assert not torch.equal(*album)

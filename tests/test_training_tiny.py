@@ -60,7 +60,9 @@ def test_negatives_aim_at_the_damaged_picture_and_say_so(batch, monkeypatch):
     seen = {}
     net = Small(width=32)
     monkeypatch.setattr(
-        type(net.text), "forward", lambda self, rows: seen.setdefault("rows", rows) is None or self.rows[rows]
+        type(net.text),
+        "forward",
+        lambda self, rows, learnt=None: seen.setdefault("rows", rows) is None or self.rows[rows],
     )
     clean, damaged = batch["clean"].flatten(0, 1), batch["damaged"].flatten(0, 1)
     encoded = []

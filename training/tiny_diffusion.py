@@ -77,7 +77,7 @@ class NoiseLoss(nn.Module):
         noisy = left.sqrt() * latent + (1 - left).sqrt() * noise
         hint = self.net.encode(self.net.cleaner(damaged))
         found = self.net(noisy, t, text, hint, (~alone).float())
-        error = self.net.loss(found, noise, t)
+        error = self.net.loss(found, noise, t, latent)
         alone = alone.flatten()
         share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
         return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
