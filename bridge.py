@@ -10,11 +10,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .vocabulary import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
@@ -55,18 +58,20 @@ def device() -> torch.device:
     return model_management.get_torch_device() if IN_COMFYUI else host.device()
 
 
-def progress(total: int | None = None) -> Callable[[int, int], None]:
-    """``update(done, total)`` for the progress bar of the node that is running.
+def progress(total: int | None = None) -> Callable[..., None]:
+    """``update(done, total, preview=None)`` for the progress bar of the node that is running.
 
-    In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself.
+    preview: a Pillow picture that the interface shows below the node. In ComfyUI each update raises when the user has pressed
+    cancel; headless, Ctrl-C does that by itself, and nobody sees a preview.
     """
     if not IN_COMFYUI:
         return host.progress
     bar = comfy.utils.ProgressBar(total or 1)
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, preview: Image | None = None) -> None:
         model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
+        # The format, the picture and its longest side, as core's samplers pass them.
+        bar.update_absolute(done, total, None if preview is None else ("JPEG", preview, max(preview.size)))
 
     return update
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,8 +60,8 @@ def device() -> torch.device:
 _report: Callable[[int, int], None] | None = None
 
 
-def progress(done: int, total: int) -> None:
-    """Tells whoever runs the node how far it is."""
+def progress(done: int, total: int, preview: Any = None) -> None:
+    """Tells whoever runs the node how far it is. There is no place for a preview here."""
     if _report:
         _report(done, total)
 

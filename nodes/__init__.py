@@ -12,6 +12,7 @@ from .fusion import BlendFaces, ColorFix
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
+from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -59,6 +60,11 @@ NODES = (
     SegmentPeople,
     SampleGroup,
     InstantRestoreRestorer,
+    DiffusionBase,
+    TrainPersona,
+    SavePersona,
+    LoadPersona,
+    ApplyPersona,
 )
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from ..models.tiny_diffusion import TinyDiffusion
 from ..vocabulary import Persona, UserError
 from .methods import METHODS, PLACEHOLDER, Material, Settings, prompt_of
-from .trainer import Report, silent, train
+from .trainer import Report, Task, silent, train
 
 
 def make_persona(
@@ -30,27 +30,24 @@ def make_persona(
     report: Report = silent,
     folder: Path | None = None,
     keep: Callable[[Persona], None] = lambda persona: None,
+    show: Callable[[Persona], None] = lambda persona: None,
+    show_every: int = 0,
 ) -> Persona:
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
-    keep: is given what was learnt so far when the report (or anything else) stops the training. Works inside inference mode.
+    keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
+    for never. Works inside inference mode.
     Raises UserError for an unknown method and for an album without pictures.
     """
-    if settings.method not in METHODS:
-        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
-    stages, learnt, losses, done = METHODS[settings.method], {}, {}, 0
-    total = settings.steps * len(stages)
     with torch.inference_mode(False), torch.enable_grad():
-        tuned = outside_inference(net)
-        material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
-        if material.pictures is None or not len(material.pictures):
-            raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
-        if settings.low_memory:
-            tuned.unet.enable_gradient_checkpointing()
+        tuned, material, stages = prepared(net, material, settings)
+        learnt, losses, done = {}, {}, 0
+        total = settings.steps * len(stages)
         signature = _signature(base, material, settings)
 
-        def persona(steps: int) -> Persona:
+        def persona(steps: int, unfinished: Task | None = None) -> Persona:
+            tensors = learnt | (unfinished.learnt() if unfinished else {})
             provenance = {
                 "person": person,
                 "pictures": len(material.pictures),
@@ -60,24 +57,25 @@ def make_persona(
                 "made": datetime.date.today().isoformat(),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
             }
-            token = PLACEHOLDER if "token" in learnt else ""
-            return Persona(settings.method, base, dict(learnt), provenance, prompt_of(settings), token)
+            token = PLACEHOLDER if "token" in tensors else ""
+            return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
 
         for stage, build in enumerate(stages):
             task = build(tuned, material, settings)
             before = stage * settings.steps
 
-            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before) -> None:
+            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before, task=task) -> None:
                 nonlocal done
                 done = before + step
                 report(done, total, values)
+                if show_every and done % show_every == 0:
+                    show(persona(done, task))
 
             state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
                 ended = train(task, settings.steps, tell, state, signature, settings.low_memory)
             except BaseException:
-                learnt |= task.learnt()
-                keep(persona(done))
+                keep(persona(done, task))
                 raise
             learnt |= task.learnt()
             losses |= {f"{build.__name__}.{name}": value for name, value in ended.items()}
@@ -86,6 +84,19 @@ def make_persona(
             for build in stages:
                 (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
         return persona(total)
+
+
+def prepared(net: TinyDiffusion, material: Material, settings: Settings):
+    """A copy of net to tune, the material in its size, and the stages of the method; raises as `make_persona` does."""
+    if settings.method not in METHODS:
+        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    tuned = outside_inference(net)
+    material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
+    if material.pictures is None:
+        raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+    if settings.low_memory:
+        tuned.unet.enable_gradient_checkpointing()
+    return tuned, material, METHODS[settings.method]
 
 
 def outside_inference(net: nn.Module) -> nn.Module:

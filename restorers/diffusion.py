@@ -29,8 +29,8 @@ def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float
 class DiffusionRestorer:
     """load() gives the model on its device; base names it, for the personas that were made on it.
 
-    steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear schedule's 1000, as noisy in the
-    model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
+    steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
+    schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
     cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
     guidance: SkipGuidance towards the damaged picture.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from personal_restore.headless import host
@@ -102,9 +103,45 @@ def test_cancel_keeps_what_was_learnt_and_the_next_run_goes_on(folder, restorer,
     seen = []
     with host.reporting(lambda done, total: seen.append(done)):
         resumed = trained(restorer, library)[0]
-    assert seen == [2]
+    assert seen == [0, 2], "the first picture, then on from where it was"
     whole = trained(restorer, library)[0]
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
+
+
+def test_every_so_many_steps_the_face_as_it_is_restored_by_now_is_shown(folder, restorer, library, monkeypatch):
+    """The preview does not change what is learnt, and none is made where none is wanted."""
+    shown = []
+    monkeypatch.setattr(nodes, "progress", lambda: lambda done, total, preview=None: shown.append((done, preview)))
+    for method in ("dual_pivot", "adapter"):
+        shown.clear()
+        watched = trained(restorer, library, method, preview_every=2)[0]
+        sheets = {done: picture for done, picture in shown if picture is not None}
+        total = 2 * len(METHODS[method])
+        assert sorted(sheets) == list(range(0, total + 1, 2))
+        assert [done for done, picture in shown if picture is None] == list(range(1, total + 1))
+        before, after = (np.asarray(sheets[done]) for done in (2, total))
+        face = slice(192, 384)  # the middle of three pictures
+        assert sheets[total].size == (3 * 192, 192 + 72 + 20)
+        assert method == "adapter" or not np.array_equal(before[:192, face], after[:192, face])
+        assert np.array_equal(before[:192, :192], after[:192, :192]), "the damaged face stays the same"
+        shown.clear()
+        alone = trained(restorer, library, method, preview_every=0)[0]
+        assert all(picture is None for _, picture in shown)
+        assert all(torch.equal(alone.tensors[name], value) for name, value in watched.tensors.items())
+
+
+def test_what_it_will_take_is_said_before_it_starts(folder, restorer, library, caplog):
+    with caplog.at_level("INFO"):
+        trained(restorer, library, "dual_pivot")
+    said = [line for line in caplog.messages if "of memory" in line]
+    assert len(said) == 1 and caplog.messages.index(said[0]) < next(
+        place for place, line in enumerate(caplog.messages) if line.startswith("Train Persona 1/4")
+    )
+
+
+def test_the_switches_reach_the_training(folder, restorer, library):
+    settings = trained(restorer, library, low_memory=True, damage="mild")[0].provenance["settings"]
+    assert settings["low_memory"] is True and settings["damage"] == "mild"
 
 
 def test_photographs_leave_with_the_persona_only_when_asked(folder, restorer, library):

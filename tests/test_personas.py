@@ -10,6 +10,7 @@ from personal_restore.models import lora
 from personal_restore.models.tiny_diffusion import TokenTable
 from personal_restore.personas import trainer
 from personal_restore.personas.batches import draw_batch
+from personal_restore.personas.estimate import estimate
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
 from personal_restore.personas.make import fingerprint, make_persona, outside_inference
 from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
@@ -301,6 +302,23 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
     assert out.isfinite().all()
     outside = make_persona(_copy(net), BASE, Material(pictures), replace(QUICK, method=method, keep_references=True))
     assert all(torch.equal(outside.tensors[name], value) for name, value in persona.tensors.items())
+
+
+def test_an_estimate_counts_what_a_training_keeps(net, pictures):
+    """More pictures, and weights instead of a LoRA, take more memory, checkpointing less; more steps more time."""
+    before = fingerprint(net)
+    material = Material(pictures)
+    plain, batch, whole, saving, long = (
+        estimate(net, material, replace(QUICK, method="album", **changes))
+        for changes in ({}, {"batch": 4}, {"rank": 0}, {"low_memory": True}, {"steps": 200})
+    )
+    weights = sum(parameter.nbytes for parameter in net.parameters())
+    unet = sum(parameter.nbytes for parameter in net.unet.parameters())
+    assert plain.memory > weights and batch.memory > plain.memory and saving.memory < plain.memory
+    assert whole.memory > plain.memory and whole.memory > weights + 3 * unet
+    assert long.seconds > 5 * plain.seconds and "of memory" in str(long)
+    assert estimate(net, material, replace(QUICK, method="dual_pivot")).seconds > 0
+    assert fingerprint(net) == before
 
 
 def test_low_memory_learns_the_same(net, pictures):
