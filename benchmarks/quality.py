@@ -153,8 +153,13 @@ def non_local_means(damaged: torch.Tensor) -> torch.Tensor:
 
 
 def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Means per method, and what they add to the damaged photograph."""
+    """Means per method, what they add to the damaged photograph, and the standard error of that: draws differ by decibels."""
     mean = {m: np.mean([r.scores[m] for r in rows], axis=0) for m in rows[0].scores}
+
+    def error(method: str) -> float:
+        gains = [r.scores[method][0] - r.scores["damaged"][0] for r in rows]
+        return round(float(np.std(gains, ddof=1) / len(gains) ** 0.5), 3)
+
     return {
         method: {
             "psnr": round(float(p), 3),
@@ -162,6 +167,7 @@ def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
             "psnr_gain": round(float(p - mean["damaged"][0]), 3),
             "ssim_gain": round(float(s - mean["damaged"][1]), 4),
         }
+        | ({"psnr_gain_error": error(method)} if len(rows) > 1 else {})
         | ({"lpips": round(float(lpips[0]), 4)} if lpips else {})
         for method, (p, s, *lpips) in mean.items()
     }
@@ -212,13 +218,13 @@ def table(figures: dict) -> str:
     """What a person reads."""
     lines = [
         f"{figures['photographs']} photographs, longest side {figures['longest_side']}, draws {figures['draws']}",
-        f"{'':16}{'':18}{'PSNR':>8}{'gain':>8}{'SSIM':>8}{'gain':>8}"
+        f"{'':16}{'':18}{'PSNR':>8}{'gain':>8} +-   {'SSIM':>8}{'gain':>8}"
         + ("   LPIPS" if any("lpips" in f for m in figures["families"].values() for f in m.values()) else ""),
     ]
     for family, methods in figures["families"].items():
         for method, f in methods.items():
             lines.append(
-                f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}"
+                f"{family:16}{method:18}{f['psnr']:8.2f}{f['psnr_gain']:+8.2f}{f.get('psnr_gain_error', 0):6.2f}{f['ssim']:8.3f}{f['ssim_gain']:+8.3f}"
                 + (f"{f['lpips']:8.3f}" if "lpips" in f else "")
             )
             family = ""

@@ -50,11 +50,24 @@ class TokenTable(nn.Module):
         return self.rows[indices.to(self.rows.device)]
 
 
+def bands(side: int) -> torch.Tensor:
+    """Rows that turn a pixel-unshuffled colour picture into spatial frequencies (DCT-II) of lightness and two opponent colours.
+
+    Orthonormal ``[3 side^2, 3 side^2]``: white noise stays white.
+    """
+    place, wave = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy")
+    cosines = torch.cos(torch.pi * (place + 0.5) * wave / side) * (2 / side) ** 0.5
+    cosines[0] /= 2**0.5
+    colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
+    return torch.kron(F.normalize(colours), torch.kron(cosines, cosines))
+
+
 class TinyDiffusion(nn.Module):
     """unet, control and text are the base system of Dual-Pivot Tuning (G, E and the text encoder).
 
-    Inside, the UNet predicts the velocity (Salimans and Ho 2022), of which the noise is made: a small network then errs
-    no more about the clean picture in much noise than in little.
+    From outside it predicts noise in pixels. Inside, the UNet sees frequencies, each scaled to unit variance, and predicts what the
+    best linear estimate of the clean picture lacks (the preconditioning of Karras et al. 2022, section 5, per frequency): so few
+    channels could not carry all the noise through, and what they lose would stay in the picture.
 
     unshuffle: pixels per latent place and side; width: channels of all three levels, a multiple of 32.
     places: where PFStorer's blocks go. cleaner: ``[B, 3, H, W]`` in 0..1 to the same, a restorer that takes most of the damage away
@@ -85,6 +98,8 @@ class TinyDiffusion(nn.Module):
             channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
         )
         self.text = TokenTable(width)
+        self.register_buffer("basis", bands(unshuffle), persistent=False)
+        self.register_buffer("variance", torch.ones(channels))  # of the clean pictures, per frequency
         self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
 
     @property
@@ -120,20 +135,46 @@ class TinyDiffusion(nn.Module):
         strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
         The control always hears the empty prompt, whatever the UNet is told (Dual-Pivot Tuning; DiffBIR).
         """
-        if hint is None or (not isinstance(strength, torch.Tensor) and strength == 0):
-            velocity = self.unet(noisy, t, text).sample
-        else:
-            added = [strength * part for part in self.control(noisy, hint, t, self.prompt("", len(noisy)))]
-            velocity = self.unet(
-                noisy, t, text, down_block_additional_residuals=added[:-1], mid_block_additional_residual=added[-1]
-            ).sample
-        left = self.left(noisy, t)
-        return (1 - left).sqrt() * noisy + left.sqrt() * velocity
+        left, share, total = self.left(noisy, t), *self._spread(noisy, t)
+        x = self._turned(noisy)
+        scaled, added = x / total.sqrt(), None
+        if hint is not None and (isinstance(strength, torch.Tensor) or strength != 0):
+            seen = self._turned(hint) / self.variance.view(1, -1, 1, 1).sqrt()
+            added = [strength * part for part in self.control(scaled, seen, t, self.prompt("", len(noisy)))]
+        lacking = self.unet(
+            scaled,
+            t,
+            text,
+            down_block_additional_residuals=added and added[:-1],
+            mid_block_additional_residual=added and added[-1],
+        ).sample
+        noise = (1 - left).sqrt() / total * x - (left * share).sqrt() * lacking
+        return torch.einsum("co,bchw->bohw", self.basis, noise)
+
+    @torch.no_grad()
+    def measure(self, pictures: torch.Tensor) -> None:
+        """Takes the variance of the frequencies from ``[N, 3, S, S]`` in 0..1.
+
+        Not below 1e-3: the highest are next to nothing in clean pictures, but not in what the control is shown.
+        """
+        self.variance.copy_(self._turned(self.encode(pictures)).square().mean((0, 2, 3)).clamp(min=1e-3))
+
+    def _turned(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("oc,bchw->bohw", self.basis, latent)
+
+    def _spread(self, latent: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every frequency at time steps ``[B]``: the clean picture's variance over the noisy one's, and the latter."""
+        left, variance = self.left(latent, t), self.variance.view(1, -1, 1, 1)
+        total = left * variance + 1 - left
+        return variance / total, total
 
     def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""
         return self.schedule.alphas_cumprod.to(latent)[t.cpu()].view(-1, 1, 1, 1).to(latent.device)
 
     def loss(self, predicted: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the velocity, so that no time step dominates: ``[B]``."""
-        return (predicted.float() - noise).square().mean((1, 2, 3)) / self.left(noise, t).flatten()
+        """Squared error of the noise ``[B, C, h, w]`` per picture, as that of the clean picture over that of the best linear
+        estimate, so that no time step dominates: ``[B]``."""
+        share, _ = self._spread(noise, t)
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        return error / (self.left(noise, t) * share.mean(1, keepdim=True)).flatten()

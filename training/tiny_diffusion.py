@@ -21,7 +21,7 @@ from .loop import Schedule, train
 log = logging.getLogger(__name__)
 
 SCHEDULE = Schedule(  # a batch counts groups of two pictures
-    steps=12000, batch=8, learning_rate=1e-3, seed=11, workers=0
+    steps=10000, batch=8, learning_rate=1e-3, seed=11, workers=0
 )
 MIXTURE = (  # half of it what photographs suffer, half what faces do in the papers
     *(("trial", 0.4), ("mild", 0.05), ("clean", 0.05), ("dual_pivot", 0.15), ("codeformer", 0.15)),
@@ -89,6 +89,8 @@ def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDi
     data = replace(data, mixture=MIXTURE, crop=CROP, seed=data.seed + schedule.seed)
     torch.manual_seed(schedule.seed)
     task = NoiseLoss(TinyDiffusion())
+    draws = Groups(pictures, data, 10**6)  # beyond what the training sees
+    task.net.measure(torch.cat([draws[index]["clean"] for index in range(10**6 - 512, 10**6)]))
     first, _ = embedded.load(embedded.RESTORER)
     first.requires_grad_(False)
     task.net.cleaner = torch.no_grad()(lambda picture: first.to(picture.device)(picture).clamp(0, 1))
