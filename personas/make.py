@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..models.tiny_diffusion import TinyDiffusion
@@ -87,13 +86,16 @@ def make_persona(
 
 
 def prepared(net: TinyDiffusion, material: Material, settings: Settings):
-    """A copy of net to tune, the material in its size, and the stages of the method; raises as `make_persona` does."""
+    """A copy of net to tune, one of the material, and the stages of the method; raises as `make_persona` does."""
     if settings.method not in METHODS:
         raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
     tuned = outside_inference(net)
-    material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
-    if material.pictures is None:
+    if not len(material.pictures):
         raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+    # Free of inference mode, as the copy is.
+    material = Material(
+        *(pictures.clone() if pictures is not None and len(pictures) else None for pictures in vars(material).values())
+    )
     if settings.low_memory:
         tuned.unet.enable_gradient_checkpointing()
     return tuned, material, METHODS[settings.method]
@@ -121,18 +123,6 @@ def fingerprint(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _fitting(net: TinyDiffusion, pictures: torch.Tensor | None) -> torch.Tensor | None:
-    """Pictures in the size that the base works in, free of inference mode."""
-    if pictures is None or not len(pictures):
-        return None
-    place = next(net.parameters())
-    pictures = pictures.clone().to(place)
-    side = net.native_size
-    if pictures.shape[-2:] == (side, side):
-        return pictures
-    return F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _signature(base: str, material: Material, settings: Settings) -> str:

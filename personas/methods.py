@@ -17,7 +17,7 @@ from ..models import lora
 from ..models.tiny_diffusion import TinyDiffusion
 from ..models.vico_block import personalise, reading
 from ..vocabulary import UserError
-from .batches import Batch, draw_batch
+from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 
 RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learnt
@@ -165,7 +165,7 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
         batch = _draw(net, material.pictures, settings, step)
         said = text(len(batch.t))
         with reading(net.unet, *token_positions(indices, row, len(batch.t))):
-            net.unet(batch.reference, batch.t, said)
+            net(batch.reference, batch.t, said)
         return batch, said
 
     def restored(drawn: tuple[Batch, torch.Tensor]) -> torch.Tensor:
@@ -183,7 +183,7 @@ def adapter(net: TinyDiffusion, material: Material, settings: Settings) -> Task:
             own = {"gamma": block.gamma, **_prefixed("image_cross_attention", block.image_cross_attention)}
             tensors |= {f"unet.{place}.{name}": value for name, value in own.items()}
         if settings.keep_references:
-            tensors["reference"] = net.encode(material.pictures).half()
+            tensors["reference"] = net.encode(fitted(net, material.pictures)).half()
         return {name: value.detach().clone() for name, value in tensors.items()}
 
     return Task(

@@ -54,12 +54,11 @@ class Watch:
         words: str,
         update: Callable[..., None],
     ):
-        side = restorer.native_size
-        faces = F.interpolate(album.float().cpu(), (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        small = lambda pictures: F.interpolate(pictures, (restorer.native_size,) * 2, mode="area")  # noqa: E731
         self.restorer = replace(restorer, samples=min(restorer.samples, STRIDES))
-        self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in faces)
-        self.face = faces[:1]
-        self.damaged = FAMILIES[settings.damage](settings.seed).apply(self.face)
+        self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in album)
+        self.face = small(album[:1])
+        self.damaged = small(FAMILIES[settings.damage](settings.seed).apply(album[:1]))
         self.total = settings.steps * len(METHODS[settings.method])
         self.words, self.update = words, update
         self.step, self.losses = 0, []

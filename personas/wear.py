@@ -14,6 +14,7 @@ from ..models.lora import adapted
 from ..models.tiny_diffusion import TinyDiffusion
 from ..models.vico_block import PersonalTransformer, personalise, reading
 from ..vocabulary import Persona, UserError
+from .batches import fitted
 from .methods import token_positions
 
 # Noisy latent, time step, prompt, hint or None and control strength to predicted noise.
@@ -117,8 +118,7 @@ def _reference(
     if "reference" in persona.tensors:
         latents = persona.tensors["reference"].to(place)
     elif references is not None and len(references):
-        side = net.native_size
-        latents = net.encode(F.interpolate(references.to(place), (side, side), mode="bicubic", antialias=True))
+        latents = net.encode(fitted(net, references))
     else:
         return None
     if goal is None:
