@@ -145,6 +145,10 @@ class UpscaleModel(ComfyType, io_type="UPSCALE_MODEL"):
     pass
 
 
+class Sigmas(ComfyType, io_type="SIGMAS"):
+    Type = torch.Tensor
+
+
 class AnyType(ComfyType, io_type="*"):
     pass
 

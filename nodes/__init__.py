@@ -9,6 +9,7 @@ from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
+from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
@@ -65,6 +66,8 @@ NODES = (
     SavePersona,
     LoadPersona,
     ApplyPersona,
+    GenerativeAlbum,
+    NoiseToSigmas,
 )
 
 

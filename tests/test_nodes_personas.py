@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.headless import host
+from personal_restore.models.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.nodes import personas as nodes
+from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, SavePersona, TrainPersona
-from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces
+from personal_restore.nodes.restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces
 from personal_restore.personas.methods import METHODS
 from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+
+LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 
 
 @pytest.fixture
@@ -162,6 +166,28 @@ def test_other_people_serve_the_model_pivot(folder, restorer, library):
     on_others, on_own = (trained(restorer, library, "model_pivot", others=others)[0] for others in (True, False))
     name = next(name for name in on_own.tensors if name.endswith("lora_B.weight") and on_own.tensors[name].any())
     assert not torch.equal(on_others.tensors[name], on_own.tensors[name])
+
+
+def test_one_damaged_face_gives_an_album_that_can_be_learnt(folder, restorer, astronaut):
+    image = astronaut[..., 40:72, 180:212].movedim(1, -1)
+    with torch.inference_mode():
+        images = GenerativeAlbum.execute(replace(restorer, control=0.0), image, 3, 0.3, 20, 5).args[0]
+    assert images.shape == (3, 32, 32, 3) and not torch.equal(images[0], images[1])
+    again = GenerativeAlbum.execute(replace(restorer, control=0.0), image, 1, 0.3, 20, 6).args[0]
+    assert torch.equal(again[0], images[1])
+    persona = TrainPersona.execute(restorer, "Somebody", "album", 1, 0, images=images, rank=2).args[0]
+    assert persona.provenance["person"] == "Somebody" and persona.provenance["pictures"] == 3
+    with pytest.raises(UserError, match="does not generate"):
+        GenerativeAlbum.execute(ReferenceDetail.execute(0.8).args[0], image, 1, 0.3, 20, 0)
+
+
+def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():
+    """Test 26: 200, 300 and 600 steps of the linear schedule are 260, 419 and 840 of Stable Diffusion's."""
+    for steps, first in ((200, 0.719), (300, 1.234), (600, 6.135)):
+        sigmas = NoiseToSigmas.execute(steps, 50).args[0]
+        assert sigmas.shape == (51,) and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
+        assert float(sigmas[0]) == pytest.approx(first, rel=0.01)
+    assert len(NoiseToSigmas.execute(1, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
 
 
 def test_what_cannot_be_meant_is_said(folder, restorer, library):
