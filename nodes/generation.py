@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from ..bridge import io, progress
 from ..models.noise_schedule import linear_schedule, stable_diffusion_schedule
@@ -68,8 +69,14 @@ class GenerativeAlbum(io.ComfyNode):
             raise UserError(
                 f"Generative Album: {restorer.name!r} does not generate. Connect a Diffusion Restorer or Restoration by Generation."
             )
-        guided = replace(restorer, guidance=SkipGuidance(guidance, every))
-        album = generative_album(guided, to_photos(image[:1]), Conditions(seed=seed, progress=progress()), count)
+        guided, face, side = (
+            replace(restorer, guidance=SkipGuidance(guidance, every)),
+            to_photos(image[:1]),
+            restorer.native_size,
+        )
+        if side is not None and face.shape[-2:] != (side, side):
+            face = F.interpolate(face, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        album = generative_album(guided, face, Conditions(seed=seed, progress=progress()), count)
         return io.NodeOutput(to_image(album))
 
 

@@ -175,6 +175,9 @@ def test_one_damaged_face_gives_an_album_that_can_be_learnt(folder, restorer, as
     assert images.shape == (3, 32, 32, 3) and not torch.equal(images[0], images[1])
     again = GenerativeAlbum.execute(replace(restorer, control=0.0), image, 1, 0.3, 20, 6).args[0]
     assert torch.equal(again[0], images[1])
+    large = astronaut[..., 40:104, 180:244].movedim(1, -1)
+    album = GenerativeAlbum.execute(replace(restorer, control=0.0), large, 1, 0.3, 20, 6).args[0]
+    assert album.shape == (1, 32, 32, 3), "in the size of the restorer"
     persona = TrainPersona.execute(restorer, "Somebody", "album", 1, 0, images=images, rank=2).args[0]
     assert persona.provenance["person"] == "Somebody" and persona.provenance["pictures"] == 3
     with pytest.raises(UserError, match="does not generate"):
