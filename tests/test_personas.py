@@ -14,8 +14,9 @@ from personal_restore.personas.estimate import estimate
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
 from personal_restore.personas.make import fingerprint, make_persona, outside_inference
 from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
-from personal_restore.personas.trainer import train
+from personal_restore.personas.trainer import Task, train
 from personal_restore.personas.wear import wearing
+from personal_restore.restorers import embedded
 from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, classifier_free
 from personal_restore.restorers.generation import SkipGuidance, generative_album
 from personal_restore.tests.tiny_base import BASE, Small, small_base
@@ -175,6 +176,16 @@ def test_a_shut_gate_and_no_strength_are_the_base(net, pictures, restorer):
     assert torch.equal(PersonalRestorer(restorer, persona, 0.0).restore(pictures[:1], Conditions()), plain)
 
 
+def test_restoring_with_an_adapter_that_carries_its_pictures_needs_no_album(net, pictures, restorer):
+    """Test 45: the conditions hold nothing but a seed."""
+    persona = made(net, pictures, "adapter", keep_references=True)
+    carried, without = (
+        PersonalRestorer(restorer, one).restore(pictures[:1], Conditions())
+        for one in (persona, without_pictures(persona))
+    )
+    assert not torch.equal(carried, without)
+
+
 def test_an_adapter_without_pictures_takes_them_from_the_album(net, pictures, restorer):
     persona = made(net, pictures, "adapter")
     assert "reference" not in persona.tensors
@@ -196,6 +207,45 @@ def test_the_adapter_starts_with_its_gate_and_its_losses_are_linear_in_their_wei
     blocks, _token, gates = (group["params"] for group in task.groups)
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in blocks)
     assert all(gate.grad.any() for gate in gates)
+
+
+def test_the_gradient_of_a_step_is_linear_in_the_weights_of_the_losses():
+    """Test 42, for whatever losses a method lists."""
+    parameter = torch.nn.Parameter(torch.tensor([0.5, -2.0]))
+    losses = {"square": lambda batch: (parameter * batch).square().sum(), "sum": lambda batch: parameter.sum() * batch}
+
+    def gradient(**weights):
+        task = Task([], lambda step: float(step), {name: (weights[name], losses[name]) for name in weights}, dict)
+        values = task.step(3)
+        assert values.keys() == weights.keys()
+        found, parameter.grad = parameter.grad, None
+        return found
+
+    both = gradient(square=0.1, sum=5e-4)
+    torch.testing.assert_close(both, 0.1 * gradient(square=1.0) + 5e-4 * gradient(sum=1.0))
+
+
+@pytest.mark.slow
+def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
+    """Test 30, on the base that ships: 200 steps on four patterns, and the distance to the nearest of them halves."""
+    base = replace(embedded.diffusion(lambda module: lambda: module), steps=1000, control=0.0, keep_colors=False)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
+    shapes = (x.square() + y.square() < 0.4, (x + y).abs() < 0.4, x * y > 0, x.abs() + y.abs() < 0.7)
+    colours = torch.tensor([[[0.9, 0.2, 0.2], [0.1, 0.2, 0.5]], [[0.9, 0.9, 0.3], [0.2, 0.4, 0.2]],
+                            [[0.2, 0.8, 0.9], [0.4, 0.1, 0.1]], [[0.9, 0.9, 0.9], [0.1, 0.1, 0.1]]])  # fmt: skip
+    patterns = torch.stack(
+        [torch.where(shape, *pair.view(2, 3, 1, 1)) for shape, pair in zip(shapes, colours, strict=True)]
+    )
+    persona = make_persona(base.load(), base.base, Material(patterns), Settings("album", 200, batch=4, rank=0))
+    nothing = torch.full((6, 3, 128, 128), 0.5)
+
+    def away(restorer) -> float:
+        samples = restorer.restore(nothing, Conditions())
+        return float(torch.cdist(samples.flatten(1), patterns.flatten(1)).min(1).values.mean())
+
+    before, after = away(base), away(PersonalRestorer(base, persona))
+    print(f"distance to the nearest pattern: {before:.1f} before, {after:.1f} after")
+    assert after < 0.5 * before
 
 
 def test_without_the_damaged_picture_no_gradient_reaches_it(net, pictures):

@@ -12,12 +12,14 @@ from personal_restore.headless.graph import load_graph
 from personal_restore.headless.host import folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.nodes import NODES
+from personal_restore.tests.test_workflows import TRAINING
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows" / "api"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in TRAINING else name for name in NAMES]
 
 
 def saved(graph: dict) -> str:
@@ -29,12 +31,13 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
     live = next(picture.path for picture in pictures if picture.node == saved(graph))
     monkeypatch.setattr(folders, "input", comfyui.base / "input")
     monkeypatch.setattr(folders, "output", tmp_path)
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
     file = run_graph(graph, NODES).ui[saved(graph)]["images"][0]
     ours = tmp_path / file["subfolder"] / file["filename"]
     assert np.array_equal(*(np.asarray(Image.open(path)) for path in (live, ours)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
     assert_same_pixels(comfyui, load_graph(WORKFLOWS / f"{name}.json"), tmp_path, monkeypatch)
 
