@@ -19,6 +19,8 @@ from .faces.pictures import to_pil
 from .vocabulary import UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from .models.face2scene import Adapter
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
@@ -69,15 +71,16 @@ def progress(total: int | None = None) -> Callable[..., None]:
     """``update(done, total, picture=None)`` for the progress bar of the node that is running.
 
     In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself. picture:
-    ``[3, h, w]`` in 0..1 of what is done so far, which ComfyUI shows on the node.
+    ``[3, h, w]`` in 0..1, or Pillow's, of what is done so far, which ComfyUI shows on the node.
     """
     if not IN_COMFYUI:
         return host.progress
     bar = comfy.utils.ProgressBar(total or 1)
 
-    def update(done: int, total: int, picture: torch.Tensor | None = None) -> None:
+    def update(done: int, total: int, picture: torch.Tensor | Image | None = None) -> None:
         model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total, None if picture is None else ("JPEG", to_pil(picture), None))
+        seen = to_pil(picture) if isinstance(picture, torch.Tensor) else picture
+        bar.update_absolute(done, total, None if seen is None else ("JPEG", seen, None))
 
     return update
 

@@ -25,9 +25,9 @@ def tiled(
     progress: Callable[[int, int], None] = lambda done, total: None,
     show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None,
 ) -> torch.Tensor:
-    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``, float32 on the CPU.
+    """``[B, C, H, W]`` to ``[B, D, H * scale, W * scale]``, float32 on the CPU.
 
-    apply maps ``[B, 3, h, w]`` to ``[B, 3, h * scale, w * scale]``; a picture that fits into one tile goes through it
+    apply maps ``[B, C, h, w]`` to ``[B, D, h * scale, w * scale]``; a picture that fits into one tile goes through it
     as it is. tile and overlap are in input pixels, rounded down to multiples of ``multiple``. Tiles start at multiples
     of it, so that the network's stride and JPEG's 8x8 grid lie in every tile as in the whole picture. They have one
     size, less up to ``multiple - 1`` px where the picture ends. A quarter of the overlap is discarded along the inner
@@ -45,11 +45,12 @@ def tiled(
         progress(1, 1)
         return out
     row_weights, column_weights = (_weights(spans, overlap // 4, scale) for spans in (rows, columns))
-    out = torch.zeros(*image.shape[:2], height * scale, width * scale)
-    done = 0
+    out, done = torch.zeros(0), 0
     for (top, bottom), vertical in zip(rows, row_weights, strict=True):
         for (left, right), horizontal in zip(columns, column_weights, strict=True):
             restored = apply(image[..., top:bottom, left:right]).float().cpu()
+            if not done:
+                out = torch.zeros(*restored.shape[:2], height * scale, width * scale)
             place = out[..., top * scale : bottom * scale, left * scale : right * scale]
             place += restored * vertical[:, None] * horizontal
             done += 1

@@ -138,6 +138,17 @@ def _parser() -> argparse.ArgumentParser:
     personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
     personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
     personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.add_argument(
+        "--plots",
+        action="store_true",
+        help="instead: the papers' shapes in small, one plot each; goes on where an earlier run stopped",
+    )
+    personas.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="with --plots: begin nothing new after so many minutes (default: 60)",
+    )
     personas.set_defaults(run=_bench_personas)
     for subject in (quality, faces, blend, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
@@ -322,6 +333,13 @@ def _bench_personas(options: argparse.Namespace) -> int:
 
     if options.steps < 1 or options.draws < 1:
         raise UserError("--steps and --draws must be at least 1.")
+    if options.plots:
+        from ..benchmarks import persona_shapes
+
+        figures = persona_shapes.bench(options.photos, options.steps, options.minutes, options.out)
+        _show(persona_shapes, figures, options.json)
+        print(f"Plots: {options.out.resolve()}: shape_*.png; all figures in shapes.json.")
+        return 0
     _show(
         personas,
         personas.bench(options.photos, options.methods, options.steps, options.draws, options.out),

@@ -10,9 +10,11 @@ from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
 from .fusion import BlendFaces, ColorFix
+from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
+from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
     EmbeddedRestorer,
@@ -64,6 +66,13 @@ NODES = (
     ApplyFace2Scene,
     TrainFace2Scene,
     DiffBIRRestorer,
+    DiffusionBase,
+    TrainPersona,
+    SavePersona,
+    LoadPersona,
+    ApplyPersona,
+    GenerativeAlbum,
+    NoiseToSigmas,
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..bridge import io, keep, models_folder, progress
+from ..degradation.families import FAMILIES
 from ..personas.file import describe, load_persona, persona_path, save_persona, without_pictures
 from ..restorers import embedded
 from ..vocabulary import Conditions, Library, Persona, Restorer, UserError
@@ -199,6 +200,33 @@ class TrainPersona(io.ComfyNode):
                     tooltip="The adapter takes its reference pictures into the persona, where they can be seen, and then needs no "
                     "library when it restores.",
                 ),
+                io.Combo.Input(
+                    "damage",
+                    options=list(FAMILIES),
+                    default="dual_pivot",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What the album is damaged with for learning; the names are explained at Degrade Photograph. Take what is "
+                    "nearest to your photographs.",
+                ),
+                io.Boolean.Input(
+                    "low_memory",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Computes parts twice instead of keeping them, and keeps the optimizer in 8 bits on a graphics card where "
+                    "bitsandbytes is installed. Slower.",
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=25,
+                    min=0,
+                    max=100000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="After so many steps the node shows a face of the album, damaged and restored by what is learnt by then, and "
+                    "the curve of the loss; 0 shows nothing.",
+                ),
             ],
             outputs=[
                 sockets.Persona.Output(display_name="persona", tooltip="What was learnt."),
@@ -223,9 +251,14 @@ class TrainPersona(io.ComfyNode):
         prior_weight: float = 0.0,
         others: bool = True,
         keep_photographs: bool = False,
+        damage: str = "dual_pivot",
+        low_memory: bool = False,
+        preview_every: int = 25,
     ) -> io.NodeOutput:
+        from ..personas.estimate import estimate
         from ..personas.make import make_persona
         from ..personas.methods import Material, Settings
+        from ..personas.preview import Watch
         from ..restorers.diffusion import DiffusionRestorer, class_pictures
 
         if not isinstance(restorer, DiffusionRestorer):
@@ -247,13 +280,20 @@ class TrainPersona(io.ComfyNode):
             in_context=in_context,
             prior_weight=prior_weight,
             keep_references=keep_photographs,
+            damage=damage,
+            low_memory=low_memory,
         )
-        tell = progress()
+        material = Material(pictures, prior, strangers if others else None)
+        cost = estimate(restorer.load(), material, settings)
+        log.info("Train Persona: %s for %s", cost, name)
+        watch = Watch(restorer, pictures, settings, f"{name}: {cost}", progress())
+        if preview_every:
+            watch.start()
 
         def report(step: int, total: int, losses: Mapping[str, float]) -> None:
             if step == 1 or step % max(total // 20, 1) == 0:
                 log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
-            tell(step, total)
+            watch.report(step, total, losses)
 
         def rescue(unfinished: Persona) -> None:
             path = save_persona(unfinished, folder(), f"{plain(name)} unfinished")
@@ -262,12 +302,14 @@ class TrainPersona(io.ComfyNode):
         persona = make_persona(
             restorer.load(),
             restorer.base,
-            Material(pictures, prior, strangers if others else None),
+            material,
             settings,
             name,
             report,
             folder() / "training",
             rescue,
+            watch.show,
+            preview_every,
         )
         return io.NodeOutput(persona, describe(persona))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..degradation.families import FAMILIES
 from ..models.diffusion import Diffusion
@@ -36,20 +37,28 @@ SILENCE = 0.1  # how often an in-context prompt is left out, so that guidance ha
 def draw_batch(net: Diffusion, pictures: torch.Tensor, count: int, family: str, seed: int, step: int) -> Batch:
     """``count`` pictures of ``[N, 3, S, S]``, without repetition where there are enough; same seed and step, same batch.
 
-    family: of the damage, as `FAMILIES` names it. A reference is another picture than the one to restore, where there is one.
+    family: of the damage, as `FAMILIES` names it. It is made in the size of the pictures, as the papers make it on faces of 512x512,
+    and both are brought to the size of the net afterwards. A reference is another picture than the one to restore, where there is one.
     """
     rng = np.random.default_rng((seed, step))
     chosen = rng.choice(len(pictures), count, replace=count > len(pictures))
     others = (chosen + (rng.integers(1, len(pictures), count) if len(pictures) > 1 else 0)) % len(pictures)
-    clean = pictures[chosen]
-    damaged = torch.cat([FAMILIES[family](int(rng.integers(2**62))).apply(one[None]) for one in clean.cpu()])
-    latent = net.encode(clean)
+    damaged = torch.cat([FAMILIES[family](int(rng.integers(2**62))).apply(one[None]) for one in pictures[chosen].cpu()])
+    latent = net.encode(fitted(net, pictures[chosen]))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return Batch(
         clean=latent,
-        hint=net.encode(net.cleaner(damaged.to(clean))),
-        reference=net.encode(pictures[others]),
+        hint=net.encode(net.cleaner(fitted(net, damaged))),
+        reference=net.encode(fitted(net, pictures[others])),
         noise=torch.randn(latent.shape, generator=generator).to(latent),
         t=torch.from_numpy(rng.integers(0, len(net.schedule.alphas_cumprod), count)).to(latent.device),
         silent=torch.from_numpy(rng.random(count) < SILENCE).to(latent.device),
     )
+
+
+def fitted(net: Diffusion, pictures: torch.Tensor) -> torch.Tensor:
+    """``[N, 3, S, S]`` in 0..1 in the size that the net works in, where the net is."""
+    side, place = net.native_size, next(net.parameters()).device
+    if pictures.shape[-2:] != (side, side):
+        pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    return pictures.to(place)

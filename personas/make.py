@@ -12,13 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..models.diffusion import Diffusion
 from ..vocabulary import Persona, UserError
 from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
-from .trainer import Report, silent, train
+from .trainer import Report, Task, silent, train
 
 
 def make_persona(
@@ -30,27 +29,24 @@ def make_persona(
     report: Report = silent,
     folder: Path | None = None,
     keep: Callable[[Persona], None] = lambda persona: None,
+    show: Callable[[Persona], None] = lambda persona: None,
+    show_every: int = 0,
 ) -> Persona:
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
-    keep: is given what was learnt so far when the report (or anything else) stops the training. Works inside inference mode.
+    keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
+    for never. Works inside inference mode.
     Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
     """
-    if settings.method not in METHODS:
-        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
-    check_parts(net, settings.method)
-    stages, learnt, losses, done = METHODS[settings.method], {}, {}, 0
-    total = settings.steps * len(stages)
     with torch.inference_mode(False), torch.enable_grad():
-        tuned = outside_inference(net)
-        material = Material(*(_fitting(tuned, pictures) for pictures in vars(material).values()))
-        if material.pictures is None or not len(material.pictures):
-            raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
-        saving = settings.low_memory or tuned.large
+        tuned, material, stages = prepared(net, material, settings)
+        learnt, losses, done = {}, {}, 0
+        total = settings.steps * len(stages)
         signature = _signature(base, material, settings)
 
-        def persona(steps: int) -> Persona:
+        def persona(steps: int, unfinished: Task | None = None) -> Persona:
+            tensors = learnt | (unfinished.learnt() if unfinished else {})
             provenance = {
                 "person": person,
                 "pictures": len(material.pictures),
@@ -60,27 +56,25 @@ def make_persona(
                 "made": datetime.date.today().isoformat(),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
             }
-            token = PLACEHOLDER if "token" in learnt else ""
-            return Persona(settings.method, base, dict(learnt), provenance, prompt_of(settings), token)
+            token = PLACEHOLDER if "token" in tensors else ""
+            return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
 
         for stage, build in enumerate(stages):
-            task = build(tuned, material, settings)
-            for part in (tuned.unet, tuned.control) if saving else ():
-                if part is not None:  # a model may have no control
-                    part.enable_gradient_checkpointing()
+            task = begun(build, tuned, material, settings)
             before = stage * settings.steps
 
-            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before) -> None:
+            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before, task=task) -> None:
                 nonlocal done
                 done = before + step
                 report(done, total, values)
+                if show_every and done % show_every == 0:
+                    show(persona(done, task))
 
             state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
-                ended = train(task, settings.steps, tell, state, signature, saving)
+                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings))
             except BaseException:
-                learnt |= task.learnt()
-                keep(persona(done))
+                keep(persona(done, task))
                 raise
             learnt |= task.learnt()
             losses |= {f"{build.__name__}.{name}": value for name, value in ended.items()}
@@ -89,6 +83,36 @@ def make_persona(
             for build in stages:
                 (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
         return persona(total)
+
+
+def prepared(net: Diffusion, material: Material, settings: Settings):
+    """A copy of net to tune, one of the material, and the stages of the method; raises as `make_persona` does."""
+    if settings.method not in METHODS:
+        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    check_parts(net, settings.method)
+    tuned = outside_inference(net)
+    if not len(material.pictures):
+        raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+    # Free of inference mode, as the copy is.
+    material = Material(
+        *(pictures.clone() if pictures is not None and len(pictures) else None for pictures in vars(material).values())
+    )
+    return tuned, material, METHODS[settings.method]
+
+
+def begun(
+    build: Callable[[Diffusion, Material, Settings], Task], tuned: Diffusion, material: Material, settings: Settings
+) -> Task:
+    """What a stage trains. Where memory is to be saved, the networks compute again on the way back what they did not keep."""
+    task = build(tuned, material, settings)
+    for part in (tuned.unet, tuned.control) if saving(tuned, settings) else ():
+        if part is not None:  # a model may have no control
+            part.enable_gradient_checkpointing()
+    return task
+
+
+def saving(tuned: Diffusion, settings: Settings) -> bool:
+    return settings.low_memory or tuned.large
 
 
 def outside_inference(net: nn.Module) -> nn.Module:
@@ -113,17 +137,6 @@ def fingerprint(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _fitting(net: Diffusion, pictures: torch.Tensor | None) -> torch.Tensor | None:
-    """Pictures in the size that the base works in, free of inference mode."""
-    if pictures is None or not len(pictures):
-        return None
-    pictures = pictures.clone().to(next(net.parameters()).device)
-    side = net.native_size
-    if pictures.shape[-2:] == (side, side):
-        return pictures
-    return F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _signature(base: str, material: Material, settings: Settings) -> str:

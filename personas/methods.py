@@ -17,7 +17,7 @@ from ..models import lora
 from ..models.diffusion import Diffusion
 from ..models.vico_block import personalise, reading
 from ..vocabulary import UserError
-from .batches import Batch, draw_batch
+from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 
 RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learnt
@@ -184,7 +184,7 @@ def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
             own = {"gamma": block.gamma, **_prefixed("image_cross_attention", block.image_cross_attention)}
             tensors |= {f"unet.{place}.{name}": value for name, value in own.items()}
         if settings.keep_references:
-            tensors["reference"] = net.encode(material.pictures).half()
+            tensors["reference"] = net.encode(fitted(net, material.pictures)).half()
         return {name: value.detach().clone() for name, value in tensors.items()}
 
     return Task(

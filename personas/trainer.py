@@ -47,6 +47,13 @@ class Task:
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for group in self.groups for parameter in group["params"]]
 
+    def step(self, number: int) -> dict[str, float]:
+        """The losses of a step, by name, after their weighted sum went backward."""
+        batch = self.batch(number)
+        terms = {name: (weight, loss(batch)) for name, (weight, loss) in self.losses.items()}
+        sum(weight * value for weight, value in terms.values()).backward()
+        return {name: value.item() for name, (_, value) in terms.items()}
+
 
 def train(
     task: Task,
@@ -71,20 +78,16 @@ def train(
             while done < steps:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * (1 - done / steps) if task.anneal else rate
-                batch = task.batch(done)
-                terms = {name: (weight, loss(batch)) for name, (weight, loss) in task.losses.items()}
-                sum(weight * value for weight, value in terms.values()).backward()
+                values = task.step(done)
                 whole = False
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                values = {name: value.item() for name, (_, value) in terms.items()}
                 if done + 1 > 0.9 * steps:
                     tail.append(values)
                 done += 1
                 whole = True
                 if started is None:
                     started = time.monotonic()
-                    _announce(task)
                 elif done % max(steps // 10, 1) == 0:
                     left = (time.monotonic() - started) / (done - 1) * (steps - done)
                     log.info("step %d of %d, about %.0f s to go", done, steps, left)
@@ -105,13 +108,6 @@ def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:
 
         return bitsandbytes.optim.AdamW8bit(groups, weight_decay=0.0)
     return torch.optim.AdamW(groups, weight_decay=0.0)
-
-
-def _announce(task: Task) -> None:
-    """What is trained and what it costs, once one step has shown it."""
-    size = sum(parameter.numel() * parameter.element_size() for parameter in task.parameters)
-    peak = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most" if torch.cuda.is_available() else ""
-    log.info("training %.1f MB of weights, %.1f MB with gradients and moments%s", size / 1e6, 4 * size / 1e6, peak)
 
 
 def _save(

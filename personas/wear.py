@@ -15,6 +15,7 @@ from ..models.diffusion import Diffusion
 from ..models.lora import adapted
 from ..models.vico_block import PersonalTransformer, personalise, reading
 from ..vocabulary import Persona, UserError
+from .batches import fitted
 from .methods import token_positions
 
 # Noisy latent, time step, prompt, hint or None and control strength to predicted noise.
@@ -68,6 +69,7 @@ def wearing(
     reference = _reference(net, persona, references, goal) if places else None
     bases = {place: net.get_submodule(place) for place in places}
     blocks = personalise(net, places)
+    looked = None
     try:
         for place, block in blocks.items():
             _fill(block, persona, place, strength)
@@ -90,10 +92,14 @@ def wearing(
         def predict(
             noisy: torch.Tensor, t: int, prompt: str, hint: torch.Tensor | None = None, control: float = 1.0
         ) -> torch.Tensor:
+            nonlocal looked
             times = torch.full((len(noisy),), t, device=noisy.device)
-            if reference is not None:
+            # What is seen depends on the time step alone, so that the tiles of a picture and both sides of a guidance share it.
+            if reference is not None and looked != (t, len(noisy)):
                 with _looking(net, persona, len(noisy)):
-                    functional_call(net, tuned, (reference.expand_as(noisy), times, words(persona.prompt, len(noisy))))
+                    seen = reference.expand(len(noisy), -1, -1, -1)
+                    functional_call(net, tuned, (seen, times, words(persona.prompt, len(noisy))))
+                looked = t, len(noisy)
             return functional_call(net, tuned, (noisy, times, words(prompt, len(noisy)), hint, control))
 
         yield predict
@@ -116,8 +122,7 @@ def _reference(
     if "reference" in persona.tensors:
         latents = persona.tensors["reference"].to(place).float()
     elif references is not None and len(references):
-        side = net.native_size
-        latents = net.encode(F.interpolate(references.to(place), (side, side), mode="bicubic", antialias=True))
+        latents = net.encode(fitted(net, references))
     else:
         return None
     if goal is None:

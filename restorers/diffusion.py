@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..fusion.color import wavelet_fix
+from ..fusion.tiles import tiled
 from ..models.diffusion import Diffusion
 from ..models.noise_schedule import linear_schedule
 from ..models.tiny_diffusion import TinyDiffusion
@@ -33,7 +34,8 @@ class DiffusionRestorer:
     steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
     schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
     cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
-    guidance: SkipGuidance towards the damaged picture.
+    guidance: SkipGuidance towards the damaged picture, whose `every` counts steps of the 1000, not strides.
+    A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
 
     load: Callable[[], Diffusion]
@@ -77,18 +79,32 @@ class DiffusionRestorer:
         crops = [reference.crop for reference in conditions.references]
         references = torch.stack(crops) if crops else None
         said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
-        exact = self.guidance is not None and self.guidance.exact
+        exact, guidance = self.guidance is not None and self.guidance.exact, self.guidance
+        if guidance is not None and guidance.every:  # as often as without strides, as far as there are so many
+            guidance = replace(guidance, every=max(round(guidance.every * len(times) / self.steps), 1))
+        channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]
+        tile = max(damaged.shape[-2:]) if self.native_size is None else self.native_size // shrink
         with wearing(net, persona, conditions.persona_strength, references, damaged, exact) as predict:
 
-            def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
-                hint = damaged if self.control else None
-                positive = predict(x, times[t], said, hint, self.control)
+            def predicted(part: torch.Tensor, t: int) -> torch.Tensor:
+                x, hint = part[:, :channels], part[:, channels:] if self.control else None
+                positive = predict(x, t, said, hint, self.control)
                 if self.cfg == 1:
                     return positive
-                return classifier_free(predict(x, times[t], self.negative, hint, self.control), positive, self.cfg)
+                return classifier_free(predict(x, t, self.negative, hint, self.control), positive, self.cfg)
+
+            def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
+                """Tile by tile at every step, as StableSR and PFStorer do, so that neighbours agree before the next one."""
+
+                def progress(done: int, total: int) -> None:
+                    conditions.progress((len(times) - 1 - t) * total + done, len(times) * total)
+
+                given = torch.cat([x, damaged], 1) if self.control else x
+                apply = lambda part: predicted(part, times[t])  # noqa: E731
+                return tiled(apply, given, tile, tile // 2, multiple=net.multiple // shrink, progress=progress).to(x)
 
             noisy = schedule.add_noise(damaged, len(times), draw())
-            latent = generate(denoise, noisy, len(times), schedule, draw, self.guidance, damaged, conditions.progress)
+            latent = generate(denoise, noisy, len(times), schedule, draw, guidance, damaged)
         picture = net.decode(latent).to(image)
         picture = wavelet_fix(picture, whole) if self.keep_colors else picture
         return picture[..., :height, :width].clamp(0, 1)

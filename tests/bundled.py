@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from personal_restore.headless.graph import load_graph
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 # What loads weights that nobody has who has not fetched them.
-LOADERS = {"PR_S3DiffRestorer", "PR_Face2SceneRestorer", "PR_FaceMeRestorer", "CheckpointLoaderSimple", "PR_TrainFace2Scene"}
+LOADERS = {
+    "PR_S3DiffRestorer",
+    "PR_Face2SceneRestorer",
+    "PR_FaceMeRestorer",
+    "CheckpointLoaderSimple",
+    "PR_TrainFace2Scene",
+}
 IN_COMFYUI_ONLY = {"face2scene_native"}
 
 
@@ -19,3 +26,8 @@ def bundled(name: str) -> dict:
 
 
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
+TRAINING = {
+    *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
+    *("gen2res_single_image", "gen2res_personal", "compare_personas"),
+}  # they learn a person first, which takes a minute
+QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in TRAINING else name for name in RUN_AS_THEY_ARE]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from personal_restore.benchmarks import personas
+from personal_restore.benchmarks import persona_shapes, personas
 from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.vocabulary import Library, Person, Reference, UserError
@@ -58,3 +60,39 @@ def test_one_person_or_an_unknown_method_is_a_clear_error(people, tmp_path, monk
     monkeypatch.setattr(personas, "load_library", lambda photos, embedder: Library(people.people[:1]))
     with pytest.raises(UserError, match="two people"):
         personas.bench(tmp_path, ["album"], 1, 1, tmp_path)
+
+
+def test_the_shapes_go_on_where_time_was_up_and_are_plotted(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(persona_shapes, "NOISE", (0, 100))
+    monkeypatch.setattr(persona_shapes, "EVERY", (0, 50))
+    monkeypatch.setattr(persona_shapes, "STRIDES", 3)
+    out = tmp_path / "out"
+    nothing = persona_shapes.bench(tmp_path, 1, 0.0, out)
+    assert not nothing["complete"] and not any(
+        values for shape in nothing["shapes"].values() for values in shape.values()
+    )
+    trained = []
+    make = persona_shapes.make_persona
+    monkeypatch.setattr(
+        persona_shapes, "make_persona", lambda *given, **more: trained.append(given[3]) or make(*given, **more)
+    )
+    figures = persona_shapes.bench(tmp_path, 1, 60.0, out)
+    assert figures["complete"] and figures["about"]["people"] == {"a": 2, "b": 2}
+    assert {name: len(shape["a"]) for name, shape in figures["shapes"].items()} == {
+        "noise": 4, "guidance": 2, "pivots": 4, "gates": 5,
+    }  # fmt: skip
+    noise, gates = figures["shapes"]["noise"]["a"], figures["shapes"]["gates"]["a"]
+    assert noise["base 0"] == noise["album 0"] and noise["base 100"] != noise["album 100"]
+    assert gates["ViCo (gamma 1)"]["gamma"] == 1 and 0 < gates["learnt gamma"]["gamma"] < 0.1
+    assert sum(settings.method == "adapter" for settings in trained) == 8 and len(trained) == 2 * 8
+    for name in figures["shapes"]:
+        assert (out / f"shape_{name}.png").is_file()
+    assert "Not complete" not in persona_shapes.table(figures) and "Not complete" in persona_shapes.table(nothing)
+    trained.clear()
+    file = out / "shapes.json"
+    known = json.loads(file.read_text())
+    del known["shapes"]["pivots"]["b"]["A"], known["shapes"]["gates"]["b"]["learnt gamma"]
+    file.write_text(json.dumps(known))
+    assert persona_shapes.bench(tmp_path, 1, 60.0, out) == figures
+    assert not trained, "what was learnt is kept, too"
+    assert persona_shapes.bench(tmp_path, 2, 0.0, out)["shapes"] != figures["shapes"], "other steps are another run"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from personal_restore.headless import host
+from personal_restore.models.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.nodes import personas as nodes
+from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, SavePersona, TrainPersona
-from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces
+from personal_restore.nodes.restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces
 from personal_restore.personas.methods import METHODS
 from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+
+LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 
 
 @pytest.fixture
@@ -102,9 +107,45 @@ def test_cancel_keeps_what_was_learnt_and_the_next_run_goes_on(folder, restorer,
     seen = []
     with host.reporting(lambda done, total: seen.append(done)):
         resumed = trained(restorer, library)[0]
-    assert seen == [2]
+    assert seen == [0, 2], "the first picture, then on from where it was"
     whole = trained(restorer, library)[0]
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
+
+
+def test_every_so_many_steps_the_face_as_it_is_restored_by_now_is_shown(folder, restorer, library, monkeypatch):
+    """The preview does not change what is learnt, and none is made where none is wanted."""
+    shown = []
+    monkeypatch.setattr(nodes, "progress", lambda: lambda done, total, preview=None: shown.append((done, preview)))
+    for method in ("dual_pivot", "adapter"):
+        shown.clear()
+        watched = trained(restorer, library, method, preview_every=2)[0]
+        sheets = {done: picture for done, picture in shown if picture is not None}
+        total = 2 * len(METHODS[method])
+        assert sorted(sheets) == list(range(0, total + 1, 2))
+        assert [done for done, picture in shown if picture is None] == list(range(1, total + 1))
+        before, after = (np.asarray(sheets[done]) for done in (2, total))
+        face = slice(192, 384)  # the middle of three pictures
+        assert sheets[total].size == (3 * 192, 192 + 72 + 20)
+        assert method == "adapter" or not np.array_equal(before[:192, face], after[:192, face])
+        assert np.array_equal(before[:192, :192], after[:192, :192]), "the damaged face stays the same"
+        shown.clear()
+        alone = trained(restorer, library, method, preview_every=0)[0]
+        assert all(picture is None for _, picture in shown)
+        assert all(torch.equal(alone.tensors[name], value) for name, value in watched.tensors.items())
+
+
+def test_what_it_will_take_is_said_before_it_starts(folder, restorer, library, caplog):
+    with caplog.at_level("INFO"):
+        trained(restorer, library, "dual_pivot")
+    said = [line for line in caplog.messages if "of memory" in line]
+    assert len(said) == 1 and caplog.messages.index(said[0]) < next(
+        place for place, line in enumerate(caplog.messages) if line.startswith("Train Persona 1/4")
+    )
+
+
+def test_the_switches_reach_the_training(folder, restorer, library):
+    settings = trained(restorer, library, low_memory=True, damage="mild")[0].provenance["settings"]
+    assert settings["low_memory"] is True and settings["damage"] == "mild"
 
 
 def test_photographs_leave_with_the_persona_only_when_asked(folder, restorer, library):
@@ -125,6 +166,31 @@ def test_other_people_serve_the_model_pivot(folder, restorer, library):
     on_others, on_own = (trained(restorer, library, "model_pivot", others=others)[0] for others in (True, False))
     name = next(name for name in on_own.tensors if name.endswith("lora_B.weight") and on_own.tensors[name].any())
     assert not torch.equal(on_others.tensors[name], on_own.tensors[name])
+
+
+def test_one_damaged_face_gives_an_album_that_can_be_learnt(folder, restorer, astronaut):
+    image = astronaut[..., 40:72, 180:212].movedim(1, -1)
+    with torch.inference_mode():
+        images = GenerativeAlbum.execute(replace(restorer, control=0.0), image, 3, 0.3, 20, 5).args[0]
+    assert images.shape == (3, 32, 32, 3) and not torch.equal(images[0], images[1])
+    again = GenerativeAlbum.execute(replace(restorer, control=0.0), image, 1, 0.3, 20, 6).args[0]
+    assert torch.equal(again[0], images[1])
+    large = astronaut[..., 40:104, 180:244].movedim(1, -1)
+    album = GenerativeAlbum.execute(replace(restorer, control=0.0), large, 1, 0.3, 20, 6).args[0]
+    assert album.shape == (1, 32, 32, 3), "in the size of the restorer"
+    persona = TrainPersona.execute(restorer, "Somebody", "album", 1, 0, images=images, rank=2).args[0]
+    assert persona.provenance["person"] == "Somebody" and persona.provenance["pictures"] == 3
+    with pytest.raises(UserError, match="does not generate"):
+        GenerativeAlbum.execute(ReferenceDetail.execute(0.8).args[0], image, 1, 0.3, 20, 0)
+
+
+def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():
+    """Test 26: 200, 300 and 600 steps of the linear schedule are 260, 419 and 840 of Stable Diffusion's."""
+    for steps, first in ((200, 0.719), (300, 1.234), (600, 6.135)):
+        sigmas = NoiseToSigmas.execute(steps, 50).args[0]
+        assert sigmas.shape == (51,) and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
+        assert float(sigmas[0]) == pytest.approx(first, rel=0.01)
+    assert len(NoiseToSigmas.execute(1, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
 
 
 def test_what_cannot_be_meant_is_said(folder, restorer, library):

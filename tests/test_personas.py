@@ -11,11 +11,13 @@ from personal_restore.models import lora
 from personal_restore.models.tiny_diffusion import TokenTable
 from personal_restore.personas import trainer
 from personal_restore.personas.batches import draw_batch
+from personal_restore.personas.estimate import estimate
 from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
 from personal_restore.personas.make import fingerprint, make_persona
 from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
-from personal_restore.personas.trainer import train
+from personal_restore.personas.trainer import Task, train
 from personal_restore.personas.wear import wearing
+from personal_restore.restorers import embedded
 from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, classifier_free
 from personal_restore.restorers.generation import SkipGuidance, generative_album
 from personal_restore.tests.tiny_base import BASE, Small, small_base
@@ -175,6 +177,16 @@ def test_a_shut_gate_and_no_strength_are_the_base(net, pictures, restorer):
     assert torch.equal(PersonalRestorer(restorer, persona, 0.0).restore(pictures[:1], Conditions()), plain)
 
 
+def test_restoring_with_an_adapter_that_carries_its_pictures_needs_no_album(net, pictures, restorer):
+    """Test 45: the conditions hold nothing but a seed."""
+    persona = made(net, pictures, "adapter", keep_references=True)
+    carried, without = (
+        PersonalRestorer(restorer, one).restore(pictures[:1], Conditions())
+        for one in (persona, without_pictures(persona))
+    )
+    assert not torch.equal(carried, without)
+
+
 def test_an_adapter_without_pictures_takes_them_from_the_album(net, pictures, restorer):
     persona = made(net, pictures, "adapter")
     assert "reference" not in persona.tensors
@@ -196,6 +208,45 @@ def test_the_adapter_starts_with_its_gate_and_its_losses_are_linear_in_their_wei
     blocks, _token, gates = (group["params"] for group in task.groups)
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in blocks)
     assert all(gate.grad.any() for gate in gates)
+
+
+def test_the_gradient_of_a_step_is_linear_in_the_weights_of_the_losses():
+    """Test 42, for whatever losses a method lists."""
+    parameter = torch.nn.Parameter(torch.tensor([0.5, -2.0]))
+    losses = {"square": lambda batch: (parameter * batch).square().sum(), "sum": lambda batch: parameter.sum() * batch}
+
+    def gradient(**weights):
+        task = Task([], lambda step: float(step), {name: (weights[name], losses[name]) for name in weights}, dict)
+        values = task.step(3)
+        assert values.keys() == weights.keys()
+        found, parameter.grad = parameter.grad, None
+        return found
+
+    both = gradient(square=0.1, sum=5e-4)
+    torch.testing.assert_close(both, 0.1 * gradient(square=1.0) + 5e-4 * gradient(sum=1.0))
+
+
+@pytest.mark.slow
+def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
+    """Test 30, on the base that ships: 200 steps on four patterns, and the distance to the nearest of them halves."""
+    base = replace(embedded.diffusion(lambda module: lambda: module), steps=1000, control=0.0, keep_colors=False)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
+    shapes = (x.square() + y.square() < 0.4, (x + y).abs() < 0.4, x * y > 0, x.abs() + y.abs() < 0.7)
+    colours = torch.tensor([[[0.9, 0.2, 0.2], [0.1, 0.2, 0.5]], [[0.9, 0.9, 0.3], [0.2, 0.4, 0.2]],
+                            [[0.2, 0.8, 0.9], [0.4, 0.1, 0.1]], [[0.9, 0.9, 0.9], [0.1, 0.1, 0.1]]])  # fmt: skip
+    patterns = torch.stack(
+        [torch.where(shape, *pair.view(2, 3, 1, 1)) for shape, pair in zip(shapes, colours, strict=True)]
+    )
+    persona = make_persona(base.load(), base.base, Material(patterns), Settings("album", 200, batch=4, rank=0))
+    nothing = torch.full((6, 3, 128, 128), 0.5)
+
+    def away(restorer) -> float:
+        samples = restorer.restore(nothing, Conditions())
+        return float(torch.cdist(samples.flatten(1), patterns.flatten(1)).min(1).values.mean())
+
+    before, after = away(base), away(PersonalRestorer(base, persona))
+    print(f"distance to the nearest pattern: {before:.1f} before, {after:.1f} after")
+    assert after < 0.5 * before
 
 
 def test_without_the_damaged_picture_no_gradient_reaches_it(net, pictures):
@@ -304,6 +355,23 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
     assert all(torch.equal(outside.tensors[name], value) for name, value in persona.tensors.items())
 
 
+def test_an_estimate_counts_what_a_training_keeps(net, pictures):
+    """More pictures, and weights instead of a LoRA, take more memory, checkpointing less; more steps more time."""
+    before = fingerprint(net)
+    material = Material(pictures)
+    plain, batch, whole, saving, long = (
+        estimate(net, material, replace(QUICK, method="album", **changes))
+        for changes in ({}, {"batch": 4}, {"rank": 0}, {"low_memory": True}, {"steps": 200})
+    )
+    weights = sum(parameter.nbytes for parameter in net.parameters())
+    unet = sum(parameter.nbytes for parameter in net.unet.parameters())
+    assert plain.memory > weights and batch.memory > plain.memory and saving.memory < plain.memory
+    assert whole.memory > plain.memory and whole.memory > weights + 3 * unet
+    assert long.seconds > 5 * plain.seconds and "of memory" in str(long)
+    assert estimate(net, material, replace(QUICK, method="dual_pivot")).seconds > 0
+    assert fingerprint(net) == before
+
+
 @pytest.mark.parametrize("method", ["dual_pivot", "adapter"])
 def test_low_memory_learns_the_same(net, pictures, method):
     plain, saving = (made(net, pictures, method, low_memory=low) for low in (False, True))
@@ -378,6 +446,65 @@ def test_any_size_is_restored_and_the_same_seed_gives_the_same_picture(restorer,
     assert first.shape == image.shape and first.min() >= 0 and first.max() <= 1
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_large_picture_is_denoised_tile_by_tile_at_every_step(net, pictures, restorer):
+    large = torch.nn.functional.interpolate(pictures[:1], (48, 60), mode="bicubic").clamp(0, 1)
+    sizes, steps = [], []
+    handle = net.unet.register_forward_pre_hook(lambda module, given: sizes.append(tuple(given[0].shape[-2:])))
+    few = replace(restorer, samples=2)
+    out = few.restore(large, Conditions(progress=lambda done, total: steps.append((done, total))))
+    handle.remove()
+    tiles = 2 * 3  # of 32 pixels, 16 apart, on 48x64
+    assert out.shape == large.shape
+    assert sizes == [(8, 8)] * (2 * tiles)
+    assert steps == [(done, 2 * tiles) for done in range(1, 2 * tiles + 1)]
+
+
+def test_a_network_that_looks_at_single_places_gives_the_same_in_tiles(pictures):
+    """PFStorer, 4.5: the weights of the tiles sum to one, at every step."""
+
+    class Pointwise(Small):
+        def forward(self, noisy, t, text, hint=None, strength=1.0):
+            return 0.6 * noisy - 0.4 * hint * text.mean()
+
+    pointwise = Pointwise(width=32).eval().requires_grad_(False)
+    large = torch.nn.functional.interpolate(pictures[:1], (80, 112), mode="bicubic").clamp(0, 1)
+    tiles, whole = (
+        DiffusionRestorer(lambda: pointwise, BASE, size, steps=300, samples=5).restore(large, Conditions(seed=3))
+        for size in (32, None)
+    )
+    torch.testing.assert_close(tiles, whole, atol=1e-5, rtol=0)
+
+
+def test_every_way_to_restore_works_in_tiles(net, pictures, restorer):
+    large = torch.nn.functional.interpolate(pictures[:1], (48, 64), mode="bicubic").clamp(0, 1)
+    persona = made(net, pictures, "adapter", keep_references=True)
+    for base in (restorer, replace(restorer, cfg=2.0), replace(restorer, control=0.0, guidance=SkipGuidance(every=50))):
+        plain = base.restore(large, Conditions())
+        worn = PersonalRestorer(base, persona).restore(large, Conditions())
+        assert plain.shape == large.shape and worn.isfinite().all() and not torch.equal(plain, worn)
+
+
+def test_skip_guidance_counts_steps_of_noise_and_not_strides(pictures, restorer, monkeypatch):
+    pushed = []
+    push = SkipGuidance.push
+    monkeypatch.setattr(SkipGuidance, "push", lambda self, *given: pushed.append(given[3]) or push(self, *given))
+    for every, expected in ((20, 10), (50, 4), (100, 2), (0, 0)):
+        pushed.clear()
+        guided = replace(restorer, steps=200, samples=20, control=0.0, guidance=SkipGuidance(every=every, exact=False))
+        guided.restore(pictures[:1], Conditions())
+        assert len(pushed) == expected
+
+
+def test_damage_is_made_in_the_size_of_the_album(net, astronaut):
+    """A blur of the papers is one of faces of 512x512; on the small base's pictures it would take everything away."""
+    album = astronaut[..., :256, 80:336]
+    drawn = draw_batch(net, album, 1, "codeformer", 0, 0)
+    small = torch.nn.functional.interpolate(album, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+    at_32 = draw_batch(net, small, 1, "codeformer", 0, 0)
+    torch.testing.assert_close(drawn.clean, at_32.clean)
+    assert (drawn.hint - drawn.clean).abs().mean() < 0.5 * (at_32.hint - at_32.clean).abs().mean()
 
 
 def test_guidance_by_prompts(pictures, restorer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from personal_restore.models import face2scene, sd_turbo
 from personal_restore.models.catalogue import entry
 from personal_restore.nodes import NODES, training
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
+from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, QUICK_FIRST, TRAINING, WORKFLOWS, bundled
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -35,6 +36,7 @@ def node(graph: dict, kind: str) -> str:
 
 @pytest.fixture(autouse=True)
 def separate_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setattr(folders, "input", tmp_path)
     monkeypatch.setattr(folders, "output", tmp_path / "output")
     monkeypatch.setattr(folders, "allowed", [])
@@ -77,8 +79,8 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
 
 
-@pytest.mark.parametrize("name", RUN_AS_THEY_ARE)
-def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
+@pytest.mark.parametrize("name", QUICK_FIRST)
+def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
     graph = bundled(name)
     shots = []
     for _ in range(2):
@@ -101,6 +103,21 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
         ]
         off, target, lq, reflect = (np.abs(picture - saved[1]) for picture in saved)
         assert off.max() > 25 and off.max() > 2 * lq.max() and off.sum() > 3 * reflect.sum() and target.max() == 0
+    elif name in TRAINING and not shown.startswith("{"):
+        assert "persona of Eileen Collins" in shown
+        kept = {path.name for path in (tmp_path / "models" / "personas").glob("*.safetensors")}
+        expected = {
+            "dualpivot_train": {"dual pivot sample.safetensors"},
+            "pfstorer_train": {"pfstorer sample.safetensors"},
+        }
+        assert kept == expected.get(name, set())
+        if name == "compare_personas":
+            assert shots[0].shape == (512, 5 * 512 + 4 * 8, 3)
+            faces = [shots[0][:, x : x + 512] for x in range(0, 2600, 520)]
+            assert not any(np.array_equal(a, b) for a, b in itertools.combinations(faces, 2))
+    elif name in TRAINING:
+        report = json.loads(shown)
+        assert np.isfinite(report["quality"]["psnr_after"]) and shots[0].shape == (512, 512, 3)
     elif name == "degradation_lab":
         figures = json.loads(shown)
         scores = {picture: one["psnr"] for picture, one in figures["quality"].items()}
@@ -114,11 +131,21 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name):
             assert quality["ssim_after"] > quality["ssim_before"] + 0.1
 
 
-@pytest.mark.parametrize("restorer", ["PR_EmbeddedRestorer", "PR_ReferenceRestorer"])
-def test_any_restorer_goes_into_the_shell_without_rewiring(restorer):
-    graph = bundled("perfuse")
+@pytest.mark.parametrize("workflow", ["perfuse", "face2scene"])
+@pytest.mark.parametrize("restorer", ["PR_EmbeddedRestorer", "PR_ReferenceRestorer", "PR_DiffusionRestorer", "persona"])
+def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
+    graph = bundled(workflow)
     slot = node(graph, "PR_ReferenceRestorer")
-    graph[slot] = {"class_type": restorer, "inputs": {"agreement": 0.8} if "Reference" in restorer else {}}
+    few = {"noise_steps": 100, "samples": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "guidance": 0.0}
+    given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
+    graph[slot] = {"class_type": restorer, "inputs": given}
+    if restorer == "persona":
+        album = [node(graph, "PR_Sample"), 1]
+        learn = {"restorer": ["base", 0], "library": album, "person": "", "method": "album", "steps": 1, "seed": 0}
+        graph["base"] = {"class_type": "PR_DiffusionRestorer", "inputs": few}
+        graph["learn"] = {"class_type": "PR_TrainPersona", "inputs": learn}
+        worn = {"restorer": ["base", 0], "persona": ["learn", 0], "strength": 1.0, "person": ""}
+        graph[slot] = {"class_type": "PR_ApplyPersona", "inputs": worn}
     assert run_graph(graph, NODES).ui[node(graph, "SaveImage")]["images"]
 
 

@@ -52,16 +52,25 @@ def test_an_upscaler_of_core_is_managed_with_and_without_a_patcher_of_its_own(in
 
 def test_progress_reaches_the_bar_and_raises_when_the_user_cancels(inside):
     inside("""
-        heard = []
-        comfy.utils.set_progress_bar_global_hook(lambda done, total, *rest, **more: heard.append((done, total)))
+        from PIL import Image
+
+        heard, seen = [], []
+
+        def hook(done, total, preview, **more):
+            heard.append((done, total))
+            seen.append(preview)
+
+        comfy.utils.set_progress_bar_global_hook(hook)
         update = bridge.progress(4)
-        update(1, 4)
+        picture = Image.new("RGB", (60, 40))
+        update(1, 4, picture)
         comfy.model_management.interrupt_current_processing()
         try:
             update(2, 4)
         except comfy.model_management.InterruptProcessingException:
             update(4, 4)
         assert heard == [(1, 4), (4, 4)], heard
+        assert seen == [("JPEG", picture, 60), None], seen
     """)
 
 

@@ -11,7 +11,7 @@ from personal_restore.headless import own
 from personal_restore.headless.host import folders
 from personal_restore.headless.runner import run_graph
 from personal_restore.nodes import NODES
-from personal_restore.tests.bundled import RUN_AS_THEY_ARE, bundled
+from personal_restore.tests.bundled import QUICK_FIRST, bundled
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
@@ -26,12 +26,13 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
     live = next(picture.path for picture in pictures if picture.node == saved(graph))
     monkeypatch.setattr(folders, "input", comfyui.base / "input")
     monkeypatch.setattr(folders, "output", tmp_path)
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
     file = run_graph(graph, NODES).ui[saved(graph)]["images"][0]
     ours = tmp_path / file["subfolder"] / file["filename"]
     assert np.array_equal(*(np.asarray(Image.open(path)) for path in (live, ours)))
 
 
-@pytest.mark.parametrize("name", RUN_AS_THEY_ARE)
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
     assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
 
