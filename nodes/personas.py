@@ -139,7 +139,14 @@ class TrainPersona(io.ComfyNode):
                     "(PFStorer).",
                 ),
                 io.Int.Input("steps", default=300, min=1, max=100000, tooltip="Of each stage; dual_pivot has two."),
-                io.Int.Input("seed", default=0, min=0, max=2**53 - 1, tooltip="Same seed, same persona."),
+                io.Int.Input(
+                    "seed",
+                    control_after_generate=False,
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    tooltip="Same seed, same persona.",
+                ),
                 sockets.Library.Input("library", optional=True, tooltip="The albums."),
                 io.Image.Input(
                     "images",

@@ -65,7 +65,12 @@ class TrainFace2Scene(io.ComfyNode):
                     tooltip="Published: 0.00002. Fewer steps want more of it.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**31 - 1, tooltip="Same seed, same model on the same machine."
+                    "seed",
+                    control_after_generate=False,
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    tooltip="Same seed, same model on the same machine.",
                 ),
             ],
             outputs=[

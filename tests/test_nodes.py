@@ -314,3 +314,10 @@ def test_people_are_kept_brought_back_and_forgotten(monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors")) and LoadLibraryFile.fingerprint_inputs("family") != before
     with pytest.raises(UserError, match="Forget|no library"):
         LoadLibraryFile.execute("family")
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.define_schema().node_id)
+def test_a_seed_stays_what_it_is(node):
+    """Left alone, the frontend would draw another one after every run: nothing would be cached, no training taken up again."""
+    seeds = [item for item in node.define_schema().inputs if item.id == "seed"]
+    assert all(item.options["control_after_generate"] is False for item in seeds)
