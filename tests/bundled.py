@@ -17,6 +17,8 @@ LOADERS = {
     "CheckpointLoaderSimple",
     "PR_TrainFace2Scene",
 }
+# What names a trained model that may not be there, beside those.
+NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation"}
 IN_COMFYUI_ONLY = {"face2scene_native"}
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from personal_restore.nodes import NODES
 from personal_restore.samples import photograph
-from personal_restore.tests.bundled import LOADERS, NAMES, RUN_AS_THEY_ARE, WORKFLOWS, bundled
+from personal_restore.tests.bundled import LOADERS, NAMES, NAMING, RUN_AS_THEY_ARE, WORKFLOWS, bundled
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -204,9 +204,10 @@ def test_a_template_opens_whole_and_means_what_its_machine_twin_says(frontend, n
     frontend.open_template(name)
     missing = "() => app.graph.nodes.map((node) => node.type).filter((type) => !LiteGraph.registered_node_types[type])"
     assert frontend.page.evaluate(missing) == []
-    # A checkpoint that is not there is marked on the canvas, as it should be; nothing else is.
+    # A checkpoint or a trained model that is not there is marked on the canvas, as it should be; nothing else is.
     marked = frontend.page.evaluate("() => app.graph.nodes.filter((node) => node.has_errors).map((node) => node.type)")
-    assert set(marked) <= LOADERS & {node["class_type"] for node in bundled(name).values()}
+    kinds = {node["class_type"] for node in bundled(name).values()}
+    assert set(marked) <= (kinds & (LOADERS | NAMING) if kinds & LOADERS else set())
     prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
     assert prompt == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
 
