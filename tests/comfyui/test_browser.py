@@ -225,9 +225,9 @@ def test_a_template_runs_from_the_browser(frontend, name):
         pictures = frontend.page.locator(f"[data-node-id='{node}'] img")
         pictures.nth(1).wait_for()
         widths = pictures.evaluate_all("all => all.map((image) => image.naturalWidth)")
-        assert len(widths) >= 2 and all(width == 512 for width in widths)
+        assert len(widths) >= 2 and len(set(widths)) == 1 and widths[0] >= 512
         frontend.screenshot(f"{name}_compare")
-    assert compared == (name in ("face2scene", "perfuse"))
+    assert compared or name not in ("face2scene", "perfuse")
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
