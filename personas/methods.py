@@ -102,8 +102,9 @@ def textual_pivot(net: Diffusion, material: Material, settings: Settings) -> Tas
     preserved = settings.prior_weight > 0 and material.class_pictures is not None
 
     def draw(step: int) -> tuple[Batch, Batch | None]:
-        batch = _draw(net, material.pictures, settings, step)
-        return batch, _draw(net, material.class_pictures, settings, step, 1) if preserved else None
+        seen = settings.damage if settings.in_context else None
+        batch = _draw(net, material.pictures, settings, step, seen)
+        return batch, _draw(net, material.class_pictures, settings, step, None, 1) if preserved else None
 
     losses = {"noise": (1.0, instance)} | ({"prior": (settings.prior_weight, prior)} if preserved else {})
     return Task(groups, draw, losses, learnt)
@@ -120,7 +121,7 @@ def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     pictures = material.pictures if material.others is None else material.others
     return Task(
         groups,
-        lambda step: _draw(net, pictures, settings, step),
+        lambda step: _draw(net, pictures, settings, step, settings.damage),
         {"noise": (1.0, lambda batch: noise_loss(net, batch, text, batch.hint))},
         learnt,
     )
@@ -132,7 +133,7 @@ def album(net: Diffusion, material: Material, settings: Settings) -> Task:
     nothing = net.prompt("", settings.batch)
     return Task(
         groups,
-        lambda step: _draw(net, material.pictures, settings, step),
+        lambda step: _draw(net, material.pictures, settings, step, None),
         {"noise": (1.0, lambda batch: noise_loss(net, batch, nothing))},
         learnt,
         anneal=True,
@@ -163,7 +164,7 @@ def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
 
     def draw(step: int) -> tuple[Batch, torch.Tensor]:
         """A batch and the text, after the blocks have looked at the references."""
-        batch = _draw(net, material.pictures, settings, step)
+        batch = _draw(net, material.pictures, settings, step, settings.damage)
         said = text(len(batch.t))
         with reading(net.unet, *token_positions(net, indices, row, len(batch.t))):
             net(batch.reference, batch.t, said)
@@ -226,8 +227,10 @@ def token_positions(net: Diffusion, indices: torch.Tensor, row: int, count: int)
     return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, net.text.end))
 
 
-def _draw(net: Diffusion, pictures: torch.Tensor, settings: Settings, step: int, stream: int = 0) -> Batch:
-    return draw_batch(net, pictures, settings.batch, settings.damage, 2 * settings.seed + stream, step)
+def _draw(
+    net: Diffusion, pictures: torch.Tensor, settings: Settings, step: int, damage: str | None, stream: int = 0
+) -> Batch:
+    return draw_batch(net, pictures, settings.batch, damage, 2 * settings.seed + stream, step)
 
 
 def _tune(net: Diffusion, part: str, settings: Settings):
