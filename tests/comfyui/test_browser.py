@@ -192,7 +192,9 @@ def test_the_template_browser_lists_every_workflow_with_its_thumbnail(frontend):
     frontend.open()
     frontend.open_templates()
     for name in NAMES:
-        picture = frontend.page.get_by_test_id(f"template-workflow-{name}").locator("img").first
+        card = frontend.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()  # pictures further down are not loaded before
+        picture = card.locator("img").first
         picture.wait_for()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 256
     frontend.screenshot("templates")
@@ -225,7 +227,7 @@ def test_a_template_runs_from_the_browser(frontend, name):
         pictures = frontend.page.locator(f"[data-node-id='{node}'] img")
         pictures.nth(1).wait_for()
         widths = pictures.evaluate_all("all => all.map((image) => image.naturalWidth)")
-        assert len(widths) >= 2 and len(set(widths)) == 1 and widths[0] >= 512
+        assert len(widths) >= 2 and min(widths) >= 512  # one may be twice the other
         frontend.screenshot(f"{name}_compare")
     assert compared or name not in ("face2scene", "perfuse")
 
