@@ -197,6 +197,7 @@ def test_the_template_browser_lists_every_workflow_with_its_thumbnail(frontend):
         picture = card.locator("img").first
         picture.wait_for()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 256
+    frontend.page.get_by_test_id(f"template-workflow-{NAMES[0]}").scroll_into_view_if_needed()
     frontend.screenshot("templates")
 
 
