@@ -191,14 +191,14 @@ def frontend(comfyui, chromium) -> Iterator[Frontend]:
 def test_the_template_browser_lists_every_workflow_with_its_thumbnail(frontend):
     frontend.open()
     frontend.open_templates()
+    frontend.page.wait_for_timeout(2000)
+    frontend.screenshot("templates")
     for name in NAMES:
         card = frontend.page.get_by_test_id(f"template-workflow-{name}")
         card.scroll_into_view_if_needed()  # pictures further down are not loaded before
         picture = card.locator("img").first
         picture.wait_for()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 256
-    frontend.page.get_by_test_id(f"template-workflow-{NAMES[0]}").scroll_into_view_if_needed()
-    frontend.screenshot("templates")
 
 
 @pytest.mark.parametrize("name", NAMES)
