@@ -70,7 +70,7 @@ def test_progress_reaches_the_bar_and_raises_when_the_user_cancels(inside):
         except comfy.model_management.InterruptProcessingException:
             update(4, 4)
         assert heard == [(1, 4), (4, 4)], heard
-        assert seen == [("JPEG", picture, 60), None], seen
+        assert seen == [("JPEG", picture, None), None], seen
     """)
 
 
