@@ -41,7 +41,9 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             # Current frontends list them among the inputs, in their order.
             widgets, display_name = [s["name"] for s in node.get("inputs", ()) if "widget" in s], None
             if len(widgets) != len(values):
-                raise GraphError([f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."])
+                raise GraphError(
+                    [f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."]
+                )
         inputs = dict(zip(widgets, values, strict=False))
         inputs = {name: value for name, value in inputs.items() if name is not None}
         if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same

@@ -151,6 +151,8 @@ class Model(ComfyType, io_type="MODEL"):
 
 class Vae(ComfyType, io_type="VAE"):
     pass
+
+
 class Sigmas(ComfyType, io_type="SIGMAS"):
     Type = torch.Tensor
 

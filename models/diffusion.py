@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torch import nn
 from .noise_schedule import NoiseSchedule
 
 
-class Diffusion(nn.Module):
+class Diffusion(nn.Module, ABC):
     """unet, control and text are the base system of Dual-Pivot Tuning: G, E and the text encoder. A model may lack the last two.
 
     unet: called as ``unet(noisy, t, text, down_block_additional_residuals=, mid_block_additional_residual=).sample``.
@@ -39,16 +41,17 @@ class Diffusion(nn.Module):
         self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
 
     @property
+    @abstractmethod
     def schedule(self) -> NoiseSchedule:
-        raise NotImplementedError
+        """That it was trained with."""
 
+    @abstractmethod
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to a latent ``[B, C, h, w]``, in float32. The same picture gives the same latent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """A latent's picture ``[B, 3, H, W]``, about 0..1."""
-        raise NotImplementedError
 
     def prompt(self, text: str, count: int = 1, learnt: tuple[int, torch.Tensor] | None = None) -> torch.Tensor | None:
         """Embedded text ``[count, T, D]``; None where the model hears no text. learnt: a row and what stands in its place, ``[C]``."""
@@ -74,20 +77,33 @@ class Diffusion(nn.Module):
         strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
         """
         half = self._half()
-        with torch.autocast(noisy.device.type, half, enabled=half is not None):
-            alone = hint is None or self.control is None or (not isinstance(strength, torch.Tensor) and strength == 0)
+        with torch.autocast(noisy.device.type, half) if half else nullcontext():
+            shown, told = self.shown(noisy, t), None if hint is None else self.told(hint)
+            alone = told is None or self.control is None or (not isinstance(strength, torch.Tensor) and strength == 0)
             added = {}
             if not alone:
-                parts = [strength * part for part in self.control(noisy, hint, t, self.silence(len(noisy)))]
+                parts = [strength * part for part in self.control(shown, told, t, self.silence(len(noisy)))]
                 added = {"down_block_additional_residuals": parts[:-1], "mid_block_additional_residual": parts[-1]}
-            predicted = self.predict(noisy, t, text, added).to(noisy.dtype)
+            predicted = self.predict(shown, t, text, added).to(noisy.dtype)
+        return self.noise(predicted, noisy, t)
+
+    def shown(self, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the networks see of a noisy latent."""
+        return noisy
+
+    def told(self, hint: torch.Tensor) -> torch.Tensor:
+        """What the control sees of the cleaned picture's latent."""
+        return hint
+
+    def predict(self, shown: torch.Tensor, t: torch.Tensor, text: torch.Tensor | None, added: dict) -> torch.Tensor:
+        return self.unet(shown, t, text, **added).sample
+
+    def noise(self, predicted: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The noise in a latent, of what the UNet predicts."""
         if not self.velocity:
             return predicted
         left = self.left(noisy, t)
         return (1 - left).sqrt() * noisy + left.sqrt() * predicted
-
-    def predict(self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor | None, added: dict) -> torch.Tensor:
-        return self.unet(noisy, t, text, **added).sample
 
     def left(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Share of the clean picture's variance that is left at time steps ``[B]``, ``[B, 1, 1, 1]``, as a factor of latent."""

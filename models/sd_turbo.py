@@ -111,23 +111,36 @@ def load(
 
     Raises UserError that names the file, and the tensor that does not fit.
     """
-    parts = (
-        Part("unet", "model.diffusion_model.", lambda stored: convert_ldm_unet_checkpoint(stored, unet_config)),
-        Part("vae", "first_stage_model.", lambda stored: convert_ldm_vae_checkpoint(stored, vae_config)),
+    return _turbo(*networks(path, "SD-Turbo", ADVICE, unet_config, vae_config)).to(dtype)
+
+
+def networks(
+    path: Path, model: str, advice: str, unet_config: dict[str, Any] = UNET, vae_config: dict[str, Any] = VAE
+) -> tuple[UNet2DConditionModel, AutoencoderKL]:
+    """UNet and VAE of a folder or a single file of this architecture, in the precision of the file.
+
+    Raises UserError that begins with the model's name or names the tensor that does not fit.
+    """
+    unet = Part("unet", "model.diffusion_model.", lambda stored: convert_ldm_unet_checkpoint(stored, unet_config))
+    vae = Part("vae", "first_stage_model.", lambda stored: convert_ldm_vae_checkpoint(stored, vae_config))
+    return (
+        _built(UNet2DConditionModel, unet_config, read_part(path, unet, model, advice), f"{path.name} (UNet)", advice),
+        _built(AutoencoderKL, vae_config, read_part(path, vae, model, advice), f"{path.name} (VAE)", advice),
     )
-    unet, vae = (read_part(path, part, "SD-Turbo", ADVICE) for part in parts)
-    return assemble(unet, vae, unet_config, vae_config, path.name).to(dtype)
 
 
 def assemble(
     unet: Tensors, vae: Tensors, unet_config: dict[str, Any], vae_config: dict[str, Any], where: str
 ) -> SDTurbo:
     """The network around tensors under diffusers' names, which it keeps. Raises UserError where they do not fit."""
-    turbo = SDTurbo(
-        _built(UNet2DConditionModel, unet_config, unet, f"{where} (UNet)"),
-        _built(AutoencoderKL, vae_config, vae, f"{where} (VAE)"),
+    return _turbo(
+        _built(UNet2DConditionModel, unet_config, unet, f"{where} (UNet)", ADVICE),
+        _built(AutoencoderKL, vae_config, vae, f"{where} (VAE)", ADVICE),
     )
-    return turbo.eval().requires_grad_(False)
+
+
+def _turbo(unet: UNet2DConditionModel, vae: AutoencoderKL) -> SDTurbo:
+    return SDTurbo(unet, vae).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -154,7 +167,7 @@ def _text(stored: Tensors, empty: CLIPTextModelWithProjection) -> Tensors:
     return convert_open_clip_checkpoint(empty, named, first)
 
 
-def _built(kind: type[ModelMixin], config: dict[str, Any], tensors: Tensors, where: str) -> Any:
+def _built(kind: type[ModelMixin], config: dict[str, Any], tensors: Tensors, where: str, advice: str) -> Any:
     with torch.device("meta"):
         empty = kind.from_config(config)
-    return filled(empty, tensors, where, ADVICE)
+    return filled(empty, tensors, where, advice)

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 
 from ..vocabulary import UserError
 from . import sd_vae
-from .checkpoint import Part, read_part
 from .clip_words import ClipWords, load_tokenizer
 from .diffbir_controlnet import DiffBIRControlNet
 from .diffusion import Diffusion
-from .fit import filled
 from .noise_schedule import NoiseSchedule, stable_diffusion_schedule, zero_terminal_schedule
-from .sd_turbo import TEXT, UNET, VAE, text_encoder
+from .sd_turbo import TEXT, UNET, VAE, networks, text_encoder
 from .vico_block import SD_PLACES
 
 Config = dict[str, Any]
@@ -106,17 +102,7 @@ def load(
 
     Raises UserError that names the file, and the tensor that does not fit.
     """
-    parts = (
-        (UNet2DConditionModel, Part("unet", "model.diffusion_model.", lambda s: convert_ldm_unet_checkpoint(s, topology.unet))),
-        (AutoencoderKL, Part("vae", "first_stage_model.", lambda s: convert_ldm_vae_checkpoint(s, topology.vae))),
-    )  # fmt: skip
-    networks = []
-    for kind, part in parts:
-        with init_empty_weights():
-            empty = kind.from_config(getattr(topology, part.folder))
-        tensors = read_part(path, part, MODEL, ADVICE)
-        networks.append(filled(empty, tensors, f"{path.name} ({part.folder})", ADVICE))
-    unet, vae = networks
+    unet, vae = networks(path, MODEL, ADVICE, topology.unet, topology.vae)
     encoder = text_encoder(path, MODEL, ADVICE, topology.text_encoder)
     words = ClipWords(encoder, load_tokenizer(tokenizer or path / "tokenizer"))
     known = _prediction(path, unet) if prediction == PREDICTIONS[0] else prediction

@@ -121,29 +121,17 @@ class TinyDiffusion(Diffusion):
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(latent, self.unshuffle) / 2 + 0.5
 
-    def forward(
-        self,
-        noisy: torch.Tensor,
-        t: torch.Tensor,
-        text: torch.Tensor,
-        hint: torch.Tensor | None = None,
-        strength: float | torch.Tensor = 1.0,
-    ) -> torch.Tensor:
-        """As `Diffusion`; UNet and control are shown scaled frequencies."""
-        left, share, total = self.left(noisy, t), *self._spread(noisy, t)
-        x = self._turned(noisy)
-        scaled, added = x / total.sqrt(), None
-        if hint is not None and (isinstance(strength, torch.Tensor) or strength != 0):
-            seen = self._turned(hint) / self.variance.view(1, -1, 1, 1).sqrt()
-            added = [strength * part for part in self.control(scaled, seen, t, self.silence(len(noisy)))]
-        lacking = self.unet(
-            scaled,
-            t,
-            text,
-            down_block_additional_residuals=added and added[:-1],
-            mid_block_additional_residual=added and added[-1],
-        ).sample
-        noise = (1 - left).sqrt() / total * x - (left * share).sqrt() * lacking
+    def shown(self, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Frequencies of unit variance."""
+        _, total = self._spread(noisy, t)
+        return self._turned(noisy) / total.sqrt()
+
+    def told(self, hint: torch.Tensor) -> torch.Tensor:
+        return self._turned(hint) / self.variance.view(1, -1, 1, 1).sqrt()
+
+    def noise(self, predicted: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        left, (share, total) = self.left(noisy, t), self._spread(noisy, t)
+        noise = (1 - left).sqrt() / total * self._turned(noisy) - (left * share).sqrt() * predicted
         return torch.einsum("co,bchw->bohw", self.basis, noise)
 
     @torch.no_grad()

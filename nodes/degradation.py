@@ -41,14 +41,7 @@ class Degrade(io.ComfyNode):
                     "realesrgan, s3diff (x2, x4: from a smaller picture; varying: a lens), pfstorer, codeformer, diffbir, dual_pivot, "
                     "faceme = what the published restorers were trained on; d1 to d4 = Face2Scene's four fixed ones.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    control_after_generate=False,
-                    tooltip="Chooses the damage and its noise. Same seed, same picture.",
-                ),
+                sockets.seed("Chooses the damage and its noise. Same seed, same picture."),
                 io.String.Input(
                     "recipe",
                     default="",

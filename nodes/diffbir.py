@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bridge import clip_vocabulary, device, io, keep, weight_folders
-from ..models.catalogue import find, find_all
+from ..models.catalogue import find_all
 from ..restorers import embedded
 from ..vocabulary import Restorer, UserError
 from . import sockets
-from .weight_files import NONE, checkpoints, weight_files
+from .weight_files import NONE, checkpoint_and, checkpoints, weight_files
 
 ALONE = "none"
 # As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
@@ -26,7 +26,10 @@ def bases() -> dict[str, Path]:
 
 def controls() -> dict[str, Path]:
     """Files that may be DiffBIR's ControlNet."""
-    return weight_files("personal_restore", "controlnet", suffixes=(".pth", ".pt", ".safetensors"))
+    suffixes = ".pth", ".pt", ".safetensors"
+    own = weight_files("personal_restore", suffixes=suffixes)
+    own = {name: path for name, path in own.items() if "/" not in name}  # below lie personas, and what was trained
+    return weight_files("controlnet", suffixes=suffixes) | own
 
 
 class DiffBIRRestorer(io.ComfyNode):
@@ -117,16 +120,7 @@ class DiffBIRRestorer(io.ComfyNode):
                     tooltip="What the model predicts. 'Velocity to the end' is for DiffBIR 2.1 and its own Stable Diffusion, which no file "
                     "says of itself.",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
-                ),
+                sockets.skip_guidance(optional=True),
             ],
             outputs=[
                 sockets.Restorer.Output(
@@ -151,7 +145,7 @@ class DiffBIRRestorer(io.ComfyNode):
         prediction: str = PREDICTIONS[0],
         guidance: float = 0.0,
     ) -> io.NodeOutput:
-        path = base_named(checkpoint)
+        (path,) = checkpoint_and("DiffBIR Restorer", checkpoint, "sd21-base", known=bases())
         known = controls()
         if control_model not in known and control_model != ALONE:
             raise UserError(
@@ -193,16 +187,6 @@ class DiffBIRRestorer(io.ComfyNode):
                 name="DiffBIR" if steered else "Stable Diffusion",
             )
         )
-
-
-def base_named(name: str) -> Path:
-    """A file or folder of `bases`. Raises UserError with the known names, or, where there is none, with what is needed."""
-    known = bases()
-    if name in known:
-        return known[name]
-    if name != NONE:
-        raise UserError(f"DiffBIR Restorer: there is no checkpoint {name!r}. Known: {', '.join(known) or NONE}.")
-    return find("sd21-base", weight_folders("checkpoints"))
 
 
 def vocabulary() -> Path:

@@ -82,15 +82,7 @@ class BlendFaces(io.ComfyNode):
                     tooltip="Gives a face the fine noise that the scene around it has and it lacks, so that it does not look too clean; "
                     "1 matches the scene, 0 adds none.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    control_after_generate=False,
-                    optional=True,
-                    tooltip="Of the grain: same seed, same noise.",
-                ),
+                sockets.seed("Of the grain: same seed, same noise.", optional=True),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The whole photograph, restored."),

@@ -46,14 +46,7 @@ class GenerativeAlbum(io.ComfyNode):
                     tooltip="A push after every so many steps of noise. Too often and the pictures become as bad as the damaged one; too "
                     "seldom, or never with 0, and they become strangers.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    control_after_generate=False,
-                    tooltip="Of the first picture; the others count up from it.",
-                ),
+                sockets.seed("Of the first picture; the others count up from it."),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The album, for the images of Train Persona.")],
         )

@@ -74,16 +74,7 @@ class DiffusionBase(io.ComfyNode):
                     tooltip="Added to the persona's prompt. The small model knows: dark, bright, grey, red, green, blue, smooth, busy, "
                     "clean, damaged.",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
-                ),
+                sockets.skip_guidance(optional=True),
             ],
             outputs=[
                 sockets.Restorer.Output(
@@ -139,14 +130,7 @@ class TrainPersona(io.ComfyNode):
                     "(PFStorer).",
                 ),
                 io.Int.Input("steps", default=300, min=1, max=100000, tooltip="Of each stage; dual_pivot has two."),
-                io.Int.Input(
-                    "seed",
-                    control_after_generate=False,
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    tooltip="Same seed, same persona.",
-                ),
+                sockets.seed("Same seed, same persona."),
                 sockets.Library.Input("library", optional=True, tooltip="The albums."),
                 io.Image.Input(
                     "images",

@@ -18,7 +18,7 @@ from ..vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
-SEED = dict(default=0, min=0, max=2**53 - 1, tooltip="Same seed, same result. Restorers that draw nothing ignore it.")
+SEED = "Same seed, same result. Restorers that draw nothing ignore it."
 
 
 class EmbeddedRestorer(io.ComfyNode):
@@ -73,15 +73,7 @@ class RestorationByGeneration(io.ComfyNode):
                     tooltip="How much noise is added and removed again, of 1000 steps. More drowns worse damage and keeps less of "
                     "the person.",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    advanced=True,
-                    tooltip="How strongly every 20th step is pulled back towards the damaged face; 0 does not.",
-                ),
+                sockets.skip_guidance(),
             ],
             outputs=[
                 sockets.Restorer.Output(
@@ -195,7 +187,7 @@ class RestoreFaces(io.ComfyNode):
                     step=0.05,
                     tooltip="0 leaves the faces as they were, 1 takes the restoration whole.",
                 ),
-                io.Int.Input("seed", control_after_generate=False, **SEED),
+                sockets.seed(SEED),
                 sockets.Library.Input(
                     "library", optional=True, tooltip="The albums, for restorers that use references."
                 ),
@@ -265,7 +257,7 @@ class RestoreScene(io.ComfyNode):
                     step=0.05,
                     tooltip="0 gives the photograph back bit for bit, 1 takes the restoration whole.",
                 ),
-                io.Int.Input("seed", control_after_generate=False, **SEED),
+                sockets.seed(SEED),
                 sockets.Code.Input(
                     "code",
                     optional=True,

@@ -1,4 +1,4 @@
-"""The custom sockets, one per payload. What travels in them is documented in ``vocabulary.py``."""
+"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``vocabulary.py``."""
 
 from __future__ import annotations
 
@@ -12,3 +12,21 @@ Code = io.Custom("PR_DEGCODE")
 Persona = io.Custom("PR_PERSONA")
 
 CATEGORY = "Personal Restore"
+
+
+def seed(tooltip: str, most: int = 2**53 - 1, **more) -> io.Int.Input:
+    """Left alone, the frontend would draw another one after every run: nothing would be cached, no training taken up again."""
+    return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
+
+
+def skip_guidance(**more) -> io.Float.Input:
+    return io.Float.Input(
+        "guidance",
+        default=0.0,
+        min=0.0,
+        max=10.0,
+        step=0.1,
+        advanced=True,
+        tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
+        **more,
+    )

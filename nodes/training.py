@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
@@ -24,7 +25,7 @@ class TrainFace2Scene(io.ComfyNode):
             display_name="Train Face2Scene",
             category=sockets.CATEGORY,
             description="Teaches SD-Turbo to restore scenes by what a restored face reveals (Face2Scene, stage II). The defaults are the "
-            "paper's, for a large graphics card. Stopped, it goes on from its last checkpoint when it is run again under the same name.",
+            "paper's, for a large graphics card. Stopped, it goes on from its last checkpoint when it is run again with the same settings.",
             search_aliases=["face2scene", "train", "lora", "finetune"],
             inputs=[
                 io.String.Input(
@@ -64,14 +65,7 @@ class TrainFace2Scene(io.ComfyNode):
                     step=0.000001,
                     tooltip="Published: 0.00002. Fewer steps want more of it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    control_after_generate=False,
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    tooltip="Same seed, same model on the same machine.",
-                ),
+                sockets.seed("Same seed, same model on the same machine.", most=2**31 - 1),
             ],
             outputs=[
                 io.String.Output(
@@ -101,6 +95,7 @@ class TrainFace2Scene(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: accelerate and diffusers take seconds to import.
         from ..training import face2scene
+        from ..training.begun import settle
         from ..training.dataset import MANIFEST
 
         target = stored(models_folder() / FOLDER, name, "trained model")
@@ -117,10 +112,12 @@ class TrainFace2Scene(io.ComfyNode):
             workers=0,
         )
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
-        prepared = (source / MANIFEST).is_file()
+        prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
+        settings = {"photographs": str(source), **asdict(config)}
+        settle(folder, json.loads(json.dumps(settings)), f"Train Face2Scene: the unfinished training {target.stem!r}")
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
             made = face2scene.run_from_files(
-                target.parent / "training" / target.stem,
+                folder,
                 config,
                 turbo,
                 None if prepared else source,
@@ -128,7 +125,8 @@ class TrainFace2Scene(io.ComfyNode):
                 weight_folders("personal_restore"),
                 progress(steps),
             )
-        shutil.move(made, target)
+        made.replace(target)
+        shutil.rmtree(folder)  # the next training under this name begins anew
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..bridge import weight_folders
@@ -28,13 +28,15 @@ def checkpoints() -> dict[str, Path]:
     return weight_files("checkpoints", suffixes=(".safetensors",))
 
 
-def checkpoint_and(node: str, checkpoint: str, base: str, *others: str) -> list[Path]:
+def checkpoint_and(
+    node: str, checkpoint: str, base: str, *others: str, known: Mapping[str, Path] | None = None
+) -> list[Path]:
     """The chosen checkpoint, then other weights of the catalogue by their names there.
 
-    base: the catalogue's name of the checkpoint that is meant where none is there. Raises UserError that begins with the node
-    and names everything that is missing, and where each of it belongs.
+    base: the catalogue's name of the checkpoint that is meant where none is there; known: what may be chosen, else
+    `checkpoints`. Raises UserError that begins with the node and names everything that is missing, and where it belongs.
     """
-    known = checkpoints()
+    known = checkpoints() if known is None else known
     if checkpoint not in (*known, NONE, entry(base).file):
         raise UserError(f"{node}: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}.")
     there = [known[checkpoint]] if checkpoint in known else []

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+from personal_restore.bridge import weight_folders
 from personal_restore.headless import host
 from personal_restore.models import adm_unet, diffbir_controlnet, stable_diffusion
 from personal_restore.models.sd_turbo import TEXT_PREFIXES
@@ -62,6 +63,20 @@ def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, fa
     # The same numbers, but where they lie in memory decides in which order some are added.
     torch.testing.assert_close(parts.restore(face, Conditions()), out, atol=1e-5, rtol=0)
     assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
+
+
+def test_personas_and_what_was_trained_are_no_controlnets(tmp_path, monkeypatch):
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
+    ours, core = (weight_folders(kind)[0] for kind in ("personal_restore", "controlnet"))
+    for file in (
+        ours / "personas/training/ann.safetensors",
+        ours / "face2scene/f.safetensors",
+        ours / "v1.pth",
+        core / "sub/b.pth",
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert set(diffbir.controls()) == {"v1.pth", "sub/b.pth"}
 
 
 def test_without_control_it_is_stable_diffusion_alone(folder, face):

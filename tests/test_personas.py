@@ -227,12 +227,9 @@ def test_the_gradient_of_a_step_is_linear_in_the_weights_of_the_losses():
 
 
 @pytest.mark.slow
-def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
-    """Test 30, on the base that ships: 200 steps on four patterns, from the same noise.
-
-    The specification has the distance to the nearest pattern halve. That is of a network whose samples were noise before; this
-    one's are smooth pictures, nearer from the start, and went from 67.2 to 54.0.
-    """
+@pytest.mark.xfail(strict=True, reason="the distance falls from 67.2 to 54.0 on the base that ships, and not to half")
+def test_what_is_generated_is_half_as_far_from_an_album_that_was_learnt():
+    """Test 30, on the base that ships: 200 steps on four patterns, from the same noise."""
     base = replace(embedded.diffusion(lambda module: lambda: module), steps=1000, control=0.0, keep_colors=False)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     shapes = (x.square() + y.square() < 0.4, (x + y).abs() < 0.4, x * y > 0, x.abs() + y.abs() < 0.7)
@@ -250,7 +247,7 @@ def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
 
     before, after = away(base), away(PersonalRestorer(base, persona))
     print(f"distance to the nearest pattern: {before:.1f} before, {after:.1f} after")
-    assert after < 0.9 * before
+    assert after < 0.5 * before
 
 
 def test_without_the_damaged_picture_no_gradient_reaches_it(net, pictures):

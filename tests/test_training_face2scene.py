@@ -202,7 +202,10 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_weights(tmp_path, monkey
 def test_losses_without_their_backbones_are_left_out_with_one_line_each(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert stage.backbones([tmp_path]) == (None, None)
-    assert [line.split(":")[0] for line in caplog.messages] == ["Training without the adversarial loss", "Without LPIPS"]
+    assert [line.split(":")[0] for line in caplog.messages] == [
+        "Training without the adversarial loss",
+        "Without LPIPS",
+    ]
 
 
 def test_backbones_are_read_from_their_public_files(tmp_path):

@@ -31,11 +31,12 @@ from ..faces.pictures import is_picture, read_picture, to_pil
 from ..fusion.mask import border_fade
 from ..restorers.apply import restore_crop
 from ..vocabulary import Conditions, Face, Library, Reference, Restorer, UserError
+from .begun import SETTINGS, settle, write_whole
 from .data import DataConfig, draw_recipe
 from .gates import Examined, Gates, Scorer, examine
 from .stages import changed
 
-MANIFEST, SETTINGS, PICTURES = "manifest.jsonl", "settings.json", "pictures"
+MANIFEST, PICTURES = "manifest.jsonl", "pictures"
 MIXTURE = ("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)  # of S3Diff's recipes
 TRUTH = "ground truth"  # where there is no album, as published
 
@@ -95,7 +96,7 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
         raise UserError(
             f"--out {out} lies inside the photographs: its own pictures would be taken for some. Choose another."
         )
-    _settle(out, json.loads(json.dumps({**asdict(config), **tools.describe()})))
+    settle(out, json.loads(json.dumps({**asdict(config), **tools.describe()})), f"--out {out}")
     done = {line["file"]: line for line in read_manifest(out)}
     for file in tqdm(files, "photographs"):
         name, status = file.relative_to(photos).as_posix(), file.stat()
@@ -126,31 +127,12 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        _write(path, whole)
+        write_whole(path, whole)
     try:
         lines = [json.loads(line) for line in whole.split("\n")[:-1]]  # names of files may hold other ends of lines
         return list({line["file"]: line for line in lines}.values())
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the manifest of a dataset ({error}).") from error
-
-
-def _settle(out: Path, settings: dict[str, Any]) -> None:
-    """Raises UserError where the folder was begun with other settings: half of it would be one thing, half another."""
-    path = out / SETTINGS
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        differ = sorted(name for name in before.keys() | settings.keys() if before.get(name) != settings.get(name))
-        if differ:
-            raise UserError(f"--out {out}: was begun with another {', '.join(differ)}. Choose another folder.")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(settings, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
