@@ -216,7 +216,7 @@ class Restorer(Protocol):
     """PR_RESTORER: restores pictures.
 
     native_size: side of the square crops it wants, or None for any size at the photograph's own scale;
-    scale: output pixels per input pixel; tileable: its field of view is bounded, so tiles may be restored apart;
+    scale: output pixels per input pixel; tileable: larger pictures are restored in tiles;
     needs_references: without an album it has nothing to add.
     """
 

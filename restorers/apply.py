@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..faces.align import from_template, onto_template, take_crop
 from ..faces.paste import covered_region
 from ..fusion.mask import border_fade
-from ..vocabulary import Conditions, DegradationCode, Face, Faces, Library, Persona, Restorer, Similarity
+from ..vocabulary import Conditions, DegradationCode, Face, Faces, Library, Persona, Restorer, Similarity, UserError
 
 MARGIN = 16  # pixels of surroundings for a restorer that works at the photograph's scale
 
@@ -87,7 +87,14 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
 def restore_scene(
     photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0
 ) -> torch.Tensor:
-    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes with the (enlarged) input, 0 gives it back."""
+    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes with the (enlarged) input, 0 gives it back.
+
+    Raises UserError for a restorer that only knows faces.
+    """
+    if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
+        raise UserError(
+            f"{restorer.name} restores faces, not whole pictures: connect it to Restore Faces, and another here."
+        )
     if restorer.scale == 1:
         original = photos
     else:

@@ -51,7 +51,7 @@ class DiffusionRestorer:
     guidance: SkipGuidance | None = None
     name: str = "diffusion"
     scale: int = 1
-    tileable: bool = False
+    tileable: bool = True
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:

@@ -140,6 +140,15 @@ def test_strength_zero_changes_no_face_and_no_scene(restorers, face, astronaut):
     assert restore_scene(astronaut, restorers["one-step"], Conditions(), 0) is astronaut
 
 
+def test_a_restorer_of_faces_refuses_a_scene(restorers, astronaut):
+    aligned = UpscalerRestorer(lambda: None, "CodeFormer", 1, native_size=512, tileable=False)
+    for restorer in (restorers["reference"], aligned):
+        with pytest.raises(
+            UserError, match=f"{restorer.name} restores faces, not whole pictures: connect it to Restore Faces"
+        ):
+            restore_scene(astronaut, restorer, Conditions())
+
+
 def test_a_face_without_an_album_stays_as_it_was(restorers, face, astronaut):
     faces = Faces(((face,),), (512, 512))
     assert restore_faces(astronaut, faces, restorers["reference"], Library()).frames[0][0] is face
