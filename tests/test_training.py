@@ -240,11 +240,12 @@ def test_what_is_no_configuration_is_a_clear_error(tmp_path, text):
 
 
 def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
-    """All four stages, tiny, one after the other, and the export."""
+    """All five stages, tiny, one after the other, and the export."""
     config = stages.Config(
         restorer={"channels": [8, 12], "blocks": [1, 1], "token_width": 16, "heads": 2},
         extractor={"widths": [4, 6, 8], "embedding": 16, "heads": 2, "token_width": 16},
         data=DataConfig(crop=32, pictures=2, mixture=(("mild", 1.0),)),
+        operators=4,
         **{stage: Schedule(steps=50, batch=1, learning_rate=1e-3, workers=0) for stage in stages.STAGES},
     )
     for stage in stages.STAGES:

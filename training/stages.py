@@ -1,4 +1,4 @@
-"""The four stages that make the embedded weights, in order: blind, reading, fadex, guided; then ``export``.
+"""The five stages that make the embedded weights, in order: blind, reading, fadex, projector, guided; then ``export``.
 
 python run.py train all --out runs/embedded
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import Dataset
 
 from ..models import embedded
 from ..models.one_step import OneStepNet
@@ -22,15 +24,17 @@ from ..vocabulary import UserError
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
+from .projector import Draws, ProjectorLoss, features
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 
 log = logging.getLogger(__name__)
-STAGES = ("blind", "reading", "fadex", "guided")
+STAGES = ("blind", "reading", "fadex", "projector", "guided")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Network sizes, data and the work of every stage. A batch counts groups of two pictures."""
+    """Network sizes, data and the work of every stage. A batch counts groups of two pictures; operators: that the projector's
+    are drawn from."""
 
     restorer: dict = field(default_factory=lambda: {"channels": [48, 96, 192], "blocks": [1, 2, 4], "token_width": 192})
     extractor: dict = field(default_factory=lambda: {"widths": [16, 48, 128], "embedding": 256, "spectrum": True})
@@ -38,6 +42,8 @@ class Config:
     blind: Schedule = Schedule(steps=2500, batch=8, learning_rate=7e-4, seed=1)
     reading: Schedule = Schedule(steps=600, batch=32, learning_rate=2e-3, seed=2)
     fadex: Schedule = Schedule(steps=1500, batch=32, learning_rate=1e-3, seed=3)
+    projector: Schedule = Schedule(steps=3000, batch=1024, learning_rate=2e-3, seed=6)
+    operators: int = 16000
     guided: Schedule = Schedule(steps=4000, batch=8, learning_rate=5e-4, seed=4)
     bound: Schedule = Schedule(steps=500, batch=8, learning_rate=3e-4, seed=5)
 
@@ -87,6 +93,7 @@ def run(stage: str, folder: Path, config: Config) -> None:
     restorer.to(device, memory_format=torch.channels_last)
     extractor.to(device, memory_format=torch.channels_last)
     torch.manual_seed(schedule.seed)
+    drawn: Callable[[int], Dataset] = lambda n: Groups(pictures, data, n)  # noqa: E731
     match stage:
         case "blind":
             task: nn.Module = BlindLoss(restorer)
@@ -95,6 +102,10 @@ def run(stage: str, folder: Path, config: Config) -> None:
         case "fadex":
             contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
             task = ContrastLoss(contrast, extractor.gauge, restorer)
+        case "projector":
+            found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
+            task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(device)
+            drawn = lambda n: Draws(found, schedule.seed, n)  # noqa: E731
         case "guided":
             task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
     learnt = [p for p in task.parameters() if p.requires_grad]
@@ -103,7 +114,7 @@ def run(stage: str, folder: Path, config: Config) -> None:
         folder / stage,
         task,
         optimizer,
-        lambda n: Groups(pictures, data, n),
+        drawn,
         lambda module, batch: module(batch),
         schedule,
     )
