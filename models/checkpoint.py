@@ -84,7 +84,7 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
     """The tensors of a single file whose names start with the prefix, or one of them; those of a .ckpt stay on the disk until they are
     needed. Raises UserError as `read_part`.
     """
-    if file.suffix not in (".safetensors", ".ckpt"):
+    if file.suffix not in (".safetensors", ".ckpt") or not file.exists():
         problem = "is neither a folder nor a .safetensors or .ckpt file" if file.exists() else "does not exist"
         raise UserError(f"{model}: {file.name} {problem}. {advice}")
     try:

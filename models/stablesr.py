@@ -115,8 +115,7 @@ class StructureEncoder(StagedNetwork):
     def modulations(self, guides: Sequence[torch.Tensor], strength: float | torch.Tensor) -> list[Modulate]:
         """What is to be done in each residual block of the UNet, of what `forward` gave."""
         return [
-            partial(one, guide=guides[level], strength=strength)
-            for one, level in zip(self.spade, LEVELS, strict=True)
+            partial(one, guide=guides[level], strength=strength) for one, level in zip(self.spade, LEVELS, strict=True)
         ]
 
 

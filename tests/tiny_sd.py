@@ -27,7 +27,13 @@ TEXT = {
     "hidden_act": "gelu",
 }  # fmt: skip
 CONTROL = {"model_channels": WIDTH, "channel_mult": (1,) * 4, "num_head_channels": WIDTH, "context_dim": WIDTH}
-STRUCTURE = {"model_channels": WIDTH, "out_channels": WIDTH, "channel_mult": (1,) * 4, "num_heads": 2, "widths": (WIDTH,) * 4}
+STRUCTURE = {
+    "model_channels": WIDTH,
+    "out_channels": WIDTH,
+    "channel_mult": (1,) * 4,
+    "num_heads": 2,
+    "widths": (WIDTH,) * 4,
+}
 TOPOLOGY = Topology(UNET, VAE, TEXT)
 
 
