@@ -60,7 +60,7 @@ class Modulation(nn.Module):
         """``[B, width, h, w]`` and ``[B, guide, h, w]`` to the former's shape. strength: 0 gives x, 1 all of it, exactly."""
         seen = self.mlp_shared(guide)
         modulated = self.param_free_norm(x) * (1 + self.mlp_gamma(seen)) + self.mlp_beta(seen)
-        return torch.lerp(x, modulated.to(x), torch.as_tensor(strength).to(x))
+        return torch.lerp(x, modulated.to(x), strength.to(x) if isinstance(strength, torch.Tensor) else strength)
 
 
 class StructureEncoder(StagedNetwork):
