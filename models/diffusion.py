@@ -16,7 +16,8 @@ class Diffusion(nn.Module, ABC):
     """unet, control and text are the base system of Dual-Pivot Tuning: G, E and the text encoder. A model may lack the last two.
 
     unet: called as ``unet(noisy, t, text, down_block_additional_residuals=, mid_block_additional_residual=).sample``.
-    control: called as ``control(noisy, hint, t, text)``; what it gives goes to the skips and, the last, to the middle.
+    control: called as ``control(noisy, hint, t, text)``; what it gives goes to the skips and, the last, to the middle. One that
+    steers otherwise comes with a `steered` of its own.
     text: has ``rows``, the embedding of every word ``[W, C]``, ``row(word)``, ``indices(prompts)`` ``[B, T]``, ``end``, the index
     that ends a text, and is called as ``text(indices, learnt)``.
     cleaner: ``[B, 3, H, W]`` in 0..1 to the same, a restorer that takes most of the damage away before the control looks (DiffBIR's
@@ -80,12 +81,24 @@ class Diffusion(nn.Module, ABC):
         with torch.autocast(noisy.device.type, half) if half else nullcontext():
             shown, told = self.shown(noisy, t), None if hint is None else self.told(hint)
             alone = told is None or self.control is None or (not isinstance(strength, torch.Tensor) and strength == 0)
-            added = {}
-            if not alone:
-                parts = [strength * part for part in self.control(shown, told, t, self.silence(len(noisy)))]
-                added = {"down_block_additional_residuals": parts[:-1], "mid_block_additional_residual": parts[-1]}
-            predicted = self.predict(shown, t, text, added).to(noisy.dtype)
-        return self.noise(predicted, noisy, t)
+            if alone:
+                predicted = self.predict(shown, t, text, {})
+            else:
+                predicted = self.steered(shown, told, t, text, strength)
+        return self.noise(predicted.to(noisy.dtype), noisy, t)
+
+    def steered(
+        self,
+        shown: torch.Tensor,
+        told: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor | None,
+        strength: float | torch.Tensor,
+    ) -> torch.Tensor:
+        """What the UNet predicts under the control: of a ControlNet, what it adds to the skips and to the middle."""
+        parts = [strength * part for part in self.control(shown, told, t, self.silence(len(shown)))]
+        added = {"down_block_additional_residuals": parts[:-1], "mid_block_additional_residual": parts[-1]}
+        return self.predict(shown, t, text, added)
 
     def shown(self, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """What the networks see of a noisy latent."""
@@ -115,6 +128,12 @@ class Diffusion(nn.Module, ABC):
         """
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         return error / self.left(noise, t).flatten() if self.velocity else error
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Saves memory in training: the networks compute again on the way back what they did not keep."""
+        for part in (self.unet, self.control):
+            if part is not None:  # a model may have no control
+                part.enable_gradient_checkpointing()
 
     def _half(self) -> torch.dtype | None:
         """The half precision that the base is kept in, if it is; what is learnt beside it is in single precision all the same."""

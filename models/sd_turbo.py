@@ -121,7 +121,7 @@ def networks(
 
     Raises UserError that begins with the model's name or names the tensor that does not fit.
     """
-    unet = Part("unet", "model.diffusion_model.", lambda stored: convert_ldm_unet_checkpoint(stored, unet_config))
+    unet = Part("unet", "model.diffusion_model.", lambda stored: _unet(stored, unet_config))
     vae = Part("vae", "first_stage_model.", lambda stored: convert_ldm_vae_checkpoint(stored, vae_config))
     return (
         _built(UNet2DConditionModel, unet_config, read_part(path, unet, model, advice), f"{path.name} (UNet)", advice),
@@ -158,6 +158,11 @@ def text_encoder(path: Path, model: str, advice: str, config: dict[str, Any] = T
     empty = clip_text.empty_encoder(config)
     part = Part("text_encoder", TEXT_PREFIXES, lambda stored: _text(stored, empty))
     return clip_text.encoder(empty, read_part(path, part, model, advice), f"{path.name} (text_encoder)", advice)
+
+
+def _unet(stored: Tensors, config: dict[str, Any]) -> Tensors:
+    plain = {name: tensor for name, tensor in stored.items() if ".spade." not in name}  # StableSR's, among them
+    return convert_ldm_unet_checkpoint(plain, config)
 
 
 def _text(stored: Tensors, empty: CLIPTextModelWithProjection) -> Tensors:

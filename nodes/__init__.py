@@ -26,6 +26,7 @@ from .restore import (
 )
 from .s3diff import S3DiffRestorer
 from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
+from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
 from .weights import DownloadWeights
 
@@ -73,6 +74,7 @@ NODES = (
     ApplyPersona,
     GenerativeAlbum,
     NoiseToSigmas,
+    StableSRRestorer,
 )
 
 

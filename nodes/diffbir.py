@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import clip_vocabulary, device, io, keep, weight_folders
-from ..models.catalogue import find_all
+from ..bridge import io, keep
 from ..restorers import embedded
 from ..vocabulary import Restorer, UserError
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints, weight_files
+from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
+from .weight_files import NONE, checkpoint_and, own_files, weight_files
 
 ALONE = "none"
 # As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
@@ -17,19 +17,10 @@ PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
 
 
-def bases() -> dict[str, Path]:
-    """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
-    parents = reversed(weight_folders("diffusers"))
-    folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
-    return checkpoints() | folders
-
-
 def controls() -> dict[str, Path]:
     """Files that may be DiffBIR's ControlNet."""
     suffixes = ".pth", ".pt", ".safetensors"
-    own = weight_files("personal_restore", suffixes=suffixes)
-    own = {name: path for name, path in own.items() if "/" not in name}  # below lie personas, and what was trained
-    return weight_files("controlnet", suffixes=suffixes) | own
+    return weight_files("controlnet", suffixes=suffixes) | own_files(suffixes)
 
 
 class DiffBIRRestorer(io.ComfyNode):
@@ -64,53 +55,14 @@ class DiffBIRRestorer(io.ComfyNode):
                     tooltip="DiffBIR's ControlNet in models/personal_restore or models/controlnet, such as v1_face.pth. None: nothing "
                     "but the noisy face says what to make.",
                 ),
-                io.Int.Input(
-                    "noise_steps",
-                    default=1000,
-                    min=0,
-                    max=1000,
-                    tooltip="How much noise is added to the face and removed again, of 1000 steps. With control all of it, as published; "
-                    "without, 200 to 400. 0 gives the face back bit for bit.",
-                ),
-                io.Int.Input(
-                    "samples",
-                    default=50,
-                    min=1,
-                    max=1000,
-                    tooltip="In how many strides the noise is removed: 50 for DiffBIR, 200 for PFStorer.",
-                ),
-                io.Float.Input(
-                    "control",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How strongly the cleaned face steers. 0 is Stable Diffusion alone.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=1.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="How far to go from the negative prompt to the positive one; 1 asks once, in half the time. Published: 1 for "
-                    "Dual-Pivot Tuning, 4 for PFStorer and DiffBIR.",
-                ),
+                *sampling(samples=50, shown="cleaned face"),
                 sockets.Restorer.Input(
                     "cleaner",
                     optional=True,
                     tooltip="The first stage, which takes the damage away before the ControlNet looks: Restorer from Upscale Model with "
                     "DiffBIR's SwinIR, BSRNet or SCUNet. Without one the Embedded Restorer does it.",
                 ),
-                io.String.Input(
-                    "prompt",
-                    default="",
-                    optional=True,
-                    tooltip="Added to the persona's prompt, such as 'smiling' or 'masterpiece, best quality, realistic'.",
-                ),
-                io.String.Input(
-                    "negative", default=NEGATIVE, optional=True, tooltip="What to go away from, where cfg is above 1."
-                ),
+                *prompts(NEGATIVE),
                 io.Combo.Input(
                     "prediction",
                     options=list(PREDICTIONS),
@@ -122,12 +74,7 @@ class DiffBIRRestorer(io.ComfyNode):
                 ),
                 sockets.skip_guidance(optional=True),
             ],
-            outputs=[
-                sockets.Restorer.Output(
-                    display_name="restorer",
-                    tooltip="Restores faces, and is a base of Train Persona and Apply Persona.",
-                )
-            ],
+            outputs=[output()],
         )
 
     @classmethod
@@ -155,40 +102,25 @@ class DiffBIRRestorer(io.ComfyNode):
         # Here and not above: diffusers takes seconds to import.
         from ..models import stable_diffusion
         from ..models.diffbir_controlnet import load_diffbir_controlnet
-        from ..personas.make import fingerprint
-        from ..restorers.diffusion import DiffusionRestorer, first_stage
-        from ..restorers.generation import SkipGuidance
+        from ..restorers.diffusion import first_stage
 
         steered = control_model != ALONE
         net = stable_diffusion.load(
             path,
-            None if (path / "tokenizer").is_dir() else vocabulary(),
+            tokenizer(path),
             load_diffbir_controlnet(known[control_model]) if steered else None,
             prediction,
         )
-        base = f"{'diffbir' if steered else 'stable_diffusion'} {fingerprint(net)}"
-        if device().type == "cuda":
-            net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
-        else:
-            net.float()
         net.cleaner = first_stage(cleaner or embedded.restorer(keep))
-        return io.NodeOutput(
-            DiffusionRestorer(
-                keep(net),
-                base,
-                net.native_size,
-                steps=noise_steps,
-                samples=samples,
-                control=control if steered else 0.0,
-                cfg=cfg,
-                prompt=prompt,
-                negative=negative,
-                guidance=SkipGuidance(scale=guidance) if guidance else None,
-                name="DiffBIR" if steered else "Stable Diffusion",
-            )
+        return restorer(
+            net,
+            "diffbir" if steered else "stable_diffusion",
+            guidance,
+            steps=noise_steps,
+            samples=samples,
+            control=control if steered else 0.0,
+            cfg=cfg,
+            prompt=prompt,
+            negative=negative,
+            name="DiffBIR" if steered else "Stable Diffusion",
         )
-
-
-def vocabulary() -> Path:
-    """Where CLIP's vocab.json and merges.txt are: the host's own, else those of the catalogue. Raises UserError without them."""
-    return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent

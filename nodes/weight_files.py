@@ -23,6 +23,12 @@ def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+def own_files(suffixes: Iterable[str]) -> dict[str, Path]:
+    """Files directly in models/personal_restore; below lie personas, and what was trained."""
+    found = weight_files("personal_restore", suffixes=suffixes)
+    return {name: path for name, path in found.items() if "/" not in name}
+
+
 def checkpoints() -> dict[str, Path]:
     """Checkpoints as one .safetensors file, by their name below the checkpoints folders."""
     return weight_files("checkpoints", suffixes=(".safetensors",))

@@ -103,11 +103,10 @@ def prepared(net: Diffusion, material: Material, settings: Settings):
 def begun(
     build: Callable[[Diffusion, Material, Settings], Task], tuned: Diffusion, material: Material, settings: Settings
 ) -> Task:
-    """What a stage trains. Where memory is to be saved, the networks compute again on the way back what they did not keep."""
+    """What a stage trains, in little memory where it is to be saved."""
     task = build(tuned, material, settings)
-    for part in (tuned.unet, tuned.control) if saving(tuned, settings) else ():
-        if part is not None:  # a model may have no control
-            part.enable_gradient_checkpointing()
+    if saving(tuned, settings):
+        tuned.enable_gradient_checkpointing()
     return task
 
 

@@ -15,6 +15,7 @@ from personal_restore.models.clip_words import ClipWords, load_tokenizer
 from personal_restore.models.diffbir_controlnet import DiffBIRControlNet
 from personal_restore.models.pixel_diffusion import PixelDiffusion
 from personal_restore.models.stable_diffusion import TEXT, UNET, VAE, StableDiffusion
+from personal_restore.models.stablesr import StableSR, StructureEncoder
 from personal_restore.personas.make import make_persona
 from personal_restore.personas.methods import Material, Settings
 from personal_restore.tests.tiny_sd import write_tokenizer
@@ -26,16 +27,28 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def diffbir(tmp_path_factory) -> StableDiffusion:
+def parts(tmp_path_factory) -> tuple[UNet2DConditionModel, AutoencoderKL, ClipWords]:
+    """Stable Diffusion's, which both bases share: one after the other in the order of this file."""
     torch.manual_seed(0)
     encoder = clip_text.empty_encoder(TEXT).to_empty(device="cpu")
     for name, value in [*encoder.named_parameters(), *encoder.named_buffers()]:
         value.data = torch.arange(77)[None] if name.endswith("position_ids") else 0.02 * torch.randn(value.shape)
     words = ClipWords(encoder.eval(), load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("words"))))
-    unet, vae = UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE)
-    net = StableDiffusion(unet, vae, words, DiffBIRControlNet())
+    return UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE), words
+
+
+@pytest.fixture
+def diffbir(parts) -> StableDiffusion:
+    net = StableDiffusion(*parts, DiffBIRControlNet())
     sizes = {part: sum(p.numel() for p in getattr(net, part).parameters()) for part in ("unet", "vae", "control")}
     assert sizes == {"unet": 865_910_724, "vae": 83_653_863, "control": 363_153_280}
+    return net
+
+
+@pytest.fixture
+def stablesr(parts) -> StableSR:
+    net = StableSR(*parts, StructureEncoder())
+    assert sum(p.numel() for p in net.control.parameters()) == 105_514_240
     return net
 
 
@@ -78,6 +91,12 @@ def test_a_method_takes_a_step_on_diffbir(diffbir, pictures, record_property, me
     if method == "adapter":
         own = [value.numel() for name, value in tensors.items() if "image_cross_attention" in name]
         assert sum(own) == 51_248_960  # test 41
+
+
+@pytest.mark.parametrize(("method", "side"), [("model_pivot", 256), ("adapter", 256)])
+def test_a_method_takes_a_step_on_stablesr(stablesr, pictures, record_property, method, side):
+    """Fresh zero convolutions are at the ends of the encoder's branches alone, so that the control moves at once."""
+    assert moved(measured(stablesr, method, 4, side, pictures, record_property))
 
 
 def test_the_album_takes_a_step_on_the_pixel_model(pictures, record_property):

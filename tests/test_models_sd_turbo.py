@@ -78,8 +78,11 @@ def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=match):
             load(tmp_path / name)
+    (tmp_path / "model.pkl").write_bytes(b"pickle")
+    with pytest.raises(UserError, match="neither a folder nor a .safetensors or .ckpt file"):
+        load(tmp_path / "model.pkl")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
-    with pytest.raises(UserError, match="neither a folder nor a .safetensors file"):
+    with pytest.raises(UserError, match="model.ckpt is damaged or holds more than plain weights"):
         load(tmp_path / "model.ckpt")
 
 

@@ -36,6 +36,16 @@ def net(folder):
 
 
 @pytest.fixture(scope="module")
+def stablesr(folder):
+    return tiny_sd.stablesr(folder)
+
+
+@pytest.fixture(scope="module")
+def bases(net, stablesr, pixels):
+    return {"diffbir": net, "stablesr": stablesr, "pixels": pixels}
+
+
+@pytest.fixture(scope="module")
 def pixels():
     torch.manual_seed(0)
     unet = ADMUNet(32, 32, 1, channel_mult="1,1", attention_resolutions="16").eval().requires_grad_(False)
@@ -56,9 +66,11 @@ def made(net, pictures, method, **changes):
     return make_persona(net, tiny_sd.BASE, Material(pictures), replace(QUICK, method=method, **changes), "Eileen")
 
 
+@pytest.mark.parametrize("kind", ["diffbir", "stablesr"])
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_runs_on_diffbir_and_its_persona_is_worn(net, pictures, tmp_path, method):
-    """Tests 23, 31, 32, 37 and 45 on this base."""
+def test_every_method_runs_and_its_persona_is_worn(bases, pictures, tmp_path, kind, method):
+    """Tests 23, 31, 32, 37 and 45 on these bases."""
+    net = bases[kind]
     before = fingerprint(net)
     persona = made(net, pictures, method)
     assert {name.split(".")[0] for name in persona.tensors} == PARTS[method]
@@ -106,10 +118,19 @@ def test_the_learnt_word_is_an_embedding_that_the_text_encoder_reads(net, pictur
         assert not torch.equal(predict(latent, 300, "a photo of *"), predict(latent, 300, "a photo of x"))
 
 
-@pytest.mark.parametrize("method", ["dual_pivot", "adapter", "album"])
-def test_a_base_in_half_precision_learns_in_single(folder, pictures, method):
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (tiny_sd.base, "dual_pivot"),
+        (tiny_sd.base, "adapter"),
+        (tiny_sd.base, "album"),
+        (tiny_sd.stablesr, "dual_pivot"),
+        (tiny_sd.stablesr, "adapter"),
+    ],
+)
+def test_a_base_in_half_precision_learns_in_single(folder, pictures, base, method):
     """On a graphics card the base is bfloat16, in which a step of 1e-4 would be lost."""
-    half = tiny_sd.base(folder).bfloat16()
+    half = base(folder).bfloat16()
     persona = made(half, pictures, method, rank=0 if method == "album" else 2)
     learnt = {name: value.dtype for name, value in persona.tensors.items() if name != "reference"}
     assert set(learnt.values()) == {torch.float32}
@@ -120,10 +141,14 @@ def test_a_base_in_half_precision_learns_in_single(folder, pictures, method):
     assert {value.dtype for value in half.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("method", ["dual_pivot", "adapter"])
-def test_all_of_it_works_under_inference_mode(folder, net, pictures, method):
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [(tiny_sd.base, "dual_pivot"), (tiny_sd.base, "adapter"), (tiny_sd.stablesr, "dual_pivot")],
+)
+def test_all_of_it_works_under_inference_mode(folder, bases, pictures, base, method):
+    net = bases["diffbir" if base is tiny_sd.base else "stablesr"]
     with torch.inference_mode():
-        inside = tiny_sd.base(folder)
+        inside = base(folder)
         persona = made(inside, pictures.clone(), method)
         guided = DiffusionRestorer(
             lambda: inside, tiny_sd.BASE, tiny_sd.SIDE, steps=300, samples=2, guidance=SkipGuidance(every=2)
@@ -207,9 +232,18 @@ def test_a_loss_of_the_pixel_model_that_is_learnt_falls(pixels, pictures):
     assert sum(seen[-6:]) < 0.8 * sum(seen[:6])
 
 
-@pytest.mark.parametrize(("kind", "method"), [("net", "model_pivot"), ("net", "adapter"), ("pixels", "album")])
-def test_what_is_learnt_does_not_depend_on_saving_memory(net, pixels, pictures, kind, method):
-    saving = {"net": net, "pixels": pixels}[kind]
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("diffbir", "model_pivot"),
+        ("diffbir", "adapter"),
+        ("stablesr", "model_pivot"),
+        ("stablesr", "adapter"),
+        ("pixels", "album"),
+    ],
+)
+def test_what_is_learnt_does_not_depend_on_saving_memory(bases, pictures, kind, method):
+    saving = bases[kind]
     lavish = copy.deepcopy(saving)
     lavish.large = False
     assert saving.large

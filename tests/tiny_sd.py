@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from personal_restore.models import clip_text, sd_turbo
 from personal_restore.models.clip_words import ClipWords, load_tokenizer
 from personal_restore.models.diffbir_controlnet import DiffBIRControlNet
 from personal_restore.models.stable_diffusion import StableDiffusion, Topology
+from personal_restore.models.stablesr import StableSR, StructureEncoder, public_name
 from personal_restore.tests import tiny_s3diff
 
 BASE, SIDE, WIDTH = "tiny sd 000", 128, 32
@@ -25,6 +27,13 @@ TEXT = {
     "hidden_act": "gelu",
 }  # fmt: skip
 CONTROL = {"model_channels": WIDTH, "channel_mult": (1,) * 4, "num_head_channels": WIDTH, "context_dim": WIDTH}
+STRUCTURE = {
+    "model_channels": WIDTH,
+    "out_channels": WIDTH,
+    "channel_mult": (1,) * 4,
+    "num_heads": 2,
+    "widths": (WIDTH,) * 4,
+}
 TOPOLOGY = Topology(UNET, VAE, TEXT)
 
 
@@ -41,6 +50,15 @@ def write_tokenizer(folder: Path) -> Path:
 
 def base(folder: Path, control: bool = True, **options) -> StableDiffusion:
     """folder: where its tokenizer may be written."""
+    return _built(StableDiffusion, folder, (lambda: DiffBIRControlNet(**CONTROL)) if control else None, **options)
+
+
+def stablesr(folder: Path, **options) -> StableSR:
+    """The same network with StableSR's control. folder: as above."""
+    return _built(StableSR, folder, lambda: StructureEncoder(**STRUCTURE), **options)
+
+
+def _built(kind: type[StableDiffusion], folder: Path, side: Callable[[], torch.nn.Module] | None, **options):
     torch.manual_seed(0)
     unet, vae = UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE)
     encoder = clip_text.empty_encoder(TEXT).to_empty(device="cpu")
@@ -49,12 +67,12 @@ def base(folder: Path, control: bool = True, **options) -> StableDiffusion:
         value.data = positions if name.endswith("position_ids") else 0.1 * torch.randn(value.shape)
     encoder.text_projection.weight.data = torch.eye(WIDTH)  # unused, and not published
     words = ClipWords(encoder, load_tokenizer(write_tokenizer(folder)))
-    side = DiffBIRControlNet(**CONTROL) if control else None
-    for part in (unet, side) if control else (unet,):
+    control = side() if side else None
+    for part in (unet, control) if side else (unet,):
         for parameter in part.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
-    net = StableDiffusion(unet, vae, words.eval(), side, **options)
+    net = kind(unet, vae, words.eval(), control, **options)
     net.native_size = SIDE
     return net
 
@@ -62,3 +80,9 @@ def base(folder: Path, control: bool = True, **options) -> StableDiffusion:
 def single_file(net: StableDiffusion, prefix: str) -> dict[str, torch.Tensor]:
     """As Stability publishes its checkpoints, with the text encoder under a prefix."""
     return tiny_s3diff.single_file(sd_turbo.SDTurbo(net.unet, net.vae), net.text.encoder, prefix)
+
+
+def stablesr_file(net: StableSR) -> dict[str, torch.Tensor]:
+    """As StableSR publishes its checkpoints: Stable Diffusion's tensors, and its own under their names."""
+    own = {public_name(name): value for name, value in net.control.state_dict().items()}
+    return single_file(net, sd_turbo.TEXT_PREFIXES[0]) | own

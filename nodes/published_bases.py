@@ -1,0 +1,106 @@
+"""What the nodes of the published Stable Diffusion bases share: where the files are, how they are sampled, and the restorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..bridge import clip_vocabulary, device, io, keep, weight_folders
+from ..models.catalogue import find_all
+from . import sockets
+from .weight_files import checkpoints
+
+if TYPE_CHECKING:
+    from ..models.stable_diffusion import StableDiffusion
+
+
+def bases() -> dict[str, Path]:
+    """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
+    parents = reversed(weight_folders("diffusers"))
+    folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
+    return checkpoints() | folders
+
+
+def vocabulary() -> Path:
+    """Where CLIP's vocab.json and merges.txt are: the host's own, else those of the catalogue. Raises UserError without them."""
+    return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent
+
+
+def tokenizer(base: Path) -> Path | None:
+    """None where the base is a folder that has its own."""
+    return None if (base / "tokenizer").is_dir() else vocabulary()
+
+
+def sampling(samples: int, shown: str) -> list[io.Input]:
+    """noise_steps, samples, control and cfg. samples: the default; shown: what the control looks at."""
+    return [
+        io.Int.Input(
+            "noise_steps",
+            default=1000,
+            min=0,
+            max=1000,
+            tooltip="How much noise is added to the face and removed again, of 1000 steps. With control all of it, as published; "
+            "without, 200 to 400. 0 gives the face back bit for bit.",
+        ),
+        io.Int.Input(
+            "samples",
+            default=samples,
+            min=1,
+            max=1000,
+            tooltip="In how many strides the noise is removed: 50 for DiffBIR, 200 for PFStorer.",
+        ),
+        io.Float.Input(
+            "control",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip=f"How strongly the {shown} steers. 0 is Stable Diffusion alone.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=1.0,
+            max=10.0,
+            step=0.1,
+            tooltip="How far to go from the negative prompt to the positive one; 1 asks once, in half the time. Published: 1 for "
+            "Dual-Pivot Tuning, 4 for PFStorer and DiffBIR.",
+        ),
+    ]
+
+
+def prompts(negative: str) -> list[io.Input]:
+    return [
+        io.String.Input(
+            "prompt",
+            default="",
+            optional=True,
+            tooltip="Added to the persona's prompt, such as 'smiling' or 'masterpiece, best quality, realistic'.",
+        ),
+        io.String.Input(
+            "negative", default=negative, optional=True, tooltip="What to go away from, where cfg is above 1."
+        ),
+    ]
+
+
+def output() -> io.Output:
+    return sockets.Restorer.Output(
+        display_name="restorer",
+        tooltip="Restores faces, and is a base of Train Persona and Apply Persona.",
+    )
+
+
+def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> io.NodeOutput:
+    """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
+    # Here and not above: diffusers takes seconds to import.
+    from ..personas.make import fingerprint
+    from ..restorers.diffusion import DiffusionRestorer
+    from ..restorers.generation import SkipGuidance
+
+    base = f"{kind} {fingerprint(net)}"
+    if device().type == "cuda":
+        net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
+    else:
+        net.float()
+    pull = SkipGuidance(scale=guidance) if guidance else None
+    return io.NodeOutput(DiffusionRestorer(keep(net), base, net.native_size, guidance=pull, **sampled))

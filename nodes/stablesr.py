@@ -1,0 +1,90 @@
+"""StableSR at its published size: the base that PFStorer personalises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bridge import io
+from ..vocabulary import UserError
+from . import sockets
+from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
+from .weight_files import NONE, checkpoint_and, own_files
+
+SAME = "in the same file"
+NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
+
+
+def files() -> dict[str, Path]:
+    """Files that may be StableSR."""
+    return own_files((".ckpt", ".safetensors"))
+
+
+class StableSRRestorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_StableSRRestorer",
+            display_name="StableSR Restorer",
+            category=sockets.CATEGORY,
+            description="StableSR at its published size: Stable Diffusion 2.1 whose every block is steered by the damaged face of 512x512 "
+            "itself, without a first stage. The base of PFStorer, and of every other way to make a persona. Download Weights fetches it; "
+            "its licence forbids commercial use. For a graphics card.",
+            search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=list(files()) or [NONE],
+                    tooltip="StableSR in models/personal_restore: stablesr_000117.ckpt (512), stablesr_768v_000139.ckpt, "
+                    "stablesr_turbo.ckpt, or one of its files for web interfaces.",
+                ),
+                *sampling(samples=200, shown="damaged face"),
+                io.Combo.Input(
+                    "stable_diffusion",
+                    options=[SAME, *bases()],
+                    default=SAME,
+                    optional=True,
+                    tooltip="Where Stable Diffusion is. Files for web interfaces hold StableSR's own layers alone: choose Stable Diffusion "
+                    "2.1 base beside them, for 768v the one of 768, for turbo SD-Turbo.",
+                ),
+                *prompts(NEGATIVE),
+                sockets.skip_guidance(optional=True),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        checkpoint: str,
+        noise_steps: int,
+        samples: int,
+        control: float,
+        cfg: float,
+        stable_diffusion: str = SAME,
+        prompt: str = "",
+        negative: str = NEGATIVE,
+        guidance: float = 0.0,
+    ) -> io.NodeOutput:
+        (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=files())
+        known = bases()
+        if stable_diffusion not in (SAME, *known):
+            raise UserError(
+                f"StableSR Restorer: there is no Stable Diffusion {stable_diffusion!r}. Choose {SAME!r} or one of: "
+                f"{', '.join(known) or NONE}."
+            )
+        from ..models import stablesr  # here and not above: diffusers takes seconds to import
+
+        base = known.get(stable_diffusion)
+        net = stablesr.load(path, base, tokenizer(base or path))
+        return restorer(
+            net,
+            "stablesr",
+            guidance,
+            steps=noise_steps,
+            samples=samples,
+            control=control,
+            cfg=cfg,
+            prompt=prompt,
+            negative=negative,
+            name="StableSR",
+        )
