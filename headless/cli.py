@@ -86,6 +86,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+    persona = commands.add_parser("persona", help="teach a diffusion restorer a person; see docs/personas.md")
+    persona.add_argument("--photos", type=Path, required=True, help="a folder of good pictures of the person")
+    persona.add_argument("--name", default="", help="the person's, and the file's (default: the folder's)")
+    persona.add_argument(
+        "--method", help="dual_pivot (default), textual_pivot, model_pivot, album or adapter; see docs/personas.md"
+    )
+    persona.add_argument(
+        "--others", type=Path, help="for the model pivot: other people, one sub-folder of pictures each"
+    )
+    persona.add_argument(
+        "--class-pictures",
+        type=Path,
+        help="for the prior of the textual pivot: people like this one, one sub-folder each (default: the base makes them)",
+    )
+    persona.add_argument(
+        "--base",
+        type=Path,
+        help="Stable Diffusion, a .safetensors file or a folder in the diffusers format (default: the small base that ships)",
+    )
+    persona.add_argument("--control", type=Path, help="DiffBIR's ControlNet for --base")
+    persona.add_argument("--prediction", help="what --base predicts, as DiffBIR Restorer has it, where no file says so")
+    persona.add_argument("--config", type=Path, help="a JSON file with other settings than the defaults")
+    persona.add_argument(
+        "--out", type=Path, help="folder for the persona (default: the models folder, where Load Persona looks)"
+    )
+    persona.set_defaults(run=_persona)
+
     dataset = commands.add_parser("dataset", help="build what face2scene is trained on; see docs/training.md")
     dataset.add_argument("--photos", type=Path, required=True, help="undamaged photographs, in folders of any depth")
     dataset.add_argument("--out", type=Path, required=True, help="the dataset; killed, it is built on from there")
@@ -400,6 +427,44 @@ def _train_face2scene(options: argparse.Namespace) -> int:
     folders = weight_folders("personal_restore")
     made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
+    return 0
+
+
+def _persona(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ..bridge import keep, models_folder
+    from ..faces.embed import best_embedder
+    from ..nodes.diffbir import PREDICTIONS, restorer_from
+    from ..nodes.personas import folder
+    from ..personas.file import describe, load_persona
+    from ..restorers import embedded
+    from ..training import persona
+
+    prediction = options.prediction or PREDICTIONS[0]
+    if prediction not in PREDICTIONS:
+        raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, PREDICTIONS))}.")
+    if options.base is None and (options.control or options.prediction):
+        raise UserError("--control and --prediction belong to a Stable Diffusion; give it as --base.")
+    settings = persona.PUBLISHED if options.base else persona.SMALL
+    settings = persona.read_config(settings, options.config) if options.config else settings
+    settings = replace(settings, method=options.method) if options.method else settings
+    accelerator = persona.launched()
+    base = restorer_from(options.base, options.control, prediction=prediction) if options.base else None
+    restorer = base or embedded.diffusion(keep)
+    made = persona.run(
+        restorer,
+        lambda: persona.gather(
+            options.photos, options.others, options.class_pictures, restorer, settings, best_embedder(models_folder())
+        ),
+        settings,
+        options.name,
+        options.out or folder(),
+        accelerator,
+    )
+    if accelerator.is_main_process:
+        print(f"{describe(load_persona(made.parent, made.stem))}\n-> {made}")
+    accelerator.end_training()
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bridge import clip_vocabulary, device, io, keep, weight_folders
 from ..models.catalogue import find_all
@@ -10,6 +11,9 @@ from ..restorers import embedded
 from ..vocabulary import Restorer, UserError
 from . import sockets
 from .weight_files import NONE, checkpoint_and, checkpoints, weight_files
+
+if TYPE_CHECKING:
+    from ..restorers.diffusion import DiffusionRestorer
 
 ALONE = "none"
 # As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
@@ -152,41 +156,61 @@ class DiffBIRRestorer(io.ComfyNode):
                 f"DiffBIR Restorer: there is no ControlNet {control_model!r} in models/personal_restore or models/controlnet. "
                 "Download Weights fetches diffbir-v1-face, or choose none."
             )
-        # Here and not above: diffusers takes seconds to import.
-        from ..models import stable_diffusion
-        from ..models.diffbir_controlnet import load_diffbir_controlnet
-        from ..personas.make import fingerprint
-        from ..restorers.diffusion import DiffusionRestorer, first_stage
-        from ..restorers.generation import SkipGuidance
-
-        steered = control_model != ALONE
-        net = stable_diffusion.load(
-            path,
-            None if (path / "tokenizer").is_dir() else vocabulary(),
-            load_diffbir_controlnet(known[control_model]) if steered else None,
-            prediction,
-        )
-        base = f"{'diffbir' if steered else 'stable_diffusion'} {fingerprint(net)}"
-        if device().type == "cuda":
-            net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
-        else:
-            net.float()
-        net.cleaner = first_stage(cleaner or embedded.restorer(keep))
         return io.NodeOutput(
-            DiffusionRestorer(
-                keep(net),
-                base,
-                net.native_size,
+            restorer_from(
+                path,
+                None if control_model == ALONE else known[control_model],
+                cleaner,
+                prediction,
                 steps=noise_steps,
                 samples=samples,
-                control=control if steered else 0.0,
+                control=control,
                 cfg=cfg,
                 prompt=prompt,
                 negative=negative,
-                guidance=SkipGuidance(scale=guidance) if guidance else None,
-                name="DiffBIR" if steered else "Stable Diffusion",
+                guidance=guidance,
             )
         )
+
+
+def restorer_from(
+    checkpoint: Path,
+    controlnet: Path | None,
+    cleaner: Restorer | None = None,
+    prediction: str = PREDICTIONS[0],
+    control: float = 1.0,
+    guidance: float = 0.0,
+    **more,
+) -> DiffusionRestorer:
+    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
+    # Here and not above: diffusers takes seconds to import.
+    from ..models import stable_diffusion
+    from ..models.diffbir_controlnet import load_diffbir_controlnet
+    from ..personas.make import fingerprint
+    from ..restorers.diffusion import DiffusionRestorer, first_stage
+    from ..restorers.generation import SkipGuidance
+
+    net = stable_diffusion.load(
+        checkpoint,
+        None if (checkpoint / "tokenizer").is_dir() else vocabulary(),
+        load_diffbir_controlnet(controlnet) if controlnet else None,
+        prediction,
+    )
+    base = f"{'diffbir' if controlnet else 'stable_diffusion'} {fingerprint(net)}"
+    if device().type == "cuda":
+        net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
+    else:
+        net.float()
+    net.cleaner = first_stage(cleaner or embedded.restorer(keep))
+    return DiffusionRestorer(
+        keep(net),
+        base,
+        net.native_size,
+        control=control if controlnet else 0.0,
+        guidance=SkipGuidance(scale=guidance) if guidance else None,
+        name="DiffBIR" if controlnet else "Stable Diffusion",
+        **more,
+    )
 
 
 def vocabulary() -> Path:
