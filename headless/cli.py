@@ -446,10 +446,13 @@ def _persona(options: argparse.Namespace) -> int:
         raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, PREDICTIONS))}.")
     if options.base is None and (options.control or options.prediction):
         raise UserError("--control and --prediction belong to a Stable Diffusion; give it as --base.")
+    for option, path in (("--base", options.base), ("--control", options.control)):
+        if path and not path.exists():
+            raise UserError(f"{option} {path}: there is no such file.")
     settings = persona.PUBLISHED if options.base else persona.SMALL
     settings = persona.read_config(settings, options.config) if options.config else settings
     settings = replace(settings, method=options.method) if options.method else settings
-    accelerator = persona.launched()
+    processes = persona.launched()
     base = restorer_from(options.base, options.control, prediction=prediction) if options.base else None
     restorer = base or embedded.diffusion(keep)
     made = persona.run(
@@ -460,11 +463,11 @@ def _persona(options: argparse.Namespace) -> int:
         settings,
         options.name,
         options.out or folder(),
-        accelerator,
+        processes,
     )
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         print(f"{describe(load_persona(made.parent, made.stem))}\n-> {made}")
-    accelerator.end_training()
+    processes.destroy_process_group()
     return 0
 
 

@@ -21,7 +21,7 @@ from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prom
 from .trainer import Report, Task, silent, train
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import PartialState
 
 
 def make_persona(
@@ -35,22 +35,22 @@ def make_persona(
     keep: Callable[[Persona], None] = lambda persona: None,
     show: Callable[[Persona], None] = lambda persona: None,
     show_every: int = 0,
-    accelerator: Accelerator | None = None,
+    processes: PartialState | None = None,
 ) -> Persona:
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
     keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
-    for never. accelerator: of the processes that train it together, each of which calls this with the same material and gets the
-    same persona. Works inside inference mode.
+    for never. processes: those that train it together; each calls this with the same material and gets the same persona.
+    Works inside inference mode.
     Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared(net, material, settings)
         learnt, losses, done = {}, {}, 0
         total = settings.steps * len(stages)
-        processes = accelerator.num_processes if accelerator else 1
-        signature = _signature(base, material, settings, processes)
+        count = processes.num_processes if processes else 1
+        signature = _signature(base, material, settings, count)
 
         def persona(steps: int, unfinished: Task | None = None) -> Persona:
             tensors = learnt | (unfinished.learnt() if unfinished else {})
@@ -60,7 +60,7 @@ def make_persona(
                 "steps": f"{steps} of {total}",
                 "losses": {name: round(value, 5) for name, value in losses.items()},
                 "settings": asdict(settings),
-                "processes": processes,
+                "processes": count,
                 "made": datetime.date.today().isoformat(),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
             }
@@ -80,7 +80,7 @@ def make_persona(
 
             state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
-                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), accelerator)
+                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
             except BaseException:
                 keep(persona(done, task))
                 raise

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import PartialState
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +65,16 @@ def train(
     checkpoint: Path | None = None,
     signature: str = "",
     small_optimizer: bool = False,
-    accelerator: Accelerator | None = None,
+    processes: PartialState | None = None,
 ) -> dict[str, float]:
     """Trains to ``steps`` and returns the mean losses of the last tenth. Works inside inference mode.
 
     checkpoint: where the state goes every 50 steps, when the run is stopped by whatever exception, and at its end; one whose
     signature is the same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is
-    installed. accelerator: of the processes that train together, from equal weights: each draws batches of its own, the gradients
-    are averaged, and the main one keeps the state. None, and a single process, are the same.
+    installed. processes: those that train together, from equal weights: each draws batches of its own, the gradients are averaged,
+    and the main one keeps the state. None, and a single one, are the same.
     """
-    count, own = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    count, own = (processes.num_processes, processes.process_index) if processes else (1, 0)
     keeps = checkpoint is not None and own == 0
     with torch.inference_mode(False), torch.enable_grad():
         optimizer = _optimizer(task, small_optimizer)
@@ -87,7 +87,7 @@ def train(
                     group["lr"] = rate * (1 - done / steps) if task.anneal else rate
                 values = task.step(done * count + own)
                 if count > 1:
-                    values = _averaged(task, values, accelerator)
+                    values = _averaged(task, values, processes.device)
                 whole = False
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -110,13 +110,15 @@ def train(
         return {name: sum(values[name] for values in tail) / len(tail) for name in task.losses}
 
 
-def _averaged(task: Task, values: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
+def _averaged(task: Task, values: dict[str, float], device: torch.device) -> dict[str, float]:
     """The mean losses of all processes; their gradients become the mean in place."""
+    from accelerate.utils import reduce
+
     given = [parameter for parameter in task.parameters if parameter.grad is not None]
-    for parameter, mean in zip(given, accelerator.reduce([one.grad for one in given], "mean"), strict=True):
+    for parameter, mean in zip(given, reduce([one.grad for one in given], "mean"), strict=True):
         parameter.grad = mean
-    losses = torch.tensor(list(values.values()), device=accelerator.device)
-    return dict(zip(values, accelerator.reduce(losses, "mean").tolist(), strict=True))
+    losses = reduce(torch.tensor(list(values.values()), device=device), "mean")
+    return dict(zip(values, losses.tolist(), strict=True))
 
 
 def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:

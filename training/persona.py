@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -94,12 +94,12 @@ def _crops(people: tuple[Person, ...]) -> torch.Tensor:
     return torch.stack([reference.crop for person in people for reference in person.references])
 
 
-def launched() -> Accelerator:
-    """One of the processes that `accelerate launch` has started, or the only one. All but the main one keep quiet."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if not accelerator.is_main_process:
+def launched() -> PartialState:
+    """The processes that a launcher has started, or the only one. All but the main one keep quiet."""
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    if not processes.is_main_process:
         logging.getLogger().setLevel(logging.WARNING)
-    return accelerator
+    return processes
 
 
 def run(
@@ -108,20 +108,20 @@ def run(
     settings: Settings,
     name: str,
     folder: Path,
-    accelerator: Accelerator,
+    processes: PartialState,
 ) -> Path:
     """Trains, or resumes, and writes ``folder/name.safetensors``, name being the album's where it is empty.
 
     gathered: name and material; asked in the main process only, so that all learn from the same. What is not finished is in
     ``folder/training/name``, where curves and logs stay; stopped, what was learnt is saved as ``name unfinished``, too.
     """
-    shared = [gathered() if accelerator.is_main_process else None]
+    shared = [gathered() if processes.is_main_process else None]
     ((found, material),) = broadcast_object_list(shared)
     name = name.strip() or found
     path = persona_path(folder, name)
     state = path.parent / "training" / path.stem
-    if not accelerator.is_main_process:
-        make_persona(restorer.load(), restorer.base, material, settings, name, folder=state, accelerator=accelerator)
+    if not processes.is_main_process:
+        make_persona(restorer.load(), restorer.base, material, settings, name, folder=state, processes=processes)
         return path
     log.info("%s: %d pictures, %s", name, len(material.pictures), estimate(restorer.load(), material, settings))
     watch = _Watch(state, settings)
@@ -140,7 +140,7 @@ def run(
                 watch.report,
                 state,
                 rescue,
-                accelerator=accelerator,
+                processes=processes,
             )
         finally:
             watch.close()
