@@ -1,7 +1,7 @@
 """Train Persona without a graph: the same trainer on Accelerate, with a bar, a log and a curve of every stage.
 
 python run.py persona --photos FOLDER --name NAME
-accelerate launch --num_processes 2 run.py persona --photos FOLDER --name NAME
+torchrun --nproc_per_node 2 run.py persona --photos FOLDER --name NAME
 
 With several processes each draws batches of its own and the gradients are averaged; with one the persona is the node's, bit for bit.
 """
