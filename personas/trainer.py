@@ -80,7 +80,7 @@ def train(
         optimizer = _optimizer(task, small_optimizer)
         rates = [group["lr"] for group in optimizer.param_groups]
         done, tail = _resume(task, optimizer, checkpoint, signature)
-        started, whole = None, True
+        started, first, whole = None, done + 1, True
         try:
             while done < steps:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -98,7 +98,7 @@ def train(
                 if started is None:
                     started = time.monotonic()
                 elif done % max(steps // 10, 1) == 0:
-                    left = (time.monotonic() - started) / (done - 1) * (steps - done)
+                    left = (time.monotonic() - started) / (done - first) * (steps - done)
                     log.info("step %d of %d, about %.0f s to go", done, steps, left)
                 if keeps and done % SAVE_EVERY == 0:
                     _save(task, optimizer, checkpoint, signature, done, tail)

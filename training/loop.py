@@ -123,11 +123,12 @@ class Journal:
     def __init__(self, folder: Path, steps: int, done: int, every: int = 50):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.every = folder, every
-        self.running: dict[str, float] = {}
         self.log = folder / LOG
-        lines = self.log.read_text().splitlines(keepends=True) if self.log.is_file() else []
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
         # What a killed run wrote after its last checkpoint is done, and written, again.
-        self.log.write_text("".join(line for line in lines if json.loads(line)["step"] <= done))
+        kept = [entry for entry in map(json.loads, lines) if entry["step"] <= done]
+        self.log.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept))
+        self.running: dict[str, float] = {name: kept[-1][name] for name in kept[-1].keys() - {"step"}} if kept else {}
         self.bar = tqdm(desc=folder.name, total=steps, initial=done, mininterval=5)
 
     def note(self, step: int, terms: Mapping[str, float]) -> None:
