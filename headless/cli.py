@@ -86,6 +86,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+    persona = commands.add_parser("persona", help="teach a diffusion restorer a person; see docs/personas.md")
+    persona.add_argument("--photos", type=Path, required=True, help="a folder of good pictures of the person")
+    persona.add_argument("--name", default="", help="the person's, and the file's (default: the folder's)")
+    persona.add_argument(
+        "--method", help="dual_pivot (default), textual_pivot, model_pivot, album or adapter; see docs/personas.md"
+    )
+    persona.add_argument(
+        "--others", type=Path, help="for the model pivot: other people, one sub-folder of pictures each"
+    )
+    persona.add_argument(
+        "--class-pictures",
+        type=Path,
+        help="for the prior of the textual pivot: people like this one, one sub-folder each (default: the base makes them)",
+    )
+    persona.add_argument(
+        "--base",
+        type=Path,
+        help="Stable Diffusion, a .safetensors file or a folder in the diffusers format (default: the small base that ships)",
+    )
+    persona.add_argument("--control", type=Path, help="DiffBIR's ControlNet for --base")
+    persona.add_argument("--stablesr", type=Path, help="StableSR's file; with --base where it holds the control alone")
+    persona.add_argument("--prediction", help="what --base predicts, as DiffBIR Restorer has it, where no file says so")
+    persona.add_argument("--config", type=Path, help="a JSON file with other settings than the defaults")
+    persona.add_argument(
+        "--out", type=Path, help="folder for the persona (default: the models folder, where Load Persona looks)"
+    )
+    persona.set_defaults(run=_persona)
+
     dataset = commands.add_parser("dataset", help="build what face2scene is trained on; see docs/training.md")
     dataset.add_argument("--photos", type=Path, required=True, help="undamaged photographs, in folders of any depth")
     dataset.add_argument("--out", type=Path, required=True, help="the dataset; killed, it is built on from there")
@@ -401,6 +429,12 @@ def _train_face2scene(options: argparse.Namespace) -> int:
     made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
     return 0
+
+
+def _persona(options: argparse.Namespace) -> int:
+    from .persona import teach
+
+    return teach(options)
 
 
 def _dataset(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bridge import io, keep
 from ..restorers import embedded
@@ -10,6 +11,9 @@ from ..vocabulary import Restorer, UserError
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
 from .weight_files import NONE, checkpoint_and, own_files, weight_files
+
+if TYPE_CHECKING:
+    from ..restorers.diffusion import DiffusionRestorer
 
 ALONE = "none"
 # As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
@@ -99,28 +103,41 @@ class DiffBIRRestorer(io.ComfyNode):
                 f"DiffBIR Restorer: there is no ControlNet {control_model!r} in models/personal_restore or models/controlnet. "
                 "Download Weights fetches diffbir-v1-face, or choose none."
             )
-        # Here and not above: diffusers takes seconds to import.
-        from ..models import stable_diffusion
-        from ..models.diffbir_controlnet import load_diffbir_controlnet
-        from ..restorers.diffusion import first_stage
+        return io.NodeOutput(
+            restorer_from(
+                path,
+                None if control_model == ALONE else known[control_model],
+                cleaner,
+                prediction,
+                steps=noise_steps,
+                samples=samples,
+                control=control,
+                cfg=cfg,
+                prompt=prompt,
+                negative=negative,
+                guidance=guidance,
+            )
+        )
 
-        steered = control_model != ALONE
-        net = stable_diffusion.load(
-            path,
-            tokenizer(path),
-            load_diffbir_controlnet(known[control_model]) if steered else None,
-            prediction,
-        )
-        net.cleaner = first_stage(cleaner or embedded.restorer(keep))
-        return restorer(
-            net,
-            "diffbir" if steered else "stable_diffusion",
-            guidance,
-            steps=noise_steps,
-            samples=samples,
-            control=control if steered else 0.0,
-            cfg=cfg,
-            prompt=prompt,
-            negative=negative,
-            name="DiffBIR" if steered else "Stable Diffusion",
-        )
+
+def restorer_from(
+    checkpoint: Path,
+    controlnet: Path | None,
+    cleaner: Restorer | None = None,
+    prediction: str = PREDICTIONS[0],
+    control: float = 1.0,
+    guidance: float = 0.0,
+    **more,
+) -> DiffusionRestorer:
+    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
+    # Here and not above: diffusers takes seconds to import.
+    from ..models import stable_diffusion
+    from ..models.diffbir_controlnet import load_diffbir_controlnet
+    from ..restorers.diffusion import first_stage
+
+    net = stable_diffusion.load(
+        checkpoint, tokenizer(checkpoint), load_diffbir_controlnet(controlnet) if controlnet else None, prediction
+    )
+    net.cleaner = first_stage(cleaner or embedded.restorer(keep))
+    name, kind = ("DiffBIR", "diffbir") if controlnet else ("Stable Diffusion", "stable_diffusion")
+    return restorer(net, kind, guidance, control=control if controlnet else 0.0, name=name, **more)

@@ -12,6 +12,7 @@ from .weight_files import checkpoints
 
 if TYPE_CHECKING:
     from ..models.stable_diffusion import StableDiffusion
+    from ..restorers.diffusion import DiffusionRestorer
 
 
 def bases() -> dict[str, Path]:
@@ -90,7 +91,7 @@ def output() -> io.Output:
     )
 
 
-def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> io.NodeOutput:
+def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> DiffusionRestorer:
     """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
     # Here and not above: diffusers takes seconds to import.
     from ..personas.make import fingerprint
@@ -103,4 +104,4 @@ def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -
     else:
         net.float()
     pull = SkipGuidance(scale=guidance) if guidance else None
-    return io.NodeOutput(DiffusionRestorer(keep(net), base, net.native_size, guidance=pull, **sampled))
+    return DiffusionRestorer(keep(net), base, net.native_size, guidance=pull, **sampled)

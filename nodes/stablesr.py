@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bridge import io
 from ..vocabulary import UserError
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
 from .weight_files import NONE, checkpoint_and, own_files
+
+if TYPE_CHECKING:
+    from ..restorers.diffusion import DiffusionRestorer
 
 SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
@@ -72,19 +76,24 @@ class StableSRRestorer(io.ComfyNode):
                 f"StableSR Restorer: there is no Stable Diffusion {stable_diffusion!r}. Choose {SAME!r} or one of: "
                 f"{', '.join(known) or NONE}."
             )
-        from ..models import stablesr  # here and not above: diffusers takes seconds to import
-
-        base = known.get(stable_diffusion)
-        net = stablesr.load(path, base, tokenizer(base or path))
-        return restorer(
-            net,
-            "stablesr",
-            guidance,
-            steps=noise_steps,
-            samples=samples,
-            control=control,
-            cfg=cfg,
-            prompt=prompt,
-            negative=negative,
-            name="StableSR",
+        return io.NodeOutput(
+            restorer_from(
+                path,
+                known.get(stable_diffusion),
+                steps=noise_steps,
+                samples=samples,
+                control=control,
+                cfg=cfg,
+                prompt=prompt,
+                negative=negative,
+                guidance=guidance,
+            )
         )
+
+
+def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
+    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
+    from ..models import stablesr  # here and not above: diffusers takes seconds to import
+
+    net = stablesr.load(checkpoint, base, tokenizer(base or checkpoint))
+    return restorer(net, "stablesr", guidance, name="StableSR", **more)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,6 +19,9 @@ from ..models.diffusion import Diffusion
 from ..vocabulary import Persona, UserError
 from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
 from .trainer import Report, Task, silent, train
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def make_persona(
@@ -31,19 +35,22 @@ def make_persona(
     keep: Callable[[Persona], None] = lambda persona: None,
     show: Callable[[Persona], None] = lambda persona: None,
     show_every: int = 0,
+    processes: PartialState | None = None,
 ) -> Persona:
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
     keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
-    for never. Works inside inference mode.
+    for never. processes: those that train it together; each calls this with the same material and gets the same persona.
+    Works inside inference mode.
     Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared(net, material, settings)
         learnt, losses, done = {}, {}, 0
         total = settings.steps * len(stages)
-        signature = _signature(base, material, settings)
+        count = processes.num_processes if processes else 1
+        signature = _signature(base, material, settings, count)
 
         def persona(steps: int, unfinished: Task | None = None) -> Persona:
             tensors = learnt | (unfinished.learnt() if unfinished else {})
@@ -53,6 +60,7 @@ def make_persona(
                 "steps": f"{steps} of {total}",
                 "losses": {name: round(value, 5) for name, value in losses.items()},
                 "settings": asdict(settings),
+                "processes": count,
                 "made": datetime.date.today().isoformat(),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
             }
@@ -72,7 +80,7 @@ def make_persona(
 
             state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
-                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings))
+                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
             except BaseException:
                 keep(persona(done, task))
                 raise
@@ -138,9 +146,9 @@ def fingerprint(net: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def _signature(base: str, material: Material, settings: Settings) -> str:
+def _signature(base: str, material: Material, settings: Settings, processes: int) -> str:
     """What a training state must agree in to be taken up again."""
-    digest = hashlib.sha256(json.dumps([base, asdict(settings)]).encode())
+    digest = hashlib.sha256(json.dumps([base, asdict(settings), processes]).encode())
     for pictures in vars(material).values():
         digest.update(b"-" if pictures is None else pictures.cpu().numpy().tobytes())
     return digest.hexdigest()

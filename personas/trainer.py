@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 log = logging.getLogger(__name__)
 
@@ -62,23 +65,29 @@ def train(
     checkpoint: Path | None = None,
     signature: str = "",
     small_optimizer: bool = False,
+    processes: PartialState | None = None,
 ) -> dict[str, float]:
     """Trains to ``steps`` and returns the mean losses of the last tenth. Works inside inference mode.
 
     checkpoint: where the state goes every 50 steps, when the run is stopped by whatever exception, and at its end; one whose
     signature is the same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is
-    installed.
+    installed. processes: those that train together, from equal weights: each draws batches of its own, the gradients are averaged,
+    and the main one keeps the state. None, and a single one, are the same.
     """
+    count, own = (processes.num_processes, processes.process_index) if processes else (1, 0)
+    keeps = checkpoint is not None and own == 0
     with torch.inference_mode(False), torch.enable_grad():
         optimizer = _optimizer(task, small_optimizer)
         rates = [group["lr"] for group in optimizer.param_groups]
         done, tail = _resume(task, optimizer, checkpoint, signature)
-        started, whole = None, True
+        started, first, whole = None, done + 1, True
         try:
             while done < steps:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * (1 - done / steps) if task.anneal else rate
-                values = task.step(done)
+                values = task.step(done * count + own)
+                if count > 1:
+                    values = _averaged(task, values, processes.device)
                 whole = False
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -89,16 +98,27 @@ def train(
                 if started is None:
                     started = time.monotonic()
                 elif done % max(steps // 10, 1) == 0:
-                    left = (time.monotonic() - started) / (done - 1) * (steps - done)
+                    left = (time.monotonic() - started) / (done - first) * (steps - done)
                     log.info("step %d of %d, about %.0f s to go", done, steps, left)
-                if checkpoint is not None and done % SAVE_EVERY == 0:
+                if keeps and done % SAVE_EVERY == 0:
                     _save(task, optimizer, checkpoint, signature, done, tail)
                 report(done, steps, values)
         finally:
             # Not in the middle of an update, where Ctrl-C may strike: then the state saved before it counts.
-            if checkpoint is not None and whole:
+            if keeps and whole:
                 _save(task, optimizer, checkpoint, signature, done, tail)
         return {name: sum(values[name] for values in tail) / len(tail) for name in task.losses}
+
+
+def _averaged(task: Task, values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """The mean losses of all processes; their gradients become the mean in place."""
+    from accelerate.utils import reduce
+
+    given = [parameter for parameter in task.parameters if parameter.grad is not None]
+    for parameter, mean in zip(given, reduce([one.grad for one in given], "mean"), strict=True):
+        parameter.grad = mean
+    losses = reduce(torch.tensor(list(values.values()), device=device), "mean")
+    return dict(zip(values, losses.tolist(), strict=True))
 
 
 def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:

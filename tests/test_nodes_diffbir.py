@@ -6,13 +6,16 @@ import functools
 
 import pytest
 import torch
+from personal_restore import samples
 from personal_restore.bridge import weight_folders
+from personal_restore.faces.pictures import to_pil
 from personal_restore.headless import host
+from personal_restore.headless.cli import main
 from personal_restore.models import adm_unet, diffbir_controlnet, stable_diffusion
 from personal_restore.models.sd_turbo import TEXT_PREFIXES
 from personal_restore.nodes import diffbir
 from personal_restore.nodes.diffbir import DiffBIRRestorer
-from personal_restore.nodes.personas import ApplyPersona, TrainPersona
+from personal_restore.nodes.personas import ApplyPersona, LoadPersona, TrainPersona
 from personal_restore.nodes.restore import RestorationByGeneration
 from personal_restore.restorers.diffusion import first_stage
 from personal_restore.restorers.upscaler import UpscalerRestorer
@@ -99,6 +102,20 @@ def test_a_persona_is_trained_and_worn_in_the_graph(folder, face):
     assert not torch.equal(worn.restore(face, Conditions()), plain)
     with pytest.raises(UserError, match="made for 'diffbir"):
         ApplyPersona.execute(restorer(control_model="none"), persona, 1.0, "")
+
+
+def test_a_persona_of_the_command_line_is_for_the_restorer_of_the_node(folder):
+    (folder / "Eileen").mkdir()
+    to_pil(samples.album()[0]).save(folder / "Eileen" / "a.png")
+    (folder / "config.json").write_text('{"steps": 1, "batch": 1, "rank": 2}')
+    arguments = [("photos", "Eileen"), ("config", "config.json"), ("base", "checkpoints/sd21.safetensors"),
+                 ("control", "v1_face.pth")]  # fmt: skip
+    given = [text for name, path in arguments for text in (f"--{name}", str(folder / path))]
+    assert main(["persona", "--method", "model_pivot", *given]) == 0
+    persona = LoadPersona.execute("Eileen").args[0]
+    assert persona.provenance["settings"]["learning_rate"] == 1e-4
+    assert ApplyPersona.execute(restorer(), persona, 1.0, "").args[0].persona == persona
+    assert main(["persona", *given, "--prediction", "guess"]) == 1
 
 
 def test_the_cleaner_is_a_restorer_and_its_enlargement_is_undone(folder, face):

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,8 @@ def train(
         persistent_workers=schedule.workers > 0,
     )
     loader = accelerator.prepare(loader)
-    folder.mkdir(parents=True, exist_ok=True)
-    running: dict[str, float] = {}
-    bar = tqdm(
-        loader, folder.name, schedule.steps, initial=done, disable=not accelerator.is_main_process, mininterval=5
-    )
-    for step, batch in enumerate(bar, done + 1):
+    journal = Journal(folder, schedule.steps, done) if accelerator.is_main_process else None
+    for step, batch in enumerate(loader, done + 1):
         with accelerator.autocast():
             terms = loss(trained, batch)
         accelerator.backward(terms["loss"])
@@ -94,17 +92,13 @@ def train(
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
-        for name, value in terms.items():
-            running[name] = 0.98 * running.get(name, value.item()) + 0.02 * value.item()
-        bar.set_postfix({name: f"{value:.4f}" for name, value in running.items()}, refresh=False)
-        if step % 50 == 0 and accelerator.is_main_process:
-            with (folder / "log.jsonl").open("a") as lines:
-                lines.write(json.dumps({"step": step, **running}) + "\n")
+        if journal:
+            journal.note(step, {name: value.item() for name, value in terms.items()})
         if step % schedule.save_every == 0 or step == schedule.steps:
             _checkpoint(accelerator, folder, step)
         report(step, schedule.steps)
-    if accelerator.is_main_process:
-        draw_curve(folder)
+    if journal:
+        journal.close()
     return accelerator.unwrap_model(trained)
 
 
@@ -120,9 +114,41 @@ def _checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
             shutil.rmtree(state)
 
 
+class Journal:
+    """How a training goes: a bar, running means of its terms as ``log.jsonl`` in the folder, and at the end ``curve.png``.
+
+    done: steps of an earlier run, whose log is gone on with; every: steps from line to line.
+    """
+
+    def __init__(self, folder: Path, steps: int, done: int, every: int = 50):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.every = folder, every
+        self.log = folder / LOG
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        # What a killed run wrote after its last checkpoint is done, and written, again.
+        kept = [entry for entry in map(json.loads, lines) if entry["step"] <= done]
+        self.log.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept))
+        self.running: dict[str, float] = {name: kept[-1][name] for name in kept[-1].keys() - {"step"}} if kept else {}
+        self.bar = tqdm(desc=folder.name, total=steps, initial=done, mininterval=5)
+
+    def note(self, step: int, terms: Mapping[str, float]) -> None:
+        """The terms of a step, which are the next ones."""
+        for name, value in terms.items():
+            self.running[name] = 0.98 * self.running.get(name, value) + 0.02 * value
+        self.bar.set_postfix({name: f"{value:.4f}" for name, value in self.running.items()}, refresh=False)
+        self.bar.update()
+        if step % self.every == 0:
+            with self.log.open("a") as lines:
+                lines.write(json.dumps({"step": step, **self.running}) + "\n")
+
+    def close(self) -> None:
+        self.bar.close()
+        draw_curve(self.folder)
+
+
 def draw_curve(folder: Path) -> None:
     """``curve.png`` beside ``log.jsonl``: every logged term over the steps, each scaled by its first value."""
-    lines = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").is_file() else []
+    lines = (folder / LOG).read_text().splitlines()
     if not lines:
         return
     import matplotlib
