@@ -53,10 +53,10 @@ class Draws(Dataset):
 class ProjectorLoss(nn.Module):
     """Each pair's code among those of all the other pictures in the batch, both ways.
 
-    spread: ``[C]``, of the features over the operators; a twentieth of it is added as noise, so that few operators last longer.
+    spread: ``[C]``, of the features over the operators; a share of it is added as noise, so that few operators last longer.
     """
 
-    def __init__(self, mlp: nn.Module, spread: torch.Tensor, jitter: float = 0.05):
+    def __init__(self, mlp: nn.Module, spread: torch.Tensor, jitter: float = 0.15):
         super().__init__()
         self.mlp = mlp
         self.register_buffer("noise", jitter * spread)
