@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     persona.add_argument(
         "--base",
         type=Path,
-        help="Stable Diffusion, a .safetensors file or a folder in the diffusers format (default: the small base that ships)",
+        help="Stable Diffusion, a .safetensors or .ckpt file or a folder in the diffusers format (default: the small base that ships)",
     )
     persona.add_argument("--control", type=Path, help="DiffBIR's ControlNet for --base")
     persona.add_argument("--stablesr", type=Path, help="StableSR's file; with --base where it holds the control alone")

@@ -1,7 +1,7 @@
 """Stable Diffusion 2.1, alone or with DiffBIR's ControlNet, as a base of personas: UNet, VAE and text encoder.
 
-Read from a diffusers folder or from the single .safetensors file that ComfyUI keeps in ``models/checkpoints``; SD-Turbo is the same
-network. DiffBIR (Lin et al. 2024): v1_face.pth, v1_general.pth and v2.pth belong to Stable Diffusion 2.1 base,
+Read from a diffusers folder or from the single file, .safetensors or .ckpt, that ComfyUI keeps in ``models/checkpoints``; SD-Turbo is
+the same network. DiffBIR (Lin et al. 2024): v1_face.pth, v1_general.pth and v2.pth belong to Stable Diffusion 2.1 base,
 DiffBIR_v2.1.pt to the velocity-predicting one with no signal left at the end.
 """
 
@@ -32,7 +32,7 @@ TELLTALE, SPREAD = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0
 
 MODEL = "Stable Diffusion"
 ADVICE = (
-    "Choose Stable Diffusion 2.1 base (5.2 GB) or SD-Turbo: one .safetensors file of models/checkpoints, or a folder with unet/, "
+    "Choose Stable Diffusion 2.1 base (5.2 GB) or SD-Turbo: one .safetensors or .ckpt file of models/checkpoints, or a folder with unet/, "
     "vae/ and text_encoder/ in the diffusers format."
 )
 

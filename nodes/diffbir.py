@@ -50,7 +50,7 @@ class DiffBIRRestorer(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=list(bases()) or [NONE],
-                    tooltip="Stable Diffusion 2.1 base or SD-Turbo: a .safetensors file of models/checkpoints, or a folder of "
+                    tooltip="Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file of models/checkpoints, or a folder of "
                     "models/diffusers.",
                 ),
                 io.Combo.Input(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..bridge import clip_vocabulary, device, io, keep, weight_folders
 from ..models.catalogue import find_all
 from . import sockets
-from .weight_files import checkpoints
+from .weight_files import weight_files
 
 if TYPE_CHECKING:
     from ..models.stable_diffusion import StableDiffusion
@@ -19,7 +19,7 @@ def bases() -> dict[str, Path]:
     """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
     parents = reversed(weight_folders("diffusers"))
     folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
-    return checkpoints() | folders
+    return weight_files("checkpoints", suffixes=(".safetensors", ".ckpt")) | folders
 
 
 def vocabulary() -> Path:

@@ -21,7 +21,7 @@ from personal_restore.restorers.diffusion import first_stage
 from personal_restore.restorers.upscaler import UpscalerRestorer
 from personal_restore.tests import tiny_sd
 from personal_restore.vocabulary import Conditions, UserError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from spandrel import ModelLoader
 
 
@@ -60,6 +60,10 @@ def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, fa
     assert set(diffbir.bases()) == {"sd21.safetensors", "sd21/"}
     assert "v1_face.pth" in diffbir.controls()
     file, parts = restorer(), restorer("sd21/")
+    torch.save(
+        {"state_dict": load_file(folder / "checkpoints" / "sd21.safetensors")}, folder / "checkpoints" / "sd21.ckpt"
+    )
+    assert restorer("sd21.ckpt").base == file.base
     assert file.base == parts.base and file.base.startswith("diffbir ") and file.native_size == 512
     out = file.restore(face, Conditions())
     assert out.shape == face.shape and out.isfinite().all()
