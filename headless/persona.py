@@ -43,12 +43,7 @@ def teach(options: argparse.Namespace) -> int:
     made = persona.run(
         restorer,
         lambda: persona.gather(
-            options.photos,
-            options.others,
-            options.class_pictures,
-            restorer,
-            settings,
-            embed.best_embedder(models_folder()),
+            options.photos, options.others, options.class_pictures, settings, embed.best_embedder(models_folder())
         ),
         settings,
         options.name,

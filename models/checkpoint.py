@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ BESIDE = [
     for name in (
         "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
         "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar",
         "numpy.dtype",
         "_codecs.encode",
     )
@@ -85,12 +87,13 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
     needed. Raises UserError as `read_part`.
     """
     if file.suffix not in (".safetensors", ".ckpt") or not file.exists():
-        problem = "is neither a folder nor a .safetensors or .ckpt file" if file.exists() else "does not exist"
+        problem = "is no .safetensors or .ckpt file" if file.exists() else "does not exist"
         raise UserError(f"{model}: {file.name} {problem}. {advice}")
     try:
         if file.suffix == ".ckpt":
             with torch.serialization.safe_globals(BESIDE):
-                stored = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+                mapped = zipfile.is_zipfile(file)  # torch's older format cannot be
+                stored = torch.load(file, map_location="cpu", mmap=mapped, weights_only=True)
             stored = stored.get("state_dict", stored)
             return {name: tensor for name, tensor in stored.items() if name.startswith(prefix)}
         with safe_open(file, "pt") as stored:
@@ -98,6 +101,14 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
             return {name: stored.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{model}: {file.name} cannot be read ({error}). {advice}") from error
-    except (RuntimeError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as error:
         # The library's own message offers to run the file's code.
         raise UserError(f"{model}: {file.name} is damaged or holds more than plain weights. {advice}") from error

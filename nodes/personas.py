@@ -20,7 +20,6 @@ from .layout import to_photos
 log = logging.getLogger(__name__)
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
-CLASS_PICTURES = 8
 NAME = dict(default="persona", tooltip="The file's name in models/personal_restore/personas, without its ending.")
 
 
@@ -250,16 +249,14 @@ class TrainPersona(io.ComfyNode):
         from ..personas.make import make_persona
         from ..personas.methods import Material, Settings
         from ..personas.preview import Watch
-        from ..restorers.diffusion import DiffusionRestorer, class_pictures
+        from ..personas.prior import has_prior, prior
+        from ..restorers.diffusion import DiffusionRestorer
 
         if not isinstance(restorer, DiffusionRestorer):
             raise UserError(
                 f"Train Persona: {restorer.name!r} cannot be taught a person. Connect a Diffusion Restorer."
             )
         name, noun, pictures, strangers = album_of(person, library, images)
-        prior = None
-        if prior_weight and method in ("dual_pivot", "textual_pivot"):
-            prior = class_pictures(restorer, f"a photo of a {noun}", CLASS_PICTURES, Conditions(progress=progress()))
         settings = Settings(
             method=method,
             steps=steps,
@@ -274,7 +271,9 @@ class TrainPersona(io.ComfyNode):
             damage=damage,
             low_memory=low_memory,
         )
-        material = Material(pictures, prior, strangers if others else None)
+        unfinished = folder() / "training"
+        kept = prior(restorer, noun, unfinished, Conditions(progress=progress())) if has_prior(settings) else None
+        material = Material(pictures, kept, strangers if others else None)
         cost = estimate(restorer.load(), material, settings)
         log.info("Train Persona: %s for %s", cost, name)
         watch = Watch(restorer, pictures, settings, f"{name}: {cost}", progress())
@@ -286,8 +285,8 @@ class TrainPersona(io.ComfyNode):
                 log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
             watch.report(step, total, losses)
 
-        def rescue(unfinished: Persona) -> None:
-            path = save_persona(unfinished, folder(), f"{plain(name)} unfinished")
+        def rescue(learnt: Persona) -> None:
+            path = save_persona(learnt, folder(), f"{plain(name)} unfinished")
             log.info("Train Persona was stopped; what was learnt is in %s", path.name)
 
         persona = make_persona(
@@ -297,7 +296,7 @@ class TrainPersona(io.ComfyNode):
             settings,
             name,
             report,
-            folder() / "training",
+            unfinished,
             rescue,
             watch.show,
             preview_every,

@@ -95,7 +95,7 @@ class TrainFace2Scene(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: accelerate and diffusers take seconds to import.
         from ..training import face2scene
-        from ..training.begun import settle
+        from ..training.begun import SETTINGS, settle
         from ..training.dataset import MANIFEST
 
         target = stored(models_folder() / FOLDER, name, "trained model")
@@ -113,8 +113,15 @@ class TrainFace2Scene(io.ComfyNode):
         )
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
         prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
-        settings = {"photographs": str(source), **asdict(config)}
-        settle(folder, json.loads(json.dumps(settings)), f"Train Face2Scene: the unfinished training {target.stem!r}")
+        if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt that could go on
+        settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
+        settle(
+            folder,
+            json.loads(json.dumps(settings)),
+            f"Train Face2Scene: the unfinished training {target.stem!r}",
+            f"Set that back, choose another name, or delete the folder training/{target.stem} beside the models that you trained.",
+        )
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
             made = face2scene.run_from_files(
                 folder,

@@ -35,14 +35,15 @@ def make_persona(
     keep: Callable[[Persona], None] = lambda persona: None,
     show: Callable[[Persona], None] = lambda persona: None,
     show_every: int = 0,
+    finished: Callable[[Persona], None] = lambda persona: None,
     processes: PartialState | None = None,
 ) -> Persona:
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
     keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
-    for never. processes: those that train it together; each calls this with the same material and gets the same persona.
-    Works inside inference mode.
+    for never. finished: is given the persona before the unfinished training is removed. processes: those that train it together;
+    each calls this with the same material and gets the same persona. Works inside inference mode.
     Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -87,10 +88,12 @@ def make_persona(
             learnt |= task.learnt()
             losses |= {f"{build.__name__}.{name}": value for name, value in ended.items()}
             tuned.requires_grad_(False)
-        if folder:
+        whole = persona(total)
+        finished(whole)
+        if folder and (processes is None or processes.is_main_process):
             for build in stages:
                 (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
-        return persona(total)
+        return whole
 
 
 def prepared(net: Diffusion, material: Material, settings: Settings):
@@ -142,7 +145,7 @@ def fingerprint(net: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -91,15 +91,15 @@ def restore_scene(
 
     Raises UserError for a restorer that only knows faces.
     """
-    if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
-        raise UserError(
-            f"{restorer.name} restores faces, not whole pictures: connect it to Restore Faces, and another here."
-        )
     if restorer.scale == 1:
         original = photos
     else:
         original = F.interpolate(photos, scale_factor=restorer.scale, mode="bicubic").clamp(0, 1)
     if strength == 0:
         return original
+    if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
+        raise UserError(
+            f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and another here."
+        )
     restored = restorer.restore(photos, conditions)
     return restored if strength == 1 else torch.lerp(original, restored, strength)

@@ -142,9 +142,13 @@ def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
     return clean
 
 
-def class_pictures(restorer: DiffusionRestorer, prompt: str, count: int, conditions: Conditions) -> torch.Tensor:
-    """What the base itself makes of a prompt, ``[count, 3, S, S]`` in 0..1: what prior preservation holds on to (DreamBooth)."""
-    free = replace(restorer, steps=1000, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None)
+def class_pictures(
+    restorer: DiffusionRestorer, prompt: str, count: int, samples: int, conditions: Conditions
+) -> torch.Tensor:
+    """What the base itself makes of a prompt in so many samples, ``[count, 3, S, S]`` in 0..1."""
+    free = replace(
+        restorer, steps=1000, samples=samples, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None
+    )
     grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
     return free.restore(grey, replace(conditions, persona=None))
 

@@ -79,7 +79,7 @@ def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
         with pytest.raises(UserError, match=match):
             load(tmp_path / name)
     (tmp_path / "model.pkl").write_bytes(b"pickle")
-    with pytest.raises(UserError, match="neither a folder nor a .safetensors or .ckpt file"):
+    with pytest.raises(UserError, match="is no .safetensors or .ckpt file"):
         load(tmp_path / "model.pkl")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     with pytest.raises(UserError, match="model.ckpt is damaged or holds more than plain weights"):

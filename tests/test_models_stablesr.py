@@ -7,6 +7,7 @@ import pickle
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from personal_restore.models import stablesr
@@ -183,7 +184,7 @@ def lightning_file(path, tensors):
 
 
 @pytest.mark.parametrize(
-    "form", ["lightning.ckpt", "flat.ckpt", "whole.safetensors", "beside.ckpt", "beside.safetensors"]
+    "form", ["lightning.ckpt", "older.ckpt", "flat.ckpt", "whole.safetensors", "beside.ckpt", "beside.safetensors"]
 )
 def test_published_files_give_the_same_base(net, latents, tmp_path, form):
     """All in one file, or the control alone, as for web interfaces, beside Stable Diffusion."""
@@ -195,6 +196,8 @@ def test_published_files_give_the_same_base(net, latents, tmp_path, form):
         tensors = {name: value for name, value in tensors.items() if "spade" in name or "structcond" in name}
     if form.startswith("lightning"):
         lightning_file(path, tensors)
+    elif form.startswith("older"):
+        torch.save({"state_dict": tensors, "loss": np.float64(0.5)}, path, _use_new_zipfile_serialization=False)
     elif path.suffix == ".ckpt":
         torch.save(tensors, path)
     else:

@@ -144,9 +144,10 @@ def test_a_restorer_of_faces_refuses_a_scene(restorers, astronaut):
     aligned = UpscalerRestorer(lambda: None, "CodeFormer", 1, native_size=512, tileable=False)
     for restorer in (restorers["reference"], aligned):
         with pytest.raises(
-            UserError, match=f"{restorer.name} restores faces, not whole pictures: connect it to Restore Faces"
+            UserError, match=f"{restorer.name} restores faces, not whole pictures. Connect it to Restore Faces"
         ):
             restore_scene(astronaut, restorer, Conditions())
+        assert restore_scene(astronaut, restorer, Conditions(), 0) is astronaut
 
 
 def test_a_face_without_an_album_stays_as_it_was(restorers, face, astronaut):

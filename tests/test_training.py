@@ -17,7 +17,7 @@ from personal_restore.models.one_step import OneStepNet
 from personal_restore.training import bound, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
-from personal_restore.training.loop import Schedule, train
+from personal_restore.training.loop import Journal, Schedule, train
 from personal_restore.training.restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss, imperfect, swapped
 
 
@@ -158,6 +158,15 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
     train(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, lambda net, x: net(x), schedule)
     assert measure() < 0.8 * before
     assert [state.name for state in tmp_path.glob("state*")] == ["state-8"]
+
+
+def test_a_log_that_a_kill_cut_in_a_line_is_gone_on_with(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    journal = Journal(tmp_path, steps=4, done=1, every=1)
+    journal.note(2, {"loss": 2.0})
+    journal.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 2.0}]
 
 
 def test_the_shipped_weights_load_and_say_where_they_come_from():

@@ -178,7 +178,7 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
 
 
 def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):
-    with pytest.raises(UserError, match="begun with another versions. Choose another one"):
+    with pytest.raises(UserError, match="begun with another versions. Choose another folder"):
         dataset.build(photographs, built, replace(CONFIG, versions=3), tools)
     with pytest.raises(UserError, match="lies inside the photographs"):
         dataset.build(photographs, photographs / "dataset", CONFIG, tools)

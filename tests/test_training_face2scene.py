@@ -149,6 +149,7 @@ def error(weights: face2scene.Face2SceneWeights, groups: Groups) -> float:
     return found
 
 
+@pytest.mark.slow
 def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path, monkeypatch):
     untrained, forward, seen = task(), stage.SceneLoss.forward, []
 

@@ -24,12 +24,13 @@ from personal_restore.headless.cli import main
 from personal_restore.nodes.personas import LoadPersona, TrainPersona
 from personal_restore.personas.file import load_persona
 from personal_restore.personas.methods import METHODS, Settings
+from personal_restore.personas.prior import prior
 from personal_restore.personas.trainer import train
 from personal_restore.restorers import embedded
 from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.training import persona as stage
-from personal_restore.vocabulary import Persona, UserError
+from personal_restore.vocabulary import Conditions, Persona, UserError
 from PIL import Image
 
 QUICK = {"steps": 3, "rank": 2, "damage": "mild"}
@@ -176,7 +177,7 @@ def test_what_cannot_be_learnt_from_is_said(command, tmp_path, albums, capsys):
         (("--others", tmp_path / "walls"), "--others"),
         (("--control", "x.pth"), "give it as --base"),
         (("--stablesr", "x.ckpt", "--prediction", "noise", "--base", "x"), "brings its own control"),
-        (("--method", "magic"), "no method 'magic'"),
+        (("--method", "magic", "--photos", tmp_path / "nowhere"), "no method 'magic'"),
         (("--name", "../up"), "no name for a persona"),
         (("--base", tmp_path / "absent.safetensors"), "absent.safetensors: there is no such file"),
     ):
@@ -184,24 +185,34 @@ def test_what_cannot_be_learnt_from_is_said(command, tmp_path, albums, capsys):
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"stops": 3}', '{"steps": 0}', '{"steps": "x"}', '{"damage": "none"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[1]", '{"stops": 3}', '{"steps": 0}', '{"steps": "x"}', '{"damage": "none"}', '{"rank": -1}'),
+        *('{"batch": 2.5}', '{"learning_rate": "1e-4"}', '{"gate": "x"}', '{"seed": null}', '{"low_memory": 1}'),
+    ],
+)
 def test_what_is_no_configuration_is_a_clear_error(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="config.json: not a training configuration"):
         stage.read_config(stage.SMALL, tmp_path / "config.json")
 
 
-def test_class_pictures_are_faces_of_a_folder_or_made_by_the_base(albums, restorer):
+def test_class_pictures_are_faces_of_a_folder(albums, caplog):
     settings, embedder = Settings("textual_pivot", prior_weight=1.0), Classical()
-    given, made, none = (
-        stage.gather(albums / "Eileen", None, classes, restorer, chosen, embedder)[1].class_pictures
-        for classes, chosen in (
-            (albums / "Nobody", settings),
-            (None, settings),
-            (albums / "Nobody", replace(settings, prior_weight=0.0)),
-        )
-    )
-    assert given.shape == (3, 3, 512, 512) and made.shape == (8, 3, 32, 32) and none is None
+    gather = functools.partial(stage.gather, albums / "Eileen", embedder=embedder)
+    assert gather(None, albums / "Nobody", settings)[1].class_pictures.shape == (3, 3, 512, 512)
+    caplog.clear()
+    gather(albums / "Nobody", albums / "Nobody", replace(settings, prior_weight=0.0))
+    assert [line.split()[0] for line in caplog.messages if "of no use" in line] == ["--others", "--class-pictures"]
+
+
+def test_without_a_folder_the_base_makes_the_class_pictures_once(restorer, tmp_path):
+    first = prior(restorer, "person", tmp_path / "new", Conditions())
+    assert first.shape == (8, 3, 32, 32) and first.std() > 0.01
+    broken = replace(restorer, load=None)  # what is kept needs no network
+    assert torch.equal(prior(broken, "person", tmp_path / "new", Conditions()), first)
+    assert not torch.equal(prior(restorer, "word", tmp_path / "new", Conditions()), first)
 
 
 @pytest.mark.slow

@@ -365,7 +365,20 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
         with pytest.raises(KeyboardInterrupt):
             run_graph(graph, NODES)
     assert not made.exists()
+    graph[id]["inputs"]["crop"] = 128
+    with pytest.raises(
+        Exception, match="'face2scene': was begun with another data.crop. Set that back, choose another name"
+    ):
+        run_graph(graph, NODES)
+    graph[id]["inputs"]["crop"] = 64
     assert "3 steps" in run_graph(graph, NODES).ui["4"]["text"][0]
+    assert not (made.parent / "training" / made.stem).exists()
+    graph[id]["inputs"]["photographs"] = "empty"  # fails before anything is learnt, and so commits to nothing
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Exception, match="no picture in it"):
+        run_graph(graph, NODES)
+    graph[id]["inputs"]["photographs"] = "photographs"
+    run_graph(graph, NODES)
     weights = face2scene.read(made)
     assert weights.provenance["config"]["schedule"]["steps"] == 3 and weights.provenance["data"] == "2 photographs"
     scene = bundled("s3diff_scene")

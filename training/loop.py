@@ -17,6 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from .begun import write_whole
+
 log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
@@ -124,10 +126,10 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.every = folder, every
         self.log = folder / LOG
-        lines = self.log.read_text().splitlines() if self.log.is_file() else []
-        # What a killed run wrote after its last checkpoint is done, and written, again.
-        kept = [entry for entry in map(json.loads, lines) if entry["step"] <= done]
-        self.log.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept))
+        text = self.log.read_text() if self.log.is_file() else ""
+        # What a killed run wrote after its last checkpoint is done, and written, again; its last line may be half of one.
+        kept = [entry for entry in map(json.loads, text[: text.rfind("\n") + 1].splitlines()) if entry["step"] <= done]
+        write_whole(self.log, "".join(f"{json.dumps(entry)}\n" for entry in kept))
         self.running: dict[str, float] = {name: kept[-1][name] for name in kept[-1].keys() - {"step"}} if kept else {}
         self.bar = tqdm(desc=folder.name, total=steps, initial=done, mininterval=5)
 

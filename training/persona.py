@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ from ..faces.library import load_library
 from ..personas.estimate import estimate
 from ..personas.file import persona_path, save_persona
 from ..personas.make import make_persona
-from ..personas.methods import METHODS, Material, Settings
-from ..restorers.diffusion import DiffusionRestorer, class_pictures
+from ..personas.methods import METHODS, Material, Settings, check_parts
+from ..personas.prior import has_prior, prior
+from ..restorers.diffusion import DiffusionRestorer
 from ..vocabulary import Conditions, Person, Persona, UserError
 from .loop import Journal
 from .stages import changed
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 
 SMALL = Settings(prior_weight=0.0)  # the base that ships knows no people whose looks could be preserved
 PUBLISHED = Settings(learning_rate=1e-4)  # of a LoRA on Stable Diffusion
-CLASS_PICTURES = 8
 LINES = 100  # of the log, per stage
 
 
@@ -42,27 +43,48 @@ def read_config(settings: Settings, path: Path) -> Settings:
     """The settings with what a JSON file changes, such as ``{"steps": 800, "low_memory": true}``. Raises UserError."""
     try:
         settings = changed(settings, json.loads(path.read_text(encoding="utf-8")))
-        if min(settings.steps, settings.batch) < 1:
-            raise ValueError("steps and batch are at least 1")
-        if settings.damage not in FAMILIES:
-            raise ValueError(f"there is no damage {settings.damage!r}, but {', '.join(FAMILIES)}")
+        _check(settings)
         return settings
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+
+
+def _check(settings: Settings) -> None:
+    for name, usual in vars(Settings()).items():
+        value, number = getattr(settings, name), usual is None or isinstance(usual, float)
+        kinds = (int, float) if number else (type(usual),)
+        if value is not usual and (type(value) not in kinds or value is None):
+            raise ValueError(f"{name} is {value!r}, not {'a number' if number else f'like {usual!r}'}")
+    least = {
+        "steps": 1,
+        "batch": 1,
+        "rank": 0,
+        "seed": 0,
+        "first": 0,
+        "control": 0,
+        "prior_weight": 0,
+        "generation_weight": 0,
+    }
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            raise ValueError(f"{name} is at least {bound}")
+    if settings.learning_rate <= 0 or settings.control > 1:
+        raise ValueError("learning_rate is above 0, control at most 1")
+    if settings.damage not in FAMILIES:
+        raise ValueError(f"there is no damage {settings.damage!r}, but {', '.join(FAMILIES)}")
 
 
 def gather(
     photos: Path,
     others: Path | None,
     classes: Path | None,
-    restorer: DiffusionRestorer,
     settings: Settings,
     embedder: Embedder,
 ) -> tuple[str, Material]:
     """The person's name as the folder has it, and what is learnt from: the aligned faces of albums, found as for a library.
 
-    photos: pictures of one person; others, classes: of other people, and of whom the prior is to stay. Without classes the base
-    makes them itself. What cannot be used is named in a warning; raises UserError where nothing is left.
+    photos: pictures of one person; others, classes: of other people, and of whom the prior is to stay. What cannot be used is named
+    in a warning; raises UserError where nothing is left.
     """
     people = _people(photos, "--photos", embedder)
     if len(people) > 1:
@@ -70,15 +92,17 @@ def gather(
             f"--photos {photos}: it holds {', '.join(one.name for one in people)}. Give the folder of one person, and those "
             "of others as --others."
         )
-    prior = None
-    if settings.prior_weight and settings.method in ("dual_pivot", "textual_pivot"):
-        if classes:
-            prior = _crops(_people(classes, "--class-pictures", embedder))
-        else:
-            log.info("Making %d pictures of a %s, which the prior is to stay", CLASS_PICTURES, settings.noun)
-            prior = class_pictures(restorer, f"a photo of a {settings.noun}", CLASS_PICTURES, Conditions())
+    for option, given, used in (
+        ("--others", others, settings.method in ("dual_pivot", "model_pivot")),
+        ("--class-pictures", classes, has_prior(settings)),
+    ):
+        if given and not used:
+            log.warning(
+                "%s is of no use to %s with a prior_weight of %g", option, settings.method, settings.prior_weight
+            )
+    kept = _crops(_people(classes, "--class-pictures", embedder)) if classes else None
     strangers = _crops(_people(others, "--others", embedder)) if others else None
-    return people[0].name, Material(_crops(people), prior, strangers)
+    return people[0].name, Material(_crops(people), kept, strangers)
 
 
 def _people(folder: Path, option: str, embedder: Embedder) -> tuple[Person, ...]:
@@ -114,12 +138,22 @@ def run(
 
     gathered: name and material; asked in the main process only, so that all learn from the same. What is not finished is in
     ``folder/training/name``, where curves and logs stay; stopped, what was learnt is saved as ``name unfinished``, too.
+    Raises UserError as `make_persona` does.
     """
+    if settings.method not in METHODS:
+        raise UserError(f"--method: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    check_parts(restorer.load(), settings.method)
+    if name.strip():
+        persona_path(folder, name.strip())  # raises before anything long begins
     shared = [gathered() if processes.is_main_process else None]
+    if processes.is_main_process and has_prior(settings) and shared[0][1].class_pictures is None:
+        found, material = shared[0]
+        log.info("Pictures of a %s, which the prior is to stay, are made by the base", settings.noun)
+        made = prior(restorer, settings.noun, _unfinished(folder, name.strip() or found), Conditions())
+        shared = [(found, replace(material, class_pictures=made))]
     ((found, material),) = broadcast_object_list(shared)
     name = name.strip() or found
-    path = persona_path(folder, name)
-    state = path.parent / "training" / path.stem
+    path, state = persona_path(folder, name), _unfinished(folder, name)
     if not processes.is_main_process:
         make_persona(restorer.load(), restorer.base, material, settings, name, folder=state, processes=processes)
         return path
@@ -131,7 +165,7 @@ def run(
 
     with logging_redirect_tqdm():
         try:
-            persona = make_persona(
+            make_persona(
                 restorer.load(),
                 restorer.base,
                 material,
@@ -140,11 +174,17 @@ def run(
                 watch.report,
                 state,
                 rescue,
+                finished=lambda persona: save_persona(persona, path.parent, path.stem),
                 processes=processes,
             )
         finally:
             watch.close()
-    return save_persona(persona, path.parent, path.stem)
+    return path
+
+
+def _unfinished(folder: Path, name: str) -> Path:
+    path = persona_path(folder, name)
+    return path.parent / "training" / path.stem
 
 
 class _Watch:

@@ -20,7 +20,9 @@ from torch.utils.data import Dataset
 
 from ..models import embedded
 from ..models.one_step import OneStepNet
+from ..personas.make import fingerprint
 from ..vocabulary import UserError
+from .begun import settle
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
@@ -103,6 +105,15 @@ def run(stage: str, folder: Path, config: Config) -> None:
             contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
             task = ContrastLoss(contrast, extractor.gauge, restorer)
         case "projector":
+            seen = extractor.fadex.E, extractor.fadex.spectrum
+            parts = [fingerprint(part) for part in seen if part is not None]
+            made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
+            settle(
+                folder / stage,
+                json.loads(json.dumps(made_of)),
+                str(folder / stage),
+                "Delete it, or choose another --out.",
+            )
             found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
             task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(device)
             drawn = lambda n: Draws(found, schedule.seed, n)  # noqa: E731

@@ -1,0 +1,38 @@
+"""What the prior of the textual pivot holds on to: pictures of the class that the base makes itself (DreamBooth, Dual-Pivot Tuning)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..restorers.diffusion import DiffusionRestorer, class_pictures
+from ..vocabulary import Conditions
+from .methods import Settings
+
+COUNT, SAMPLES = 8, 50
+
+
+def has_prior(settings: Settings) -> bool:
+    return settings.prior_weight > 0 and settings.method in ("dual_pivot", "textual_pivot")
+
+
+def prior(restorer: DiffusionRestorer, noun: str, folder: Path, conditions: Conditions) -> torch.Tensor:
+    """Pictures ``[8, 3, S, S]`` in 0..1 of a noun, kept in the folder of unfinished trainings: another machine, or another number
+    of threads, would not draw quite the same, and a training goes on only with what it was begun with.
+    """
+    path, made_of = folder / "prior.safetensors", {"base": restorer.base, "noun": noun}
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() == made_of:
+                return file.get_tensor("pictures")
+    except (OSError, SafetensorError):
+        pass  # there are none yet, or none that can be read
+    pictures = class_pictures(restorer, f"a photo of a {noun}", COUNT, SAMPLES, conditions)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    save_file({"pictures": pictures.cpu().contiguous()}, partial, made_of)
+    partial.replace(path)
+    return pictures
