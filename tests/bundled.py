@@ -32,4 +32,5 @@ TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
     *("gen2res_single_image", "gen2res_personal", "compare_personas"),
 }  # they learn a person first, which takes a minute
-QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in TRAINING else name for name in RUN_AS_THEY_ARE]
+SLOW = TRAINING | {"perfuse_group"}  # at twice the size; what it does has a test of its own
+QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUN_AS_THEY_ARE]
