@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, replace
 
@@ -118,7 +117,7 @@ class TrainFace2Scene(io.ComfyNode):
         settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
         settle(
             folder,
-            json.loads(json.dumps(settings)),
+            settings,
             f"Train Face2Scene: the unfinished training {target.stem!r}",
             f"Set that back, choose another name, or delete the folder training/{target.stem} beside the models that you trained.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,12 +25,12 @@ def prior(restorer: DiffusionRestorer, noun: str, folder: Path, conditions: Cond
     of threads, would not draw quite the same, and a training goes on only with what it was begun with.
     """
     path, made_of = folder / "prior.safetensors", {"base": restorer.base, "noun": noun}
-    try:
-        with safe_open(path, "pt") as file:
-            if file.metadata() == made_of:
-                return file.get_tensor("pictures")
-    except (OSError, SafetensorError):
-        pass  # there are none yet, or none that can be read
+    with (
+        suppress(OSError, SafetensorError),
+        safe_open(path, "pt") as file,
+    ):  # none are there yet, or they cannot be read
+        if file.metadata() == made_of:
+            return file.get_tensor("pictures")
     pictures = class_pictures(restorer, f"a photo of a {noun}", COUNT, SAMPLES, conditions)
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")

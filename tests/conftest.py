@@ -61,3 +61,28 @@ def denoiser():
         sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
     ).eval().requires_grad_(False)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A diffusion base of random weights for faces of 32x32."""
+    from personal_restore.tests.tiny_base import small_base
+
+    return small_base()
+
+
+@pytest.fixture(scope="module")
+def pictures(astronaut) -> torch.Tensor:
+    """Four faces, ``[4, 3, 32, 32]``: the portrait's, moved."""
+    corners = ((40, 180), (44, 170), (36, 176), (50, 184))
+    crops = torch.cat([astronaut[..., y : y + 160, x : x + 160] for y, x in corners])
+    return torch.nn.functional.interpolate(crops, (32, 32), mode="area")
+
+
+@pytest.fixture
+def restorer(net):
+    """A restorer on that base."""
+    from personal_restore.restorers.diffusion import DiffusionRestorer
+    from personal_restore.tests.tiny_base import BASE
+
+    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)

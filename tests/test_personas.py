@@ -20,28 +20,10 @@ from personal_restore.personas.wear import wearing
 from personal_restore.restorers import embedded
 from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer
 from personal_restore.restorers.generation import SkipGuidance
-from personal_restore.tests.tiny_base import BASE, Small, small_base
+from personal_restore.tests.tiny_base import BASE, Small
 from personal_restore.vocabulary import Conditions, Persona, Reference, UserError
 
 QUICK = Settings(steps=2, batch=2, rank=2, damage="mild", prior_weight=0.0)
-
-
-@pytest.fixture(scope="module")
-def net() -> Small:
-    return small_base()
-
-
-@pytest.fixture(scope="module")
-def pictures(astronaut) -> torch.Tensor:
-    """Four faces, ``[4, 3, 32, 32]``: the portrait's, moved."""
-    corners = ((40, 180), (44, 170), (36, 176), (50, 184))
-    crops = torch.cat([astronaut[..., y : y + 160, x : x + 160] for y, x in corners])
-    return torch.nn.functional.interpolate(crops, (32, 32), mode="area")
-
-
-@pytest.fixture
-def restorer(net) -> DiffusionRestorer:
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)
 
 
 def made(net, pictures, method: str, **changes) -> Persona:

@@ -10,26 +10,8 @@ from personal_restore.personas.batches import draw_batch
 from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, classifier_free
 from personal_restore.restorers.generation import SkipGuidance, generative_album
 from personal_restore.tests.test_personas import made
-from personal_restore.tests.tiny_base import BASE, Small, small_base
+from personal_restore.tests.tiny_base import BASE, Small
 from personal_restore.vocabulary import Conditions
-
-
-@pytest.fixture(scope="module")
-def net() -> Small:
-    return small_base()
-
-
-@pytest.fixture(scope="module")
-def pictures(astronaut) -> torch.Tensor:
-    """Four faces, ``[4, 3, 32, 32]``: the portrait's, moved."""
-    corners = ((40, 180), (44, 170), (36, 176), (50, 184))
-    crops = torch.cat([astronaut[..., y : y + 160, x : x + 160] for y, x in corners])
-    return torch.nn.functional.interpolate(crops, (32, 32), mode="area")
-
-
-@pytest.fixture
-def restorer(net) -> DiffusionRestorer:
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)
 
 
 def test_no_noise_gives_the_face_back_bit_for_bit(pictures, restorer):

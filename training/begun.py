@@ -12,11 +12,11 @@ SETTINGS = "settings.json"
 
 
 def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> None:
-    """Keeps the settings, JSON's values, in the folder, which is made. where: how the user named it; advice: what to do, for the message.
+    """Keeps the settings, as JSON has them, in the folder, which is made. where: how the user named it; advice: what to do.
 
     Raises UserError where it was begun with others: half of the result would be one thing, half another.
     """
-    path = folder / SETTINGS
+    path, settings = folder / SETTINGS, json.loads(json.dumps(settings))
     if path.is_file():
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))

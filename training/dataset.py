@@ -96,9 +96,7 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
         raise UserError(
             f"--out {out} lies inside the photographs: its own pictures would be taken for some. Choose another."
         )
-    settle(
-        out, json.loads(json.dumps({**asdict(config), **tools.describe()})), f"--out {out}", "Choose another folder."
-    )
+    settle(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
     done = {line["file"]: line for line in read_manifest(out)}
     for file in tqdm(files, "photographs"):
         name, status = file.relative_to(photos).as_posix(), file.stat()

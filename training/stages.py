@@ -110,7 +110,7 @@ def run(stage: str, folder: Path, config: Config) -> None:
             made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
             settle(
                 folder / stage,
-                json.loads(json.dumps(made_of)),
+                made_of,
                 str(folder / stage),
                 "Delete it, or choose another --out.",
             )
