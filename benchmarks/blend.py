@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .. import samples
-from ..degradation.families import FAMILIES
-from ..faces.detect import detect_faces, make_face
-from ..fusion.blend import Patch, blend_faces
-from ..fusion.compose import compose_faces
-from ..fusion.mask import face_mask, region_mask
+from ..lib import samples
+from ..lib.degradation.families import FAMILIES
+from ..lib.faces.detect import detect_faces, make_face
+from ..lib.fusion.blend import Patch, blend_faces
+from ..lib.fusion.compose import compose_faces
+from ..lib.fusion.mask import face_mask, region_mask
+from ..lib.restoring.apply import restore_faces, restore_scene
+from ..lib.vocabulary import Conditions, Face, Faces, Library, Similarity
 from ..restorers import embedded
-from ..restorers.apply import restore_faces, restore_scene
-from ..vocabulary import Conditions, Face, Faces, Library, Similarity
 from .quality import keep
 
 SIZES = ((1200, 1680), (2000, 3000), (3000, 4000), (4000, 6000))

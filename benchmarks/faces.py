@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..degradation.families import FAMILIES
-from ..faces.align import crop_face
-from ..faces.detect import detect_faces, make_face, merge, reading_order
-from ..faces.embed import Embedder, best_embedder, by_name
-from ..faces.library import load_library, main_face
-from ..faces.match import match_faces
-from ..faces.pictures import is_picture, read_picture
-from ..fusion.compose import compose_faces
-from ..metrics import psnr, ssim
+from ..lib.degradation.families import FAMILIES
+from ..lib.faces.align import crop_face
+from ..lib.faces.detect import detect_faces, make_face, merge, reading_order
+from ..lib.faces.embed import Embedder, best_embedder, by_name
+from ..lib.faces.library import load_library, main_face
+from ..lib.faces.match import match_faces
+from ..lib.fusion.compose import compose_faces
+from ..lib.pictures.files import is_picture, read_picture
+from ..lib.pictures.metrics import psnr, ssim
+from ..lib.restoring.apply import restore_faces, restore_scene
+from ..lib.vocabulary import Conditions, Face, Faces, Library, UserError
 from ..restorers import embedded
-from ..restorers.apply import restore_faces, restore_scene
 from ..restorers.reference import ReferenceRestorer
-from ..vocabulary import Conditions, Face, Faces, Library, UserError
 from .quality import keep, shrink
 
 METHODS = ("damaged", "blind", "personal")

@@ -16,9 +16,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
+from ..lib.vocabulary import Conditions, DegradationCode
 from ..models.face2scene import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill
 from ..models.sd_turbo import UNET, VAE, SDTurbo
-from ..vocabulary import Conditions, DegradationCode
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..bridge import device, keep
-from ..degradation.families import FAMILIES
-from ..degradation.presets import PRESETS
-from ..degradation.recipe import Recipe
+from ..lib.bridge import device, keep
+from ..lib.degradation.families import FAMILIES
+from ..lib.degradation.presets import PRESETS
+from ..lib.degradation.recipe import Recipe
+from ..lib.vocabulary import UserError
 from ..restorers import embedded
-from ..vocabulary import UserError
 
 DRAWS, CROP, MARGIN = 64, 128, 16
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..metrics import psnr
-from ..personas.file import load_persona, save_persona
+from ..lib.pictures.metrics import psnr
+from ..lib.storage.personas import load_persona, save_persona
+from ..lib.vocabulary import Conditions, Persona, UserError
 from ..personas.make import make_persona
 from ..personas.methods import Material, Settings
 from ..restorers.diffusion import DiffusionRestorer, PersonalRestorer
 from ..restorers.generation import SkipGuidance, generative_album
-from ..vocabulary import Conditions, Persona, UserError
 from .personas import FAMILY, Measure, Subject, people_of
 
 log = logging.getLogger(__name__)

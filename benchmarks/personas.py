@@ -17,17 +17,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..degradation.families import FAMILIES
-from ..faces.embed import DLIB_NORM, Embedder, by_name
-from ..faces.library import load_library
-from ..faces.pictures import to_pil
-from ..metrics import psnr, ssim
+from ..lib.degradation.families import FAMILIES
+from ..lib.faces.embed import DLIB_NORM, Embedder, by_name
+from ..lib.faces.library import load_library
+from ..lib.pictures.files import to_pil
+from ..lib.pictures.metrics import psnr, ssim
+from ..lib.vocabulary import Conditions, Person, Reference, Restorer, UserError
 from ..personas.batches import fitted
 from ..personas.make import make_persona
 from ..personas.methods import METHODS, Material, Settings
 from ..restorers import embedded
 from ..restorers.diffusion import DiffusionRestorer, PersonalRestorer
-from ..vocabulary import Conditions, Person, Reference, Restorer, UserError
 
 log = logging.getLogger(__name__)
 

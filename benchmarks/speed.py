@@ -8,9 +8,9 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..bridge import device, keep
+from ..lib.bridge import device, keep
+from ..lib.vocabulary import Conditions
 from ..restorers import embedded
-from ..vocabulary import Conditions
 
 
 def measure(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:

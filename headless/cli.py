@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from ..vocabulary import Restorer, UserError
+from ..lib.vocabulary import Restorer, UserError
 
 PACK = Path(__file__).resolve().parent.parent
 WORKFLOWS = PACK / "workflows" / "api"
@@ -184,8 +184,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from ..lib.standin.graph import load_graph
     from .demo import demo
-    from .graph import load_graph
 
     report = demo(load_graph(WORKFLOWS / "face2scene.json"), options.out)
     quality = report["quality"]
@@ -202,11 +202,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from ..lib.standin.core_nodes import CORE_NODES
+    from ..lib.standin.graph import apply_overrides, kinds, load_graph
+    from ..lib.standin.host import allow_folder
     from ..nodes import NODES
     from . import own
-    from .core_nodes import CORE_NODES
-    from .graph import apply_overrides, kinds, load_graph
-    from .host import allow_folder
     from .restore import restore_file
 
     if not 0 <= options.strength <= 1:
@@ -237,7 +237,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
     """The files as given, and the pictures of the folders."""
-    from ..faces.pictures import is_picture
+    from ..lib.pictures.files import is_picture
 
     for path in paths:
         if path.is_dir():
@@ -247,10 +247,10 @@ def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ..lib.standin.graph import load_graph
+    from ..lib.standin.host import folders
+    from ..lib.standin.runner import run_graph
     from ..nodes import NODES
-    from .graph import load_graph
-    from .host import folders
-    from .runner import run_graph
 
     folders.input, folders.output = options.input, options.out
     results = run_graph(
@@ -266,10 +266,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _api(options: argparse.Namespace) -> int:
+    from ..lib.standin.convert import to_api
+    from ..lib.standin.core_nodes import CORE_NODES
+    from ..lib.standin.graph import kinds
     from ..nodes import NODES
-    from .convert import to_api
-    from .core_nodes import CORE_NODES
-    from .graph import kinds
 
     try:
         workflow = json.loads(options.workflow.read_text(encoding="utf-8"))
@@ -281,7 +281,7 @@ def _api(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from ..bridge import weight_folders
+    from ..lib.bridge import weight_folders
     from ..models.catalogue import catalogue, download, entry
 
     if options.action == "list":
@@ -309,7 +309,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _convert(names: list[str]) -> int:
-    from ..bridge import weight_folders
+    from ..lib.bridge import weight_folders
     from ..models import s3diff
     from ..models.catalogue import find_all
 
@@ -417,7 +417,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_face2scene(options: argparse.Namespace) -> int:
-    from ..bridge import weight_folders
+    from ..lib.bridge import weight_folders
     from ..training import face2scene
 
     if options.base is None:
@@ -438,14 +438,14 @@ def _persona(options: argparse.Namespace) -> int:
 
 
 def _dataset(options: argparse.Namespace) -> int:
-    from ..bridge import device, keep, models_folder
-    from ..faces.embed import best_embedder
-    from ..faces.library import load_library
+    from ..lib.bridge import device, keep, models_folder
+    from ..lib.faces.embed import best_embedder
+    from ..lib.faces.library import load_library
+    from ..lib.vocabulary import Library
     from ..restorers import embedded
     from ..restorers.reference import ReferenceRestorer
     from ..training import dataset
     from ..training.gates import pyiqa_scorers
-    from ..vocabulary import Library
 
     config = dataset.read_config(options.config) if options.config else dataset.Config()
     embedder, one_step = best_embedder(models_folder()), embedded.restorer(keep)
@@ -468,7 +468,7 @@ def _dataset(options: argparse.Namespace) -> int:
 
 def _faceme(required: bool) -> Restorer | None:
     """FaceMe as its node makes it; None where its weights are not there and it need not be."""
-    from ..bridge import weight_folders
+    from ..lib.bridge import weight_folders
     from ..models.catalogue import find_all
     from ..nodes.faceme import NEEDED, FaceMeRestorer
     from ..nodes.weight_files import NONE

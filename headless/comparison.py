@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..faces.review import mark
+from ..lib.faces.review import mark
 
 LONGEST, GAP, CAPTION = 1000, 12, 30
 PAPER, INK = (250, 250, 248), (40, 40, 40)

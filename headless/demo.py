@@ -6,10 +6,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from .. import samples
+from ..lib import samples
+from ..lib.standin.graph import Graph
+from ..lib.standin.host import allow_folder
 from .comparison import comparison
-from .graph import Graph
-from .host import allow_folder
 from .own import with_album
 from .restore import restore
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from ..faces.match import EVERYBODY_KNOWN, STRANGERS
-from ..vocabulary import UserError
-from .graph import Graph, links, title
+from ..lib.faces.match import EVERYBODY_KNOWN, STRANGERS
+from ..lib.standin.graph import Graph, links, title
+from ..lib.vocabulary import UserError
 
 PHOTOGRAPH = "Photograph"
 SAMPLES = ("PR_Sample", "PR_SampleGroup")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from ..bridge import keep, models_folder
-from ..faces import embed
+from ..lib.bridge import keep, models_folder
+from ..lib.faces import embed
+from ..lib.storage.personas import describe, load_persona
+from ..lib.vocabulary import UserError
 from ..nodes import diffbir, stablesr
 from ..nodes.personas import folder
-from ..personas.file import describe, load_persona
 from ..restorers import embedded
 from ..training import persona
-from ..vocabulary import UserError
 
 
 def teach(options: argparse.Namespace) -> int:

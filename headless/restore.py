@@ -10,13 +10,13 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from ..lib.standin.graph import Graph, label, title
+from ..lib.standin.host import allow_folder, folders
+from ..lib.standin.runner import Results, run_graph
+from ..lib.vocabulary import UserError
 from ..nodes import NODES
-from ..vocabulary import UserError
 from .comparison import comparison
-from .graph import Graph, label, title
-from .host import allow_folder, folders
 from .own import with_photo
-from .runner import Results, run_graph
 
 ORIENTATION = 0x0112
 MIRRORED = (2, 4, 5, 7)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 DATA = Path(__file__).with_suffix(".json")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 Tensors = dict[str, torch.Tensor]
 

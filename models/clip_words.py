@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from . import clip_text
 
 PADDING = 0  # what follows the end of a text: OpenCLIP's

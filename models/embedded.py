@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from .fadex import FaDeX
 from .gauge import DamageGauge
 from .mapnet import MapNet

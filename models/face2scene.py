@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..vocabulary import DegradationCode, UserError
-from . import lora
+from ..lib.diffusion import lora
+from ..lib.vocabulary import DegradationCode, UserError
 from .embedded import Extractor
 from .fit import check_fit
 from .mapnet import with_tokens

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from .public_weights import read_file
 
 WHAT = "a face restorer such as GFPGANv1.4.pth or RestoreFormer.pth"

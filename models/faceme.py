@@ -18,7 +18,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from . import sdxl
 from .fit import filled
 from .public_weights import advice, fill, read_file, read_public

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 
 def check_fit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str, advice: str) -> None:

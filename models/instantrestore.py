@@ -16,10 +16,10 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.diffusion.noise_schedule import stable_diffusion_schedule
+from ..lib.vocabulary import UserError
 from . import clip_text
 from .fit import filled
-from .noise_schedule import stable_diffusion_schedule
 from .public_weights import advice, read_file
 from .sd_turbo import UNET, VAE
 from .sd_vae import LATENT_SCALE

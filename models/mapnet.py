@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from .degradation_attention import DegradationAttention
 
 GRIDS = (4, 2, 1)

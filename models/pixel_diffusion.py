@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from diffusers import UNet2DModel
 
+from ..lib.diffusion.base import Diffusion
+from ..lib.diffusion.noise_schedule import NoiseSchedule, ReverseStep, linear_schedule
 from .adm_unet import ADMUNet
-from .diffusion import Diffusion
-from .noise_schedule import NoiseSchedule, ReverseStep, linear_schedule
 
 
 class PixelDiffusion(Diffusion):

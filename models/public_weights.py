@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from .fit import check_fit
 
 Network = TypeVar("Network", bound=nn.Module)

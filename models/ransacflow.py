@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, resnet50
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 KERNEL = 7
 STRIDE, COARSE_STRIDE = 8, 16

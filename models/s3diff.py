@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..vocabulary import DegradationCode, UserError
-from . import lora
+from ..lib.diffusion import lora
+from ..lib.vocabulary import DegradationCode, UserError
 from .de_net import DegradationEstimator
 from .fit import check_fit
 from .sd_turbo import SDTurbo

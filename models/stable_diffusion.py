@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from ..vocabulary import UserError
+from ..lib.diffusion.base import Diffusion
+from ..lib.diffusion.noise_schedule import NoiseSchedule, stable_diffusion_schedule, zero_terminal_schedule
+from ..lib.vocabulary import UserError
 from . import sd_vae
 from .clip_words import ClipWords, load_tokenizer
 from .diffbir_controlnet import DiffBIRControlNet
-from .diffusion import Diffusion
-from .noise_schedule import NoiseSchedule, stable_diffusion_schedule, zero_terminal_schedule
 from .sd_turbo import TEXT, UNET, VAE, networks, text_encoder
 from .vico_block import SD_PLACES
 

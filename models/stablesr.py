@@ -17,7 +17,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from . import stable_diffusion
 from .adm_unet import SelfAttention
 from .checkpoint import read_tensors

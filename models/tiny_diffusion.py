@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from ..lib.diffusion.base import Diffusion
+from ..lib.diffusion.noise_schedule import NoiseSchedule, stable_diffusion_schedule
 from .diffbir_controlnet import DiffBIRControlNet
-from .diffusion import Diffusion
-from .noise_schedule import NoiseSchedule, stable_diffusion_schedule
 
 WORDS = ("dark", "bright", "grey", "red", "green", "blue", "smooth", "busy", "clean", "damaged")  # what captions say
 LENGTH = 12  # tokens of a prompt

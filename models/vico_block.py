@@ -15,7 +15,7 @@ from diffusers import Transformer2DModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 # Where Stable Diffusion's decoder gets a block: output_blocks 4, 6, 8 and 10 of the original, in diffusers' names.
 SD_PLACES = (

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 
 SIDE, STRIDE = 640, 32
 GREY = 114 / 255  # what the networks were trained to see beyond a picture's border

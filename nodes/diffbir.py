@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bridge import io, keep
+from ..lib.bridge import io, keep
+from ..lib.vocabulary import Restorer, UserError
 from ..restorers import embedded
-from ..vocabulary import Restorer, UserError
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
 from .weight_files import NONE, checkpoint_and, own_files, weight_files

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import io, keep_upscaler
+from ..lib.bridge import io, keep_upscaler
+from ..lib.vocabulary import UserError
 from ..restorers.upscaler import UpscalerRestorer
-from ..vocabulary import UserError
 from . import sockets
 from .weight_files import NONE, weight_files
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..bridge import device, io, keep
-from ..vocabulary import UserError
+from ..lib.bridge import device, io, keep
+from ..lib.vocabulary import UserError
 from . import sockets
 from .weight_files import NONE, checkpoint_and, checkpoints
 
@@ -57,7 +57,7 @@ class FaceMeRestorer(io.ComfyNode):
     def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
         base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, "realvisxl", *NEEDED)
         # Here and not above: diffusers takes seconds to import.
-        from ..faces.embed import ArcFace
+        from ..lib.faces.embed import ArcFace
         from ..models import faceme
         from ..restorers.faceme import FaceMeRestorer as Restorer
 

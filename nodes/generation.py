@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..bridge import io, progress
-from ..models.noise_schedule import linear_schedule, stable_diffusion_schedule
-from ..vocabulary import Conditions, Restorer, UserError
+from ..lib.bridge import io, progress
+from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
+from ..lib.vocabulary import Conditions, Restorer, UserError
 from . import sockets
 from .layout import to_image, to_photos
 

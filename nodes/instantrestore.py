@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import device, io, keep
-from ..vocabulary import UserError
+from ..lib.bridge import device, io, keep
+from ..lib.vocabulary import UserError
 from . import sockets
 from .weight_files import NONE, weight_files
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, weight_folders
-from ..faces.paste import unwarp
-from ..fusion.mask import REGIONS, region_mask, segment_of
+from ..lib.bridge import io, keep, weight_folders
+from ..lib.faces.paste import unwarp
+from ..lib.fusion.mask import REGIONS, region_mask, segment_of
+from ..lib.vocabulary import Faces, UserError
 from ..models.catalogue import find
-from ..vocabulary import Faces, UserError
 from . import sockets
 from .layout import to_photos
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from ..bridge import io, keep, models_folder, progress
-from ..degradation.families import FAMILIES
-from ..personas.file import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.bridge import io, keep, models_folder, progress
+from ..lib.degradation.families import FAMILIES
+from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.vocabulary import Conditions, Library, Persona, Restorer, UserError
 from ..restorers import embedded
-from ..vocabulary import Conditions, Library, Persona, Restorer, UserError
 from . import sockets
 from .layout import to_photos
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bridge import clip_vocabulary, device, io, keep, weight_folders
+from ..lib.bridge import clip_vocabulary, device, io, keep, weight_folders
 from ..models.catalogue import find_all
 from . import sockets
 from .weight_files import weight_files

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
-from ..faces.match import choose
+from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
+from ..lib.faces.match import choose
+from ..lib.restoring.apply import restore_faces, restore_scene
+from ..lib.restoring.preview import Preview
+from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
 from ..models.catalogue import find
 from ..restorers import embedded
-from ..restorers.apply import restore_faces, restore_scene
-from ..restorers.preview import Preview
 from ..restorers.reference import ReferenceRestorer
 from ..restorers.upscaler import UpscalerRestorer
-from ..vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 

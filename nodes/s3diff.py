@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..bridge import device, io, keep, weight_folders
+from ..lib.bridge import device, io, keep, weight_folders
+from ..lib.vocabulary import UserError
 from ..restorers.sd_turbo import SDTurboRestorer
-from ..vocabulary import UserError
 from . import sockets
 from .weight_files import NONE, checkpoint_and, checkpoints
 

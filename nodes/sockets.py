@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bridge import io
+from ..lib.bridge import io
 
 Library = io.Custom("PR_LIBRARY")
 Faces = io.Custom("PR_FACES")

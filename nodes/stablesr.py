@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bridge import io
-from ..vocabulary import UserError
+from ..lib.bridge import io
+from ..lib.vocabulary import UserError
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
 from .weight_files import NONE, checkpoint_and, own_files

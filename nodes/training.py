@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 import torch
 
-from ..bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.storage.names import stored
 from ..models.face2scene import FOLDER
-from ..stored import stored
 from . import sockets
 from .weight_files import NONE, checkpoint_and, checkpoints
 
@@ -93,8 +93,8 @@ class TrainFace2Scene(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         # Here and not above: accelerate and diffusers take seconds to import.
+        from ..lib.storage.resume import SETTINGS, settle
         from ..training import face2scene
-        from ..training.begun import SETTINGS, settle
         from ..training.dataset import MANIFEST
 
         target = stored(models_folder() / FOLDER, name, "trained model")

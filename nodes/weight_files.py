@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..bridge import weight_folders
+from ..lib.bridge import weight_folders
+from ..lib.vocabulary import UserError
 from ..models.catalogue import entry, find_all
-from ..vocabulary import UserError
 
 NONE = "none found"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bridge import io, weight_folders
+from ..lib.bridge import io, weight_folders
 from ..models.catalogue import catalogue, download, entry
 from . import sockets
 

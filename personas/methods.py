@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..models import lora
-from ..models.diffusion import Diffusion
+from ..lib.diffusion import lora
+from ..lib.diffusion.base import Diffusion
+from ..lib.vocabulary import UserError
 from ..models.vico_block import personalise, reading
-from ..vocabulary import UserError
 from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 

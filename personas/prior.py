@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..lib.vocabulary import Conditions
 from ..restorers.diffusion import DiffusionRestorer, class_pictures
-from ..vocabulary import Conditions
 from .methods import Settings
 
 COUNT, SAMPLES = 8, 50

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from ..models.diffusion import Diffusion
-from ..models.lora import adapted
+from ..lib.diffusion.base import Diffusion
+from ..lib.diffusion.lora import adapted
+from ..lib.vocabulary import Persona, UserError
 from ..models.vico_block import PersonalTransformer, personalise, reading
-from ..vocabulary import Persona, UserError
 from .batches import fitted
 from .methods import token_positions
 

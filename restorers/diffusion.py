@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from ..fusion.color import wavelet_fix
-from ..fusion.tiles import tiled
-from ..models.diffusion import Diffusion
-from ..models.noise_schedule import linear_schedule
+from ..lib.diffusion.base import Diffusion
+from ..lib.diffusion.noise_schedule import linear_schedule
+from ..lib.pictures.color import wavelet_fix
+from ..lib.pictures.tiles import tiled
+from ..lib.vocabulary import Conditions, Persona, Restorer
 from ..models.tiny_diffusion import TinyDiffusion
 from ..personas.wear import check_base, wearing
-from ..vocabulary import Conditions, Persona, Restorer
 from .generation import SkipGuidance, generate
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler
 
-from ..fusion.color import color_fix
-from ..vocabulary import Conditions
+from ..lib.pictures.color import color_fix
+from ..lib.vocabulary import Conditions
 
 if TYPE_CHECKING:
     from ..models.faceme import FaceMe

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..models.noise_schedule import NoiseSchedule, ReverseStep
-from ..vocabulary import Conditions
+from ..lib.diffusion.noise_schedule import NoiseSchedule, ReverseStep
+from ..lib.vocabulary import Conditions
 
 if TYPE_CHECKING:
     from .diffusion import DiffusionRestorer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..vocabulary import Conditions
+from ..lib.vocabulary import Conditions
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
     from ..models.instantrestore import InstantRestore

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..fusion.tiles import as_memory_allows, tiled
+from ..lib.pictures.tiles import as_memory_allows, tiled
+from ..lib.vocabulary import Conditions
 from ..models.one_step import OneStepNet
-from ..vocabulary import Conditions
 
 TILE, OVERLAP = 1024, 128
 

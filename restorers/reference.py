@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..fusion.mask import face_mask
-from ..fusion.pyramid import collapse, laplacian_pyramid
-from ..vocabulary import Conditions
+from ..lib.fusion.mask import face_mask
+from ..lib.pictures.pyramid import collapse, laplacian_pyramid
+from ..lib.vocabulary import Conditions
 
 LEVELS = 6
 FINE = 3  # how many of the finest bands may be replaced; the next two are where agreement is measured

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.nn.functional as F
 
-from ..fusion.color import color_fix
-from ..fusion.tiles import VARIANCE, as_memory_allows, memory_for, tiled
-from ..vocabulary import Conditions, DegradationCode
+from ..lib.pictures.color import color_fix
+from ..lib.pictures.tiles import VARIANCE, as_memory_allows, memory_for, tiled
+from ..lib.vocabulary import Conditions, DegradationCode
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
     from ..models.sd_turbo import SDTurbo

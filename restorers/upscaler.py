@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..fusion.tiles import tiled
-from ..vocabulary import Conditions
+from ..lib.pictures.tiles import tiled
+from ..lib.vocabulary import Conditions
 
 TILE, OVERLAP = 512, 64
 # Networks for aligned faces work in -1..1, which spandrel (0.4) heeds for RestoreFormer only. GFPGAN takes the noise that is

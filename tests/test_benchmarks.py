@@ -7,7 +7,7 @@ import pytest
 import torch
 from personal_restore.benchmarks import blend, context, faces, invariance, quality
 from personal_restore.benchmarks.quality import Row
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.vocabulary import UserError
 from PIL import Image
 
 

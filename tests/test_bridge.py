@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from personal_restore import bridge
-from personal_restore.headless import host
-from personal_restore.vocabulary import UserError
+from personal_restore.lib import bridge
+from personal_restore.lib.standin import host
+from personal_restore.lib.vocabulary import UserError
 
-PACK = Path(bridge.__file__).parent
+PACK = Path(bridge.__file__).parent.parent
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 
 

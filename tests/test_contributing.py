@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from personal_restore.headless.runner import run_graph
-from personal_restore.metrics import psnr
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.vocabulary import Conditions, Restorer
 from personal_restore.nodes import NODES
-from personal_restore.vocabulary import Conditions, Restorer
 
 CONTRIBUTING = Path(__file__).parent.parent / "CONTRIBUTING.md"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
-from personal_restore.faces import fine_align as fine
-from personal_restore.faces.fine_align import Networks, Warp, fine_align
-from personal_restore.faces.homography import transform
+from personal_restore.lib.faces import fine_align as fine
+from personal_restore.lib.faces.fine_align import Networks, Warp, fine_align
+from personal_restore.lib.faces.homography import transform
 from personal_restore.models.ransacflow import CoarseFeatures, RansacFlow, expected_offset, load_flow, local_correlation
 
 INNER = 12

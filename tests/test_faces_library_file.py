@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces.library_file import delete_person, load_library_file, save_library
-from personal_restore.vocabulary import Library, Person, Reference, UserError
+from personal_restore.lib.storage.libraries import delete_person, load_library_file, save_library
+from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from safetensors.torch import load_file, save_file
 
 

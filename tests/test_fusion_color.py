@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.fusion.color import adain_fix, color_fix, wavelet_fix
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.pictures.color import adain_fix, color_fix, wavelet_fix
+from personal_restore.lib.vocabulary import UserError
 
 
 def test_golden_color_fixes(golden):

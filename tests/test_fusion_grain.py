@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.fusion.compose import compose_faces
-from personal_restore.fusion.grain import add_grain, flat_blocks, noise
-from personal_restore.vocabulary import Faces
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.fusion.compose import compose_faces
+from personal_restore.lib.pictures.grain import add_grain, flat_blocks, noise
+from personal_restore.lib.vocabulary import Faces
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.fusion.pyramid import collapse, gaussian_pyramid, laplacian_pyramid
+from personal_restore.lib.pictures.pyramid import collapse, gaussian_pyramid, laplacian_pyramid
 
 SIZES = [(1, 1), (1, 7), (2, 3), (5, 4), (31, 37), (64, 96), (65, 33), (101, 128)]
 

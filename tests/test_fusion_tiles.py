@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.fusion.tiles import tiled, window
+from personal_restore.lib.pictures.tiles import tiled, window
 
 
 @pytest.mark.parametrize("size", [8, 65, 512])

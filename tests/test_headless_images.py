@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import host, images
-from personal_restore.headless.core_nodes import as_text, without_paths
-from personal_restore.headless.runner import run_graph
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.pictures import comfy_files as images
+from personal_restore.lib.standin import host
+from personal_restore.lib.standin.core_nodes import as_text, without_paths
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.vocabulary import UserError
 from PIL import Image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)

@@ -8,9 +8,9 @@ import weakref
 
 import pytest
 import torch
-from personal_restore.bridge import io, progress
-from personal_restore.headless.runner import run_graph
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.bridge import io, progress
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.vocabulary import UserError
 
 calls: list[str] = []
 alive: list[weakref.ref] = []

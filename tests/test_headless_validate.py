@@ -6,10 +6,10 @@ import copy
 import json
 
 import pytest
-from personal_restore.bridge import io
-from personal_restore.headless.core_nodes import CORE_NODES
-from personal_restore.headless.graph import GraphError, apply_overrides, kinds, load_graph
-from personal_restore.headless.validate import checked
+from personal_restore.lib.bridge import io
+from personal_restore.lib.standin.core_nodes import CORE_NODES
+from personal_restore.lib.standin.graph import GraphError, apply_overrides, kinds, load_graph
+from personal_restore.lib.standin.validate import checked
 
 
 class Restore(io.ComfyNode):

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from personal_restore.headless import io
+from personal_restore.lib.standin import io
 from personal_restore.nodes import NODES
 from personal_restore.tools import localise
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 import torch
-from personal_restore.metrics import psnr, ssim
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.pictures.metrics import psnr, ssim
+from personal_restore.lib.vocabulary import UserError
 from skimage.metrics import structural_similarity
 
 

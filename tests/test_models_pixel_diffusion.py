@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from personal_restore.models.noise_schedule import ReverseStep, linear_schedule
+from personal_restore.lib.diffusion.noise_schedule import ReverseStep, linear_schedule
 from personal_restore.models.pixel_diffusion import PixelDiffusion, level_likelihood
 
 

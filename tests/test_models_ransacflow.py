@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models import ransacflow
 from personal_restore.models.ransacflow import CoarseFeatures, RansacFlow, enlarge, expected_offset, local_correlation
-from personal_restore.vocabulary import UserError
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models import yolo_segment
 from personal_restore.nodes.masks import SegmentPeople
-from personal_restore.vocabulary import UserError
 
 needs_ultralytics = pytest.mark.skipif(
     importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed"

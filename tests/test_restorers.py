@@ -6,17 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.faces.extract import extract_face
-from personal_restore.metrics import psnr
-from personal_restore.models.one_step import OneStepNet
-from personal_restore.models.pixel_diffusion import PixelDiffusion
-from personal_restore.restorers.apply import restore_crop, restore_faces, restore_scene
-from personal_restore.restorers.diffusion import generation
-from personal_restore.restorers.one_step import OneStepRestorer
-from personal_restore.restorers.reference import ReferenceRestorer
-from personal_restore.restorers.upscaler import UpscalerRestorer
-from personal_restore.vocabulary import (
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.faces.extract import extract_face
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.restoring.apply import restore_crop, restore_faces, restore_scene
+from personal_restore.lib.vocabulary import (
     Conditions,
     DegradationCode,
     Faces,
@@ -27,6 +21,12 @@ from personal_restore.vocabulary import (
     Restorer,
     UserError,
 )
+from personal_restore.models.one_step import OneStepNet
+from personal_restore.models.pixel_diffusion import PixelDiffusion
+from personal_restore.restorers.diffusion import generation
+from personal_restore.restorers.one_step import OneStepRestorer
+from personal_restore.restorers.reference import ReferenceRestorer
+from personal_restore.restorers.upscaler import UpscalerRestorer
 from spandrel import ModelLoader
 
 
@@ -211,7 +211,7 @@ def test_a_many_step_restorer_is_cancelled_between_two_steps(restorers):
 
 
 def test_the_reference_restorer_brings_back_detail_from_the_same_moment(face):
-    from personal_restore.degradation.operators import blur
+    from personal_restore.lib.degradation.operators import blur
 
     blurred = blur(face.crop[None], size=21, sigma_x=3, sigma_y=3)
     mirrored_and_relit = Reference("picture", face.crop.flip(-1) ** 0.9, face.landmarks)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from personal_restore.lib.restoring.apply import restore_faces
+from personal_restore.lib.vocabulary import Conditions, Faces, Library, Person, Reference, Restorer, UserError
 from personal_restore.models import faceme
 from personal_restore.nodes.faceme import FaceMeRestorer as Node
-from personal_restore.restorers.apply import restore_faces
 from personal_restore.restorers.faceme import FaceMeRestorer
 from personal_restore.tests import tiny_sdxl as tiny
-from personal_restore.vocabulary import Conditions, Faces, Library, Person, Reference, Restorer, UserError
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_the_node_restores_a_known_face_with_the_files_where_they_belong(
     monkeypatch, tmp_path, files, astronaut, album
 ):
     onnx = pytest.importorskip("onnx")
-    from personal_restore.faces.detect import detect_faces, make_face
+    from personal_restore.lib.faces.detect import detect_faces, make_face
 
     # ArcFace's place is taken by the mean of the chip's colours in two halves.
     nodes = [

@@ -11,8 +11,9 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
+from personal_restore.lib.diffusion.noise_schedule import NoiseSchedule, linear_schedule, stable_diffusion_schedule
+from personal_restore.lib.vocabulary import Conditions, Persona
 from personal_restore.models.adm_unet import ADMUNet, load_adm_unet
-from personal_restore.models.noise_schedule import NoiseSchedule, linear_schedule, stable_diffusion_schedule
 from personal_restore.models.pixel_diffusion import PixelDiffusion
 from personal_restore.restorers.diffusion import generation
 from personal_restore.restorers.generation import (
@@ -21,7 +22,6 @@ from personal_restore.restorers.generation import (
     generative_album,
     towards,
 )
-from personal_restore.vocabulary import Conditions, Persona
 
 LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 

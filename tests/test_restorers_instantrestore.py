@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import instantrestore, lora
-from personal_restore.models.noise_schedule import stable_diffusion_schedule
+from personal_restore.lib.diffusion import lora
+from personal_restore.lib.diffusion.noise_schedule import stable_diffusion_schedule
+from personal_restore.lib.vocabulary import Conditions, Reference, Restorer, UserError
+from personal_restore.models import instantrestore
 from personal_restore.nodes.instantrestore import InstantRestoreRestorer as Node
 from personal_restore.restorers.instantrestore import InstantRestoreRestorer
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import Conditions, Reference, Restorer, UserError
 from transformers import CLIPTextConfig, CLIPTextModel
 
 TEXT = instantrestore.TEXT | {

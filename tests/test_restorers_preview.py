@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.fusion.tiles import tiled
-from personal_restore.restorers import preview
-from personal_restore.restorers.apply import restore_faces
-from personal_restore.restorers.preview import Preview
-from personal_restore.vocabulary import Faces, Library
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.pictures.tiles import tiled
+from personal_restore.lib.restoring import preview
+from personal_restore.lib.restoring.apply import restore_faces
+from personal_restore.lib.restoring.preview import Preview
+from personal_restore.lib.vocabulary import Faces, Library
 
 
 class Told(list):

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.fusion.color import wavelet_fix
+from personal_restore.lib.pictures.color import wavelet_fix
+from personal_restore.lib.vocabulary import Conditions, DegradationCode, Restorer
 from personal_restore.models import s3diff, sd_turbo
 from personal_restore.models.de_net import DegradationEstimator
 from personal_restore.restorers.sd_turbo import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import Conditions, DegradationCode, Restorer
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.faces.align import crop_face
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.faces.library import main_face
-from personal_restore.faces.pictures import read_picture
-from personal_restore.fusion.mask import face_mask
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.faces.align import crop_face
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.faces.library import main_face
+from personal_restore.lib.fusion.mask import face_mask
+from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.vocabulary import Conditions, Reference
 from personal_restore.restorers import embedded
 from personal_restore.restorers.reference import ReferenceRestorer
-from personal_restore.vocabulary import Conditions, Reference
 
 PEOPLE = {
     "emoA": ("human/stock-emotions-a-1.jpg", "human/stock-emotions-a-4.jpg"),

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.recipe import Recipe
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.recipe import Recipe
 from personal_restore.models import embedded
 from personal_restore.models.fadex import FaDeX
 from personal_restore.models.one_step import OneStepNet

@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore import samples
-from personal_restore.faces import embed
-from personal_restore.faces.embed import Classical
-from personal_restore.faces.library import load_library
-from personal_restore.faces.pictures import to_pil
 from personal_restore.headless.cli import main
+from personal_restore.lib import samples
+from personal_restore.lib.faces import embed
+from personal_restore.lib.faces.embed import Classical
+from personal_restore.lib.faces.library import load_library
+from personal_restore.lib.pictures.files import to_pil
+from personal_restore.lib.storage.personas import load_persona
+from personal_restore.lib.vocabulary import Conditions, Persona, UserError
 from personal_restore.nodes.personas import LoadPersona, TrainPersona
-from personal_restore.personas.file import load_persona
 from personal_restore.personas.methods import METHODS, Settings
 from personal_restore.personas.prior import prior
 from personal_restore.personas.trainer import train
@@ -30,7 +31,6 @@ from personal_restore.restorers import embedded
 from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.training import persona as stage
-from personal_restore.vocabulary import Conditions, Persona, UserError
 from PIL import Image
 
 QUICK = {"steps": 3, "rank": 2, "damage": "mild"}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import face2scene, lora, sd_turbo
+from personal_restore.lib.diffusion import lora
+from personal_restore.models import face2scene, sd_turbo
 from personal_restore.models.de_net import DegradationEstimator
 from personal_restore.models.embedded import Extractor
 from personal_restore.models.s3diff import ADAPTERS, BLOCKS, BlockModulation

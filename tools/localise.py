@@ -24,7 +24,7 @@ if not __package__:  # run as a script
     import run
 
     run.load_package()
-from personal_restore.headless.io import Input, Output, Schema  # noqa: E402
+from personal_restore.lib.standin.io import Input, Output, Schema  # noqa: E402
 from personal_restore.nodes import NODES  # noqa: E402
 
 HELP = ROOT / "tools" / "help.toml"

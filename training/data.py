@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..degradation.families import FAMILIES
-from ..degradation.recipe import Recipe
+from ..lib.degradation.families import FAMILIES
+from ..lib.degradation.recipe import Recipe
 from ..models.gauge import DamageGauge
 from . import procedural
 

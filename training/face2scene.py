@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..faces.pictures import is_picture, read_picture
+from ..lib.pictures.files import is_picture, read_picture
+from ..lib.vocabulary import UserError
 from ..models import embedded, face2scene, s3diff, sd_turbo
 from ..models.mapnet import with_tokens
 from ..models.one_step import OneStepNet
-from ..vocabulary import UserError
 from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
 from .dataset import MIXTURE, Prepared

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from .begun import write_whole
+from ..lib.storage.resume import write_whole
 
 log = logging.getLogger(__name__)
 

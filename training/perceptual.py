@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torchvision.models import VGG, vgg16
 
+from ..lib.vocabulary import UserError
 from ..models.catalogue import find
 from ..models.public_weights import load_public
-from ..vocabulary import UserError
 
 log = logging.getLogger(__name__)
 

@@ -19,16 +19,16 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..degradation.families import FAMILIES
-from ..faces.embed import Embedder
-from ..faces.library import load_library
+from ..lib.degradation.families import FAMILIES
+from ..lib.faces.embed import Embedder
+from ..lib.faces.library import load_library
+from ..lib.storage.personas import persona_path, save_persona
+from ..lib.vocabulary import Conditions, Person, Persona, UserError
 from ..personas.estimate import estimate
-from ..personas.file import persona_path, save_persona
 from ..personas.make import make_persona
 from ..personas.methods import METHODS, Material, Settings, check_parts
 from ..personas.prior import has_prior, prior
 from ..restorers.diffusion import DiffusionRestorer
-from ..vocabulary import Conditions, Person, Persona, UserError
 from .loop import Journal
 from .stages import changed
 

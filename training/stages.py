@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..lib.storage.resume import settle
+from ..lib.vocabulary import UserError
 from ..models import embedded
 from ..models.one_step import OneStepNet
 from ..personas.make import fingerprint
-from ..vocabulary import UserError
-from .begun import settle
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..bridge import input_folder, output_folder, resolve_input
+from ..pictures import comfy_files as files
 from ..vocabulary import UserError
-from . import images as files
 from . import io, ui
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..stored import stored
 from ..vocabulary import Persona, UserError
+from .names import stored
 
 FORMAT = "personal-restore-persona-1"
 

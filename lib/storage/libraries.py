@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..stored import stored
 from ..vocabulary import Library, Person, Reference, UserError
+from .names import stored
 
 FORMAT = "personal-restore-library-1"
 

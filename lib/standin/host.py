@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-PACK = Path(__file__).resolve().parent.parent
+PACK = Path(__file__).resolve().parents[2]
 
 
 @dataclass

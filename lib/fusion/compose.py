@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from ..faces.align import from_template
 from ..faces.fine_align import Networks, fine_align
 from ..faces.paste import unwarp
+from ..pictures.color import color_fix
+from ..pictures.grain import add_grain
 from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
-from .color import color_fix
-from .grain import add_grain
 from .mask import border_fade, face_mask
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..pictures.comfy_files import save_images
 from . import host
-from .images import save_images
 
 
 class PreviewText:

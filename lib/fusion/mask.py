@@ -8,8 +8,8 @@ import torch
 
 from ..faces.align import warp
 from ..faces.outline import covering, outline
+from ..pictures.pyramid import each_plane
 from ..vocabulary import Face, UserError
-from .pyramid import each_plane
 
 # In units of the crop's side, for the five-point template of ``faces/align.py``: forehead to chin and cheek to cheek.
 CENTRE = (0.500, 0.540)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .vocabulary import UserError
+from ..vocabulary import UserError
 
 SUFFIX = ".safetensors"
 

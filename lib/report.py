@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .degradation.estimate import describe
-from .metrics import psnr, ssim
+from .pictures.metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
 CEILING = 1e-10  # of PSNR, at 100 dB: infinity is no JSON

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from ..faces.pictures import from_pil, to_pil
+from ..pictures.files import from_pil, to_pil
 
 PAPER, INK, TRACK, ESTIMATED, TRUE = (250, 250, 248), (40, 40, 40), (226, 226, 222), (60, 120, 190), (215, 120, 40)
 ROW, GAP, CAPTION = 46, 12, 28

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..pictures.files import is_picture, read_picture
 from ..vocabulary import Face, Library, Person, Reference, UserError
 from .align import moved
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
-from .pictures import is_picture, read_picture
 
 MOST_REFERENCES = 10
 FEW_REFERENCES = 3

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from .vocabulary import UserError
+from ..vocabulary import UserError
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
+from ..pictures.pyramid import collapse, gaussian_pyramid, laplacian_pyramid
 from ..vocabulary import UserError
-from .pyramid import collapse, gaussian_pyramid, laplacian_pyramid
 
 CONTEXTS = ("target", "lq", "reflect", "off")
 

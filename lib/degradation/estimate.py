@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ...models.embedded import TOKEN_SPACE, Extractor
 from ..faces.paste import unwarp
-from ..models.embedded import TOKEN_SPACE, Extractor
 from ..vocabulary import DegradationCode, Face
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution

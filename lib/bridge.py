@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .faces.pictures import to_pil
+from .pictures.files import to_pil
 from .vocabulary import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .models.face2scene import Adapter
+    from ..models.face2scene import Adapter
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
@@ -36,8 +36,8 @@ if IN_COMFYUI:
     import folder_paths
     from comfy_api.latest import ComfyExtension, io, ui
 else:
-    from .headless import host, io, ui
-    from .headless.io import ComfyExtension
+    from .standin import host, io, ui
+    from .standin.io import ComfyExtension
 
 __all__ = [
     "IN_COMFYUI",
@@ -245,7 +245,7 @@ def serve_odd_folder() -> None:
     from aiohttp import web
     from server import PromptServer
 
-    pack = Path(__file__).parent
+    pack = Path(__file__).parent.parent
     names = "|".join(map(re.escape, {pack.name, re.split("[.@]", pack.name)[0]}))
 
     async def answer(request: web.Request) -> web.FileResponse:
