@@ -25,7 +25,7 @@ from ..lib.fusion.compose import compose_faces
 from ..lib.fusion.mask import face_mask, region_mask
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.vocabulary import Conditions, Face, Faces, Library, Similarity
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
 from .quality import keep
 
 SIZES = ((1200, 1680), (2000, 3000), (3000, 4000), (4000, 6000))

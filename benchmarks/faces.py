@@ -25,8 +25,8 @@ from ..lib.pictures.files import is_picture, read_picture
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.vocabulary import Conditions, Face, Faces, Library, UserError
-from ..restorers import embedded
-from ..restorers.reference import ReferenceRestorer
+from ..models.embedded import ready as embedded
+from ..models.embedded.reference_restorer import ReferenceRestorer
 from .quality import keep, shrink
 
 METHODS = ("damaged", "blind", "personal")

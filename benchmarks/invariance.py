@@ -13,7 +13,7 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.presets import PRESETS
 from ..lib.degradation.recipe import Recipe
 from ..lib.vocabulary import UserError
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
 
 DRAWS, CROP, MARGIN = 64, 128, 16
 

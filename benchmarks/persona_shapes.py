@@ -23,10 +23,10 @@ import torch
 from ..lib.pictures.metrics import psnr
 from ..lib.storage.personas import load_persona, save_persona
 from ..lib.vocabulary import Conditions, Persona, UserError
+from ..models.gen2res.generation import SkipGuidance, generative_album
+from ..models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
 from ..personas.make import make_persona
 from ..personas.methods import Material, Settings
-from ..restorers.diffusion import DiffusionRestorer, PersonalRestorer
-from ..restorers.generation import SkipGuidance, generative_album
 from .personas import FAMILY, Measure, Subject, people_of
 
 log = logging.getLogger(__name__)

@@ -23,11 +23,11 @@ from ..lib.faces.library import load_library
 from ..lib.pictures.files import to_pil
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import Conditions, Person, Reference, Restorer, UserError
+from ..models.embedded import ready as embedded
+from ..models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
 from ..personas.batches import fitted
 from ..personas.make import make_persona
 from ..personas.methods import METHODS, Material, Settings
-from ..restorers import embedded
-from ..restorers.diffusion import DiffusionRestorer, PersonalRestorer
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from ..lib.pictures.files import from_pil, is_picture, read_picture, to_pil
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.samples import photograph
 from ..lib.vocabulary import Conditions, UserError
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
 from ..training import perceptual
 from . import invariance, speed
 

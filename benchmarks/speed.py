@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..lib.bridge import device, keep
 from ..lib.vocabulary import Conditions
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
 
 
 def measure(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:

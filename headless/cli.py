@@ -282,7 +282,7 @@ def _api(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     from ..lib.bridge import weight_folders
-    from ..models.catalogue import catalogue, download, entry
+    from ..models.shared.catalogue import catalogue, download, entry
 
     if options.action == "list":
         for weights in catalogue().values():
@@ -310,8 +310,8 @@ def _models(options: argparse.Namespace) -> int:
 
 def _convert(names: list[str]) -> int:
     from ..lib.bridge import weight_folders
-    from ..models import s3diff
-    from ..models.catalogue import find_all
+    from ..models.s3diff import network as s3diff
+    from ..models.shared.catalogue import find_all
 
     if names != [s3diff.KIND]:
         raise UserError("models convert: what can be converted is s3diff: its two public files into one .safetensors.")
@@ -386,7 +386,7 @@ def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ..models import embedded
+    from ..models.embedded import weights as embedded
     from ..training import bound, procedural, stages
 
     if options.stage == FACE2SCENE:
@@ -442,8 +442,8 @@ def _dataset(options: argparse.Namespace) -> int:
     from ..lib.faces.embed import best_embedder
     from ..lib.faces.library import load_library
     from ..lib.vocabulary import Library
-    from ..restorers import embedded
-    from ..restorers.reference import ReferenceRestorer
+    from ..models.embedded import ready as embedded
+    from ..models.embedded.reference_restorer import ReferenceRestorer
     from ..training import dataset
     from ..training.gates import pyiqa_scorers
 
@@ -469,9 +469,9 @@ def _dataset(options: argparse.Namespace) -> int:
 def _faceme(required: bool) -> Restorer | None:
     """FaceMe as its node makes it; None where its weights are not there and it need not be."""
     from ..lib.bridge import weight_folders
-    from ..models.catalogue import find_all
+    from ..models.shared.catalogue import find_all
+    from ..models.shared.weight_files import NONE
     from ..nodes.faceme import NEEDED, FaceMeRestorer
-    from ..nodes.weight_files import NONE
 
     try:
         find_all(["realvisxl", *NEEDED], weight_folders)

@@ -9,9 +9,9 @@ from ..lib.bridge import keep, models_folder
 from ..lib.faces import embed
 from ..lib.storage.personas import describe, load_persona
 from ..lib.vocabulary import UserError
+from ..models.embedded import ready as embedded
 from ..nodes import diffbir, stablesr
 from ..nodes.personas import folder
-from ..restorers import embedded
 from ..training import persona
 
 

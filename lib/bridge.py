@@ -21,7 +21,7 @@ from .vocabulary import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..models.face2scene import Adapter
+    from ..models.face2scene.network import Adapter
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"

@@ -13,8 +13,8 @@ from ..lib.degradation.picture import gauge, sheet
 from ..lib.degradation.recipe import Recipe
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import DegradationCode, Faces, UserError
-from ..models import face2scene
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
+from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named
 from .layout import check_same_photos, to_image, to_photos

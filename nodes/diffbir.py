@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..lib.bridge import io, keep
 from ..lib.vocabulary import Restorer, UserError
-from ..restorers import embedded
+from ..models.embedded import ready as embedded
+from ..models.shared.weight_files import NONE, checkpoint_and, own_files, weight_files
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
-from .weight_files import NONE, checkpoint_and, own_files, weight_files
 
 if TYPE_CHECKING:
-    from ..restorers.diffusion import DiffusionRestorer
+    from ..models.shared.diffusion_restorer import DiffusionRestorer
 
 ALONE = "none"
 # As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
@@ -131,9 +131,9 @@ def restorer_from(
 ) -> DiffusionRestorer:
     """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
     # Here and not above: diffusers takes seconds to import.
-    from ..models import stable_diffusion
-    from ..models.diffbir_controlnet import load_diffbir_controlnet
-    from ..restorers.diffusion import first_stage
+    from ..models.diffbir.controlnet import load_diffbir_controlnet
+    from ..models.shared import stable_diffusion
+    from ..models.shared.diffusion_restorer import first_stage
 
     net = stable_diffusion.load(
         checkpoint, tokenizer(checkpoint), load_diffbir_controlnet(controlnet) if controlnet else None, prediction

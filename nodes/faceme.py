@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..lib.bridge import device, io, keep
 from ..lib.vocabulary import UserError
+from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints
 
 NEEDED = "faceme-controlnet", "faceme-mix", "photomaker", "antelopev2-arcface"
 
@@ -58,8 +58,8 @@ class FaceMeRestorer(io.ComfyNode):
         base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, "realvisxl", *NEEDED)
         # Here and not above: diffusers takes seconds to import.
         from ..lib.faces.embed import ArcFace
-        from ..models import faceme
-        from ..restorers.faceme import FaceMeRestorer as Restorer
+        from ..models.faceme import network as faceme
+        from ..models.faceme.restorer import FaceMeRestorer as Restorer
 
         try:
             identify = ArcFace(arcface).embed

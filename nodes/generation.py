@@ -56,7 +56,7 @@ class GenerativeAlbum(io.ComfyNode):
         cls, restorer: Restorer, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..restorers.generation import SkipGuidance, generative_album
+        from ..models.gen2res.generation import SkipGuidance, generative_album
 
         if not hasattr(restorer, "guidance") or not hasattr(restorer, "steps"):
             raise UserError(

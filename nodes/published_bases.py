@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..lib.bridge import clip_vocabulary, device, io, keep, weight_folders
-from ..models.catalogue import find_all
+from ..models.shared.catalogue import find_all
+from ..models.shared.weight_files import weight_files
 from . import sockets
-from .weight_files import weight_files
 
 if TYPE_CHECKING:
-    from ..models.stable_diffusion import StableDiffusion
-    from ..restorers.diffusion import DiffusionRestorer
+    from ..models.shared.diffusion_restorer import DiffusionRestorer
+    from ..models.shared.stable_diffusion import StableDiffusion
 
 
 def bases() -> dict[str, Path]:
@@ -94,9 +94,9 @@ def output() -> io.Output:
 def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> DiffusionRestorer:
     """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
     # Here and not above: diffusers takes seconds to import.
+    from ..models.gen2res.generation import SkipGuidance
+    from ..models.shared.diffusion_restorer import DiffusionRestorer
     from ..personas.make import fingerprint
-    from ..restorers.diffusion import DiffusionRestorer
-    from ..restorers.generation import SkipGuidance
 
     base = f"{kind} {fingerprint(net)}"
     if device().type == "cuda":

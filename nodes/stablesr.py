@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..lib.bridge import io
 from ..lib.vocabulary import UserError
+from ..models.shared.weight_files import NONE, checkpoint_and, own_files
 from . import sockets
 from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
-from .weight_files import NONE, checkpoint_and, own_files
 
 if TYPE_CHECKING:
-    from ..restorers.diffusion import DiffusionRestorer
+    from ..models.shared.diffusion_restorer import DiffusionRestorer
 
 SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
@@ -93,7 +93,7 @@ class StableSRRestorer(io.ComfyNode):
 
 def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
     """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    from ..models import stablesr  # here and not above: diffusers takes seconds to import
+    from ..models.stablesr import network as stablesr  # here and not above: diffusers takes seconds to import
 
     net = stablesr.load(checkpoint, base, tokenizer(base or checkpoint))
     return restorer(net, "stablesr", guidance, name="StableSR", **more)

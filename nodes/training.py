@@ -9,9 +9,9 @@ import torch
 
 from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
 from ..lib.storage.names import stored
-from ..models.face2scene import FOLDER
+from ..models.face2scene.network import FOLDER
+from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints
 
 SAVE_EVERY = 100  # steps: what stopping can cost
 

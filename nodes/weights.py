@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..lib.bridge import io, weight_folders
-from ..models.catalogue import catalogue, download, entry
+from ..models.shared.catalogue import catalogue, download, entry
 from . import sockets
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from ..lib.diffusion import lora
 from ..lib.diffusion.base import Diffusion
 from ..lib.vocabulary import UserError
-from ..models.vico_block import personalise, reading
+from ..models.pfstorer.vico_block import personalise, reading
 from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..lib.degradation.families import FAMILIES
 from ..lib.pictures.files import to_pil
 from ..lib.vocabulary import Conditions, Persona, Reference
-from ..restorers.diffusion import DiffusionRestorer
+from ..models.shared.diffusion_restorer import DiffusionRestorer
 from .methods import METHODS, Settings
 
 STRIDES = 8  # of a preview: quick, and enough to see a face come

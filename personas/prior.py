@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..lib.vocabulary import Conditions
-from ..restorers.diffusion import DiffusionRestorer, class_pictures
+from ..models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
 from .methods import Settings
 
 COUNT, SAMPLES = 8, 50

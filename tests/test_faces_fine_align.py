@@ -10,7 +10,13 @@ from kornia.filters import gaussian_blur2d
 from personal_restore.lib.faces import fine_align as fine
 from personal_restore.lib.faces.fine_align import Networks, Warp, fine_align
 from personal_restore.lib.faces.homography import transform
-from personal_restore.models.ransacflow import CoarseFeatures, RansacFlow, expected_offset, load_flow, local_correlation
+from personal_restore.models.ransacflow.network import (
+    CoarseFeatures,
+    RansacFlow,
+    expected_offset,
+    load_flow,
+    local_correlation,
+)
 
 INNER = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from personal_restore.lib.vocabulary import UserError
-from personal_restore.models import sdxl
+from personal_restore.models.shared import sdxl
 from personal_restore.tests import tiny_sdxl as tiny
 from safetensors.torch import save_file
 

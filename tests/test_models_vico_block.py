@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
 from personal_restore.lib.vocabulary import UserError
-from personal_restore.models.vico_block import (
+from personal_restore.models.pfstorer.vico_block import (
     SD_PLACES,
     PersonalTransformer,
     ReferenceFeatures,

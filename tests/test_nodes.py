@@ -15,7 +15,7 @@ from personal_restore.lib.standin import host
 from personal_restore.lib.standin.io import object_info
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.vocabulary import DegradationCode, Library, UserError
-from personal_restore.models import sd_turbo
+from personal_restore.models.shared import sd_turbo
 from personal_restore.nodes import NODES
 from personal_restore.nodes.degradation import Degrade, EstimateDegradation
 from personal_restore.nodes.face2scene import CodeToConditioning, Face2SceneRestorer

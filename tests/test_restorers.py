@@ -21,12 +21,12 @@ from personal_restore.lib.vocabulary import (
     Restorer,
     UserError,
 )
-from personal_restore.models.one_step import OneStepNet
-from personal_restore.models.pixel_diffusion import PixelDiffusion
-from personal_restore.restorers.diffusion import generation
-from personal_restore.restorers.one_step import OneStepRestorer
-from personal_restore.restorers.reference import ReferenceRestorer
-from personal_restore.restorers.upscaler import UpscalerRestorer
+from personal_restore.models.embedded.one_step import OneStepNet
+from personal_restore.models.embedded.one_step_restorer import OneStepRestorer
+from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
+from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
+from personal_restore.models.shared.diffusion_restorer import generation
+from personal_restore.models.upscale.restorer import UpscalerRestorer
 from spandrel import ModelLoader
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from personal_restore.lib.restoring.apply import restore_faces
 from personal_restore.lib.vocabulary import Conditions, Faces, Library, Person, Reference, Restorer, UserError
-from personal_restore.models import faceme
+from personal_restore.models.faceme import network as faceme
+from personal_restore.models.faceme.restorer import FaceMeRestorer
 from personal_restore.nodes.faceme import FaceMeRestorer as Node
-from personal_restore.restorers.faceme import FaceMeRestorer
 from personal_restore.tests import tiny_sdxl as tiny
 
 
@@ -86,7 +86,7 @@ def test_colours_come_from_the_damaged_face(restorer, face, album):
 def test_it_agrees_with_the_pipeline_of_diffusers(net, restorer, face, album):
     """The script of the authors drives this pipeline, with latents and prompts of its own."""
     from diffusers import DDPMScheduler, StableDiffusionXLControlNetPipeline
-    from personal_restore.restorers.faceme import SCHEDULE
+    from personal_restore.models.faceme.restorer import SCHEDULE
 
     pipeline = StableDiffusionXLControlNetPipeline(
         net.vae, None, None, None, None, net.unet, net.controlnet, DDPMScheduler(**SCHEDULE), add_watermarker=False

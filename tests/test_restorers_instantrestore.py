@@ -12,9 +12,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from personal_restore.lib.diffusion import lora
 from personal_restore.lib.diffusion.noise_schedule import stable_diffusion_schedule
 from personal_restore.lib.vocabulary import Conditions, Reference, Restorer, UserError
-from personal_restore.models import instantrestore
+from personal_restore.models.instantrestore import network as instantrestore
+from personal_restore.models.instantrestore.restorer import InstantRestoreRestorer
 from personal_restore.nodes.instantrestore import InstantRestoreRestorer as Node
-from personal_restore.restorers.instantrestore import InstantRestoreRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from personal_restore.lib.pictures.color import wavelet_fix
 from personal_restore.lib.vocabulary import Conditions, DegradationCode, Restorer
-from personal_restore.models import s3diff, sd_turbo
-from personal_restore.models.de_net import DegradationEstimator
-from personal_restore.restorers.sd_turbo import SDTurboRestorer
+from personal_restore.models.s3diff import network as s3diff
+from personal_restore.models.s3diff.de_net import DegradationEstimator
+from personal_restore.models.shared import sd_turbo
+from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 
 

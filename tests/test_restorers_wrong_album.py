@@ -13,8 +13,8 @@ from personal_restore.lib.faces.library import main_face
 from personal_restore.lib.fusion.mask import face_mask
 from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import Conditions, Reference
-from personal_restore.restorers import embedded
-from personal_restore.restorers.reference import ReferenceRestorer
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
 
 PEOPLE = {
     "emoA": ("human/stock-emotions-a-1.jpg", "human/stock-emotions-a-4.jpg"),

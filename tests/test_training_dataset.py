@@ -24,9 +24,9 @@ from personal_restore.lib.faces.library import library_from_images, load_library
 from personal_restore.lib.pictures.files import read_picture, to_pil
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import Library, UserError
-from personal_restore.models import face2scene
-from personal_restore.restorers import embedded
-from personal_restore.restorers.reference import ReferenceRestorer
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
+from personal_restore.models.face2scene import network as face2scene
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task

@@ -23,12 +23,12 @@ from personal_restore.lib.faces.library import load_library
 from personal_restore.lib.pictures.files import to_pil
 from personal_restore.lib.storage.personas import load_persona
 from personal_restore.lib.vocabulary import Conditions, Persona, UserError
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes.personas import LoadPersona, TrainPersona
 from personal_restore.personas.methods import METHODS, Settings
 from personal_restore.personas.prior import prior
 from personal_restore.personas.trainer import train
-from personal_restore.restorers import embedded
-from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.training import persona as stage
 from PIL import Image

@@ -18,8 +18,8 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.recipe import Recipe
 from ..lib.degradation.steps import MODES
 from ..lib.pictures.metrics import psnr
-from ..models.mapnet import TOKENS
-from ..models.one_step import OneStepNet
+from ..models.embedded.mapnet import TOKENS
+from ..models.embedded.one_step import OneStepNet
 from .data import Groups, bank
 from .loop import train
 from .stages import Config, read_weights

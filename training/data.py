@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.recipe import Recipe
-from ..models.gauge import DamageGauge
+from ..models.embedded.gauge import DamageGauge
 from . import procedural
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.models import VGG, vgg16
 
 from ..lib.vocabulary import UserError
-from ..models.catalogue import find
-from ..models.public_weights import load_public
+from ..models.shared.catalogue import find
+from ..models.shared.public_weights import load_public
 
 log = logging.getLogger(__name__)
 

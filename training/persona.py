@@ -24,11 +24,11 @@ from ..lib.faces.embed import Embedder
 from ..lib.faces.library import load_library
 from ..lib.storage.personas import persona_path, save_persona
 from ..lib.vocabulary import Conditions, Person, Persona, UserError
+from ..models.shared.diffusion_restorer import DiffusionRestorer
 from ..personas.estimate import estimate
 from ..personas.make import make_persona
 from ..personas.methods import METHODS, Material, Settings, check_parts
 from ..personas.prior import has_prior, prior
-from ..restorers.diffusion import DiffusionRestorer
 from .loop import Journal
 from .stages import changed
 

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from ..lib.storage.resume import settle
 from ..lib.vocabulary import UserError
-from ..models import embedded
-from ..models.one_step import OneStepNet
+from ..models.embedded import weights as embedded
+from ..models.embedded.one_step import OneStepNet
 from ..personas.make import fingerprint
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast

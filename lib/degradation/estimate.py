@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...models.embedded import TOKEN_SPACE, Extractor
+from ...models.embedded.weights import TOKEN_SPACE, Extractor
 from ..faces.paste import unwarp
 from ..vocabulary import DegradationCode, Face
 

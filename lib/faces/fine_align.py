@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from ...models.ransacflow import (
+from ...models.ransacflow.network import (
     COARSE_FILE,
     COARSE_STRIDE,
     FLOW_FILE,
