@@ -113,7 +113,7 @@ def models_folder() -> Path:
 def weight_folders(kind: str) -> list[Path]:
     """Where weights of a kind (``personal_restore``, ``checkpoints``) are looked for; the first is where they are put.
 
-    In ComfyUI its folders of that name (``extra_model_paths.yaml`` may add some), else as `headless.host.models_folder` says.
+    In ComfyUI its folders of that name (``extra_model_paths.yaml`` may add some), else as `standin.host.models_folder` says.
     """
     if not IN_COMFYUI:
         return [host.models_folder(kind)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..models.shared.diffusion_restorer import DiffusionRestorer
 
 ALONE = "none"
-# As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
+# As models/shared/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
 PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
 

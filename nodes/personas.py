@@ -246,11 +246,11 @@ class TrainPersona(io.ComfyNode):
         preview_every: int = 25,
     ) -> io.NodeOutput:
         from ..models.shared.diffusion_restorer import DiffusionRestorer
-        from ..personas.estimate import estimate
-        from ..personas.make import make_persona
-        from ..personas.methods import Material, Settings
-        from ..personas.preview import Watch
-        from ..personas.prior import has_prior, prior
+        from ..training.personas.estimate import estimate
+        from ..training.personas.make import make_persona
+        from ..training.personas.methods import Material, Settings
+        from ..training.personas.preview import Watch
+        from ..training.personas.prior import has_prior, prior
 
         if not isinstance(restorer, DiffusionRestorer):
             raise UserError(

@@ -96,7 +96,7 @@ def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -
     # Here and not above: diffusers takes seconds to import.
     from ..models.gen2res.generation import SkipGuidance
     from ..models.shared.diffusion_restorer import DiffusionRestorer
-    from ..personas.make import fingerprint
+    from ..training.personas.make import fingerprint
 
     base = f"{kind} {fingerprint(net)}"
     if device().type == "cuda":

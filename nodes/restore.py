@@ -90,7 +90,7 @@ class RestorationByGeneration(io.ComfyNode):
         from ..models.gen2res.generation import SkipGuidance
         from ..models.gen2res.pixel_diffusion import PixelDiffusion
         from ..models.shared.diffusion_restorer import generation
-        from ..personas.make import fingerprint
+        from ..training.personas.make import fingerprint
 
         net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
         base = f"gen2res-256 {fingerprint(net)}"

@@ -1,4 +1,4 @@
-"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``vocabulary.py``."""
+"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``lib/vocabulary.py``."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.benchmarks import blend, context, faces, invariance, quality
-from personal_restore.benchmarks.quality import Row
+from personal_restore.cli.benchmarks import blend, context, faces, invariance, quality
+from personal_restore.cli.benchmarks.quality import Row
 from personal_restore.lib.vocabulary import UserError
 from PIL import Image
 

@@ -39,7 +39,7 @@ def imported(path: Path) -> set[str]:
 
 
 def sources(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((PACK / folder).glob("*.py"))]
+    return [path for folder in folders for path in sorted((PACK / folder).glob("**/*.py" if folder else "*.py"))]
 
 
 def test_comfyui_is_not_taken_to_be_there():

@@ -6,7 +6,7 @@ import hashlib
 
 import huggingface_hub
 import pytest
-from personal_restore.headless.cli import main
+from personal_restore.cli.main import main
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import catalogue
 from personal_restore.models.shared.catalogue import Weights, download, entry, find, find_all, verify

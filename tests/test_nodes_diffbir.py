@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from personal_restore.headless.cli import main
+from personal_restore.cli.main import main
 from personal_restore.lib import samples
 from personal_restore.lib.bridge import weight_folders
 from personal_restore.lib.pictures.files import to_pil

@@ -15,8 +15,8 @@ from personal_restore.nodes import personas as nodes
 from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, SavePersona, TrainPersona
 from personal_restore.nodes.restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces
-from personal_restore.personas.methods import METHODS
 from personal_restore.tests.tiny_base import BASE, small_base
+from personal_restore.training.personas.methods import METHODS
 
 LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 

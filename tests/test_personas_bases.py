@@ -14,9 +14,9 @@ from personal_restore.models.gen2res.generation import SkipGuidance, generative_
 from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
 from personal_restore.models.personas.wear import wearing
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer, generation
-from personal_restore.personas.make import fingerprint, make_persona, outside_inference
-from personal_restore.personas.methods import METHODS, PLACEHOLDER, Material, Settings, adapter
 from personal_restore.tests import tiny_sd
+from personal_restore.training.personas.make import fingerprint, make_persona, outside_inference
+from personal_restore.training.personas.methods import METHODS, PLACEHOLDER, Material, Settings, adapter
 
 QUICK = Settings(steps=1, batch=1, rank=2, damage="mild", prior_weight=0.0, keep_references=True)
 PARTS = {

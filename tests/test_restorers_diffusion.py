@@ -9,9 +9,9 @@ import torch
 from personal_restore.lib.vocabulary import Conditions
 from personal_restore.models.gen2res.generation import SkipGuidance, generative_album
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer, classifier_free
-from personal_restore.personas.batches import draw_batch
 from personal_restore.tests.test_personas import made
 from personal_restore.tests.tiny_base import BASE, Small
+from personal_restore.training.personas.batches import draw_batch
 
 
 def test_no_noise_gives_the_face_back_bit_for_bit(pictures, restorer):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless.cli import main
+from personal_restore.cli.main import main
 from personal_restore.lib import samples
 from personal_restore.lib.bridge import keep
 from personal_restore.lib.degradation.recipe import Recipe

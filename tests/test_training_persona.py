@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless.cli import main
+from personal_restore.cli.main import main
 from personal_restore.lib import samples
 from personal_restore.lib.faces import embed
 from personal_restore.lib.faces.embed import Classical
@@ -26,11 +26,11 @@ from personal_restore.lib.vocabulary import Conditions, Persona, UserError
 from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes.personas import LoadPersona, TrainPersona
-from personal_restore.personas.methods import METHODS, Settings
-from personal_restore.personas.prior import prior
-from personal_restore.personas.trainer import train
 from personal_restore.tests.tiny_base import BASE, small_base
-from personal_restore.training import persona as stage
+from personal_restore.training.personas import run as stage
+from personal_restore.training.personas.methods import METHODS, Settings
+from personal_restore.training.personas.prior import prior
+from personal_restore.training.personas.trainer import train
 from PIL import Image
 
 QUICK = {"steps": 3, "rank": 2, "damage": "mild"}
@@ -42,7 +42,7 @@ spec = importlib.util.spec_from_file_location("run", {str(ROOT / "run.py")!r})
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 run.load_package()
-from personal_restore.headless.cli import main
+from personal_restore.cli.main import main
 from personal_restore.personas import trainer
 from personal_restore.personas.file import save_persona
 from personal_restore.restorers import embedded

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import own
-from personal_restore.headless.cli import main
+from personal_restore.cli import own
+from personal_restore.cli.main import main
 from personal_restore.lib.standin.convert import to_api
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.graph import GraphError, kinds

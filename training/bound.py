@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..benchmarks.quality import load
+from ..cli.benchmarks.quality import load
 from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.recipe import Recipe
 from ..lib.degradation.steps import MODES

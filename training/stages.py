@@ -22,10 +22,10 @@ from ..lib.storage.resume import settle
 from ..lib.vocabulary import UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.one_step import OneStepNet
-from ..personas.make import fingerprint
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
+from .personas.make import fingerprint
 from .projector import Draws, ProjectorLoss, features
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 

@@ -11,7 +11,7 @@ from ..faces.outline import covering, outline
 from ..pictures.pyramid import each_plane
 from ..vocabulary import Face, UserError
 
-# In units of the crop's side, for the five-point template of ``faces/align.py``: forehead to chin and cheek to cheek.
+# In units of the crop's side, for the five-point template of ``lib/faces/align.py``: forehead to chin and cheek to cheek.
 CENTRE = (0.500, 0.540)
 HALF_AXES = (0.293, 0.367)
 FADE = 0.18

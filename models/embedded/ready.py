@@ -33,7 +33,7 @@ def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
     # Here and not above: diffusers takes seconds to import.
-    from ...personas.make import fingerprint
+    from ...training.personas.make import fingerprint
     from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
 
     module, metadata = embedded.load(embedded.DIFFUSION)

@@ -14,8 +14,8 @@ from torch.func import functional_call
 from ...lib.diffusion.base import Diffusion
 from ...lib.diffusion.lora import adapted
 from ...lib.vocabulary import Persona, UserError
-from ...personas.batches import fitted
-from ...personas.methods import token_positions
+from ...training.personas.batches import fitted
+from ...training.personas.methods import token_positions
 from ..pfstorer.vico_block import PersonalTransformer, personalise, reading
 
 # Noisy latent, time step, prompt, hint or None and control strength to predicted noise.

@@ -103,7 +103,7 @@ def test_a_models_folder_named_by_the_user_comes_first(inside):
 def test_the_stand_in_describes_every_kind_of_input_as_comfyui_does(inside):
     inside("""
         import json
-        from personal_restore.headless import io as stand_in
+        from personal_restore.lib.standin import io as stand_in
 
         def make(io):
             common = dict(display_name="shown", optional=True, tooltip="a hint", advanced=True)

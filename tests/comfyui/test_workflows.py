@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from personal_restore.headless import own
+from personal_restore.cli import own
 from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.nodes import NODES

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import device, keep
-from ..lib.degradation.families import FAMILIES
-from ..lib.degradation.presets import PRESETS
-from ..lib.degradation.recipe import Recipe
-from ..lib.vocabulary import UserError
-from ..models.embedded import ready as embedded
+from ...lib.bridge import device, keep
+from ...lib.degradation.families import FAMILIES
+from ...lib.degradation.presets import PRESETS
+from ...lib.degradation.recipe import Recipe
+from ...lib.vocabulary import UserError
+from ...models.embedded import ready as embedded
 
 DRAWS, CROP, MARGIN = 64, 128, 16
 

@@ -323,7 +323,7 @@ def _convert(names: list[str]) -> int:
 
 
 def _bench_quality(options: argparse.Namespace) -> int:
-    from ..benchmarks import quality
+    from .benchmarks import quality
 
     _show(quality, quality.bench(options.photos, options.side, options.draws, options.out), options.json)
     print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
@@ -331,25 +331,25 @@ def _bench_quality(options: argparse.Namespace) -> int:
 
 
 def _bench_faces(options: argparse.Namespace) -> int:
-    from ..benchmarks import faces
+    from .benchmarks import faces
 
     return _show(faces, faces.bench(options.photos, options.side), options.json)
 
 
 def _bench_blend(options: argparse.Namespace) -> int:
-    from ..benchmarks import blend
+    from .benchmarks import blend
 
     return _show(blend, blend.bench(), options.json)
 
 
 def _bench_fullsize(options: argparse.Namespace) -> int:
-    from ..benchmarks import fullsize
+    from .benchmarks import fullsize
 
     return _show(fullsize, fullsize.measure(), options.json)
 
 
 def _bench_context(options: argparse.Namespace) -> int:
-    from ..benchmarks import context
+    from .benchmarks import context
 
     _show(context, context.bench(options.out), options.json)
     print(f"Picture: {(options.out / 'context.png').resolve()}: {', '.join(context.CONTEXTS)}.")
@@ -357,12 +357,12 @@ def _bench_context(options: argparse.Namespace) -> int:
 
 
 def _bench_personas(options: argparse.Namespace) -> int:
-    from ..benchmarks import personas
+    from .benchmarks import personas
 
     if options.steps < 1 or options.draws < 1:
         raise UserError("--steps and --draws must be at least 1.")
     if options.plots:
-        from ..benchmarks import persona_shapes
+        from .benchmarks import persona_shapes
 
         figures = persona_shapes.bench(options.photos, options.steps, options.minutes, options.out)
         _show(persona_shapes, figures, options.json)

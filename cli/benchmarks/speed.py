@@ -8,9 +8,9 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..lib.bridge import device, keep
-from ..lib.vocabulary import Conditions
-from ..models.embedded import ready as embedded
+from ...lib.bridge import device, keep
+from ...lib.vocabulary import Conditions
+from ...models.embedded import ready as embedded
 
 
 def measure(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:

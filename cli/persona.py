@@ -12,7 +12,7 @@ from ..lib.vocabulary import UserError
 from ..models.embedded import ready as embedded
 from ..nodes import diffbir, stablesr
 from ..nodes.personas import folder
-from ..training import persona
+from ..training.personas import run as persona
 
 
 def teach(options: argparse.Namespace) -> int:

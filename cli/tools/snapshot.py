@@ -1,4 +1,4 @@
-"""What saved workflows know of the nodes, kept in ``tests/schemas.json``: ``python tools/snapshot.py`` renews it.
+"""What saved workflows know of the nodes, kept in ``tests/schemas.json``: ``python cli/tools/snapshot.py`` renews it.
 
 A workflow names nodes and linked inputs by id, keeps the values of widgets by position, and links outputs by position. So
 whatever a released schema has must stay where it is; an input may be appended last, optional and with a default, an
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 if not __package__:  # run as a script
     sys.path.insert(0, str(ROOT))
     import run

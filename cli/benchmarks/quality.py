@@ -18,16 +18,16 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from ..lib.bridge import keep, weight_folders
-from ..lib.degradation.estimate import LARGEST, estimate
-from ..lib.degradation.families import FAMILIES
-from ..lib.faces.detect import detect_faces
-from ..lib.pictures.files import from_pil, is_picture, read_picture, to_pil
-from ..lib.pictures.metrics import psnr, ssim
-from ..lib.samples import photograph
-from ..lib.vocabulary import Conditions, UserError
-from ..models.embedded import ready as embedded
-from ..training import perceptual
+from ...lib.bridge import keep, weight_folders
+from ...lib.degradation.estimate import LARGEST, estimate
+from ...lib.degradation.families import FAMILIES
+from ...lib.faces.detect import detect_faces
+from ...lib.pictures.files import from_pil, is_picture, read_picture, to_pil
+from ...lib.pictures.metrics import psnr, ssim
+from ...lib.samples import photograph
+from ...lib.vocabulary import Conditions, UserError
+from ...models.embedded import ready as embedded
+from ...training import perceptual
 from . import invariance, speed
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..lib.degradation.families import FAMILIES
-from ..lib.diffusion.base import Diffusion
+from ...lib.degradation.families import FAMILIES
+from ...lib.diffusion.base import Diffusion
 
 
 @dataclass(frozen=True)

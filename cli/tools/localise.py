@@ -1,4 +1,4 @@
-"""Writes every node's help pages (``web/docs``) and translations (``locales``): ``python tools/localise.py``.
+"""Writes every node's help pages (``web/docs``) and translations (``locales``): ``python cli/tools/localise.py``.
 
 Names, descriptions and tooltips are those of the schemas. What a schema cannot say (when to use a node, how to wire it,
 what goes wrong) stands in ``help.toml``, and ``zh.po`` translates both, text by text. Run this after a change of any of
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 if not __package__:  # run as a script
     sys.path.insert(0, str(ROOT))
     import run
@@ -27,8 +27,8 @@ if not __package__:  # run as a script
 from personal_restore.lib.standin.io import Input, Output, Schema  # noqa: E402
 from personal_restore.nodes import NODES  # noqa: E402
 
-HELP = ROOT / "tools" / "help.toml"
-CATALOGUE = "tools/zh.po"
+HELP = ROOT / "cli" / "tools" / "help.toml"
+CATALOGUE = "cli/tools/zh.po"
 # The frontend asks for <id>/<language>.md and, where that is missing, for <id>.md. English has both: a page that is asked
 # for and missing is an error in the browser's console.
 PAGES = {"en": ("{}.md", "{}/en.md"), "zh": ("{}/zh.md",)}
@@ -252,7 +252,7 @@ def main() -> int:
     for name in stale(files, ROOT):
         path = ROOT / name
         if check:
-            problems.append(f"{name} is stale: python tools/localise.py")
+            problems.append(f"{name} is stale: python cli/tools/localise.py")
         elif name in files:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files[name], "utf-8", newline="\n")

@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..lib import samples
-from ..lib.degradation.families import FAMILIES
-from ..lib.faces.detect import detect_faces, make_face
-from ..lib.fusion.blend import Patch, blend_faces
-from ..lib.fusion.compose import compose_faces
-from ..lib.fusion.mask import face_mask, region_mask
-from ..lib.restoring.apply import restore_faces, restore_scene
-from ..lib.vocabulary import Conditions, Face, Faces, Library, Similarity
-from ..models.embedded import ready as embedded
+from ...lib import samples
+from ...lib.degradation.families import FAMILIES
+from ...lib.faces.detect import detect_faces, make_face
+from ...lib.fusion.blend import Patch, blend_faces
+from ...lib.fusion.compose import compose_faces
+from ...lib.fusion.mask import face_mask, region_mask
+from ...lib.restoring.apply import restore_faces, restore_scene
+from ...lib.vocabulary import Conditions, Face, Faces, Library, Similarity
+from ...models.embedded import ready as embedded
 from .quality import keep
 
 SIZES = ((1200, 1680), (2000, 3000), (3000, 4000), (4000, 6000))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..lib.diffusion import lora
-from ..lib.diffusion.base import Diffusion
-from ..lib.vocabulary import UserError
-from ..models.pfstorer.vico_block import personalise, reading
+from ...lib.diffusion import lora
+from ...lib.diffusion.base import Diffusion
+from ...lib.vocabulary import UserError
+from ...models.pfstorer.vico_block import personalise, reading
 from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..lib.fusion.blend import CONTEXTS, Patch, blend_faces
-from ..lib.pictures.files import to_pil
-from ..lib.samples import photograph
+from ...lib.fusion.blend import CONTEXTS, Patch, blend_faces
+from ...lib.pictures.files import to_pil
+from ...lib.samples import photograph
 
 BOX = (150, 30, 300, 200)  # of the portrait: the face
 FLAT = 0.5

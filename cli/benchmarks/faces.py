@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..lib.degradation.families import FAMILIES
-from ..lib.faces.align import crop_face
-from ..lib.faces.detect import detect_faces, make_face, merge, reading_order
-from ..lib.faces.embed import Embedder, best_embedder, by_name
-from ..lib.faces.library import load_library, main_face
-from ..lib.faces.match import match_faces
-from ..lib.fusion.compose import compose_faces
-from ..lib.pictures.files import is_picture, read_picture
-from ..lib.pictures.metrics import psnr, ssim
-from ..lib.restoring.apply import restore_faces, restore_scene
-from ..lib.vocabulary import Conditions, Face, Faces, Library, UserError
-from ..models.embedded import ready as embedded
-from ..models.embedded.reference_restorer import ReferenceRestorer
+from ...lib.degradation.families import FAMILIES
+from ...lib.faces.align import crop_face
+from ...lib.faces.detect import detect_faces, make_face, merge, reading_order
+from ...lib.faces.embed import Embedder, best_embedder, by_name
+from ...lib.faces.library import load_library, main_face
+from ...lib.faces.match import match_faces
+from ...lib.fusion.compose import compose_faces
+from ...lib.pictures.files import is_picture, read_picture
+from ...lib.pictures.metrics import psnr, ssim
+from ...lib.restoring.apply import restore_faces, restore_scene
+from ...lib.vocabulary import Conditions, Face, Faces, Library, UserError
+from ...models.embedded import ready as embedded
+from ...models.embedded.reference_restorer import ReferenceRestorer
 from .quality import keep, shrink
 
 METHODS = ("damaged", "blind", "personal")

@@ -16,9 +16,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
-from ..lib.vocabulary import Conditions, DegradationCode
-from ..models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill
-from ..models.shared.sd_turbo import UNET, VAE, SDTurbo
+from ...lib.vocabulary import Conditions, DegradationCode
+from ...models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill
+from ...models.shared.sd_turbo import UNET, VAE, SDTurbo
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def measure(side: int = 512, repeats: int = 3) -> dict[str, Any]:
 
 def _run(way: str, side: int, threads: int) -> dict[str, Any]:
     """One restoration: seconds in all and by stage, peak memory in GB, the picture."""
-    from ..models.shared.sd_turbo_restorer import SDTurboRestorer
+    from ...models.shared.sd_turbo_restorer import SDTurboRestorer
     from .speed import _peak_memory
 
     torch.set_num_threads(threads)

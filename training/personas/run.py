@@ -19,18 +19,18 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..lib.degradation.families import FAMILIES
-from ..lib.faces.embed import Embedder
-from ..lib.faces.library import load_library
-from ..lib.storage.personas import persona_path, save_persona
-from ..lib.vocabulary import Conditions, Person, Persona, UserError
-from ..models.shared.diffusion_restorer import DiffusionRestorer
-from ..personas.estimate import estimate
-from ..personas.make import make_persona
-from ..personas.methods import METHODS, Material, Settings, check_parts
-from ..personas.prior import has_prior, prior
-from .loop import Journal
-from .stages import changed
+from ...lib.degradation.families import FAMILIES
+from ...lib.faces.embed import Embedder
+from ...lib.faces.library import load_library
+from ...lib.storage.personas import persona_path, save_persona
+from ...lib.vocabulary import Conditions, Person, Persona, UserError
+from ...models.shared.diffusion_restorer import DiffusionRestorer
+from ..loop import Journal
+from ..stages import changed
+from .estimate import estimate
+from .make import make_persona
+from .methods import METHODS, Material, Settings, check_parts
+from .prior import has_prior, prior
 
 log = logging.getLogger(__name__)
 

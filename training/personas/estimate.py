@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..lib.diffusion.base import Diffusion
+from ...lib.diffusion.base import Diffusion
 from .make import begun, prepared
 from .methods import Material, Settings
 

@@ -1,6 +1,6 @@
 """Fills in ``pyproject.toml`` what the Comfy registry wants to know of the repository's address.
 
-``python tools/registry.py https://github.com/OWNER/NAME`` writes the links, and the addresses of icon and banner. The publish
+``python cli/tools/registry.py https://github.com/OWNER/NAME`` writes the links, and the addresses of icon and banner. The publish
 workflow runs it, so that a fork publishes its own address and the sources carry none.
 """
 
@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def filled(text: str, repository: str) -> str:
@@ -38,4 +38,4 @@ if __name__ == "__main__":
     try:
         project.write_text(filled(project.read_text("utf-8"), sys.argv[1]), "utf-8", newline="\n")
     except (IndexError, ValueError) as error:
-        sys.exit(f"python tools/registry.py ADDRESS: {error}")
+        sys.exit(f"python cli/tools/registry.py ADDRESS: {error}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..lib.diffusion.base import Diffusion
-from ..lib.vocabulary import Persona, UserError
+from ...lib.diffusion.base import Diffusion
+from ...lib.vocabulary import Persona, UserError
 from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
 from .trainer import Report, Task, silent, train
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from ..lib.degradation.families import FAMILIES
-from ..lib.pictures.files import to_pil
-from ..lib.vocabulary import Conditions, Persona, Reference
-from ..models.shared.diffusion_restorer import DiffusionRestorer
+from ...lib.degradation.families import FAMILIES
+from ...lib.pictures.files import to_pil
+from ...lib.vocabulary import Conditions, Persona, Reference
+from ...models.shared.diffusion_restorer import DiffusionRestorer
 from .methods import METHODS, Settings
 
 STRIDES = 8  # of a preview: quick, and enough to see a face come

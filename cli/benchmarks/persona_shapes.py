@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..lib.pictures.metrics import psnr
-from ..lib.storage.personas import load_persona, save_persona
-from ..lib.vocabulary import Conditions, Persona, UserError
-from ..models.gen2res.generation import SkipGuidance, generative_album
-from ..models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
-from ..personas.make import make_persona
-from ..personas.methods import Material, Settings
+from ...lib.pictures.metrics import psnr
+from ...lib.storage.personas import load_persona, save_persona
+from ...lib.vocabulary import Conditions, Persona, UserError
+from ...models.gen2res.generation import SkipGuidance, generative_album
+from ...models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
+from ...training.personas.make import make_persona
+from ...training.personas.methods import Material, Settings
 from .personas import FAMILY, Measure, Subject, people_of
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..lib.vocabulary import Conditions
-from ..models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
+from ...lib.vocabulary import Conditions
+from ...models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
 from .methods import Settings
 
 COUNT, SAMPLES = 8, 50
