@@ -9,17 +9,19 @@ from ..lib.bridge import keep, models_folder
 from ..lib.faces import embed
 from ..lib.storage.personas import describe, load_persona
 from ..lib.vocabulary import UserError
+from ..models.diffbir import build as diffbir
 from ..models.embedded import ready as embedded
-from ..nodes import diffbir, stablesr
+from ..models.shared.bases import PREDICTIONS
+from ..models.stablesr import build as stablesr
 from ..nodes.personas import folder
 from ..training.personas import run as persona
 
 
 def teach(options: argparse.Namespace) -> int:
     """Trains, in each of the processes that a launcher has started. Raises UserError for what cannot be learnt from."""
-    prediction = options.prediction or diffbir.PREDICTIONS[0]
-    if prediction not in diffbir.PREDICTIONS:
-        raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, diffbir.PREDICTIONS))}.")
+    prediction = options.prediction or PREDICTIONS[0]
+    if prediction not in PREDICTIONS:
+        raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, PREDICTIONS))}.")
     if options.base is None and (options.control or options.prediction):
         raise UserError("--control and --prediction belong to a Stable Diffusion; give it as --base.")
     if options.stablesr and (options.control or options.prediction):
@@ -37,7 +39,7 @@ def teach(options: argparse.Namespace) -> int:
     if options.stablesr:
         restorer = stablesr.restorer_from(options.stablesr, options.base)
     elif options.base:
-        restorer = diffbir.restorer_from(options.base, options.control, prediction=prediction)
+        restorer = diffbir.restorer_from(options.base, options.control, embedded.restorer(keep), prediction)
     else:
         restorer = embedded.diffusion(keep)
     made = persona.run(

@@ -11,17 +11,25 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from .pictures.files import to_pil
+from .storage.inputs import existing
 from .vocabulary import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..models.face2scene.network import Adapter
+
+class Adapter(Protocol):
+    """What was trained beside a layer: the layer gets ``alpha / rank * up @ down`` more."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+    alpha: float
+
 
 # Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
@@ -134,24 +142,9 @@ def resolve_input(path: str | Path) -> Path:
     in ComfyUI's own loaders. Whatever lies elsewhere, by ``..``, a symbolic link or an absolute path, is refused with
     a `UserError`, and so is what does not exist. Headless, the folders named on the command line are open too.
     """
-    folders = {"input": input_folder(), "output": output_folder(), "temp": temp_folder()}
-    named = re.fullmatch(r"(.*) \[(input|output|temp)\]", str(path), re.DOTALL)
-    base, name = (folders[named[2]], named[1]) if named else (folders["input"], str(path))
-    allowed = [*folders.values(), *(() if IN_COMFYUI else host.folders.allowed)]
-    try:
-        found = (base / name).resolve()
-        inside = any(found.is_relative_to(folder.resolve()) for folder in allowed)
-        exists = inside and found.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as a path: {error}.") from error
-    if not inside:
-        raise UserError(
-            f"{str(path)!r} lies outside the folders that a workflow may read. Put it into {folders['input']}"
-            + ("." if IN_COMFYUI else " or name it on the command line.")
-        )
-    if not exists:
-        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put it there.")
-    return found
+    if not IN_COMFYUI:
+        return host.resolve_input(path)
+    return existing(path, {"input": input_folder(), "output": output_folder(), "temp": temp_folder()})
 
 
 class _Holder(torch.nn.Module):

@@ -7,13 +7,14 @@ import json
 import torch
 
 from ..lib.bridge import io, keep
-from ..lib.degradation.estimate import describe, estimate, face_pair
+from ..lib.degradation.estimate import describe, face_pair
 from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.picture import gauge, sheet
 from ..lib.degradation.recipe import Recipe
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import DegradationCode, Faces, UserError
 from ..models.embedded import ready as embedded
+from ..models.embedded.estimate import estimate
 from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named

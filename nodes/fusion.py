@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..lib.bridge import io, models_folder
-from ..lib.faces.fine_align import find_networks
 from ..lib.fusion.compose import compose_faces
 from ..lib.pictures.color import color_fix
 from ..lib.vocabulary import Faces, UserError
+from ..models.ransacflow.network import find_networks
 from . import sockets
 from .layout import to_image, to_photos
 

@@ -393,8 +393,8 @@ class ApplyPersona(io.ComfyNode):
 
     @classmethod
     def execute(cls, restorer: Restorer, persona: Persona, strength: float, person: str) -> io.NodeOutput:
+        from ..models.personas.restorer import PersonalRestorer
         from ..models.personas.wear import check_base
-        from ..models.shared.diffusion_restorer import PersonalRestorer
 
         base = getattr(restorer, "base", None)
         if base is None:

@@ -86,11 +86,10 @@ class RestorationByGeneration(io.ComfyNode):
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
+        from ..lib.storage.fingerprint import fingerprint
         from ..models.gen2res.adm_unet import load_adm_unet
-        from ..models.gen2res.generation import SkipGuidance
+        from ..models.gen2res.generation import SkipGuidance, generation
         from ..models.gen2res.pixel_diffusion import PixelDiffusion
-        from ..models.shared.diffusion_restorer import generation
-        from ..training.personas.make import fingerprint
 
         net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
         base = f"gen2res-256 {fingerprint(net)}"

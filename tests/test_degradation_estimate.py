@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.lib.degradation.estimate import estimate, face_pair
+from personal_restore.lib.degradation.estimate import face_pair
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.presets import PRESETS
 from personal_restore.lib.faces.detect import detect_faces, make_face
 from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.estimate import estimate
 from personal_restore.training.procedural import draw
 
 

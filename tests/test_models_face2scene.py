@@ -7,9 +7,9 @@ import re
 
 import pytest
 import torch
-from personal_restore.lib.degradation.estimate import estimate
 from personal_restore.lib.diffusion import lora
 from personal_restore.lib.vocabulary import Conditions, DegradationCode, Restorer, UserError
+from personal_restore.models.embedded.estimate import estimate
 from personal_restore.models.embedded.mapnet import TOKENS, with_tokens
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer

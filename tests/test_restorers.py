@@ -24,8 +24,8 @@ from personal_restore.lib.vocabulary import (
 from personal_restore.models.embedded.one_step import OneStepNet
 from personal_restore.models.embedded.one_step_restorer import OneStepRestorer
 from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
+from personal_restore.models.gen2res.generation import generation
 from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
-from personal_restore.models.shared.diffusion_restorer import generation
 from personal_restore.models.upscale.restorer import UpscalerRestorer
 from spandrel import ModelLoader
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from personal_restore.lib.vocabulary import Conditions
 from personal_restore.models.gen2res.generation import SkipGuidance, generative_album
-from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer, classifier_free
+from personal_restore.models.personas.restorer import PersonalRestorer
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer, classifier_free
 from personal_restore.tests.test_personas import made
 from personal_restore.tests.tiny_base import BASE, Small
 from personal_restore.training.personas.batches import draw_batch

@@ -12,11 +12,11 @@ import torch
 from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from personal_restore.lib.diffusion.noise_schedule import NoiseSchedule, linear_schedule, stable_diffusion_schedule
+from personal_restore.lib.diffusion.sampling import generate
 from personal_restore.lib.vocabulary import Conditions, Persona
 from personal_restore.models.gen2res.adm_unet import ADMUNet, load_adm_unet
-from personal_restore.models.gen2res.generation import SkipGuidance, generate, generative_album, towards
+from personal_restore.models.gen2res.generation import SkipGuidance, generation, generative_album, towards
 from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
-from personal_restore.models.shared.diffusion_restorer import generation
 
 LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.lib.degradation.estimate import estimate
 from personal_restore.lib.vocabulary import Conditions, UserError
 from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.estimate import estimate
 from personal_restore.models.embedded.mapnet import TOKENS
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer

@@ -43,12 +43,11 @@ run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 run.load_package()
 from personal_restore.cli.main import main
-from personal_restore.personas import trainer
-from personal_restore.personas.file import save_persona
-from personal_restore.restorers import embedded
-from personal_restore.restorers.diffusion import DiffusionRestorer
+from personal_restore.lib.storage.personas import save_persona
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
-from personal_restore.training import persona
+from personal_restore.training.personas import run as persona, trainer
 
 def make(*given, **more):
     made = original(*given, **more)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..lib.storage.fingerprint import fingerprint
 from ..lib.storage.resume import settle
 from ..lib.vocabulary import UserError
 from ..models.embedded import weights as embedded
@@ -25,7 +26,6 @@ from ..models.embedded.one_step import OneStepNet
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
-from .personas.make import fingerprint
 from .projector import Draws, ProjectorLoss, features
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 

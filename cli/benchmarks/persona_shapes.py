@@ -24,7 +24,8 @@ from ...lib.pictures.metrics import psnr
 from ...lib.storage.personas import load_persona, save_persona
 from ...lib.vocabulary import Conditions, Persona, UserError
 from ...models.gen2res.generation import SkipGuidance, generative_album
-from ...models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
+from ...models.personas.restorer import PersonalRestorer
+from ...models.shared.diffusion_restorer import DiffusionRestorer
 from ...training.personas.make import make_persona
 from ...training.personas.methods import Material, Settings
 from .personas import FAMILY, Measure, Subject, people_of

@@ -18,14 +18,15 @@ import torch
 import torch.nn.functional as F
 
 from ...lib.degradation.families import FAMILIES
+from ...lib.diffusion.base import fitted
 from ...lib.faces.embed import DLIB_NORM, Embedder, by_name
 from ...lib.faces.library import load_library
 from ...lib.pictures.files import to_pil
 from ...lib.pictures.metrics import psnr, ssim
 from ...lib.vocabulary import Conditions, Person, Reference, Restorer, UserError
 from ...models.embedded import ready as embedded
-from ...models.shared.diffusion_restorer import DiffusionRestorer, PersonalRestorer
-from ...training.personas.batches import fitted
+from ...models.personas.restorer import PersonalRestorer
+from ...models.shared.diffusion_restorer import DiffusionRestorer
 from ...training.personas.make import make_persona
 from ...training.personas.methods import METHODS, Material, Settings
 

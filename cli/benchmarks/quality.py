@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ...lib.bridge import keep, weight_folders
-from ...lib.degradation.estimate import LARGEST, estimate
+from ...lib.degradation.estimate import LARGEST
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.detect import detect_faces
 from ...lib.pictures.files import from_pil, is_picture, read_picture, to_pil
@@ -27,6 +27,7 @@ from ...lib.pictures.metrics import psnr, ssim
 from ...lib.samples import photograph
 from ...lib.vocabulary import Conditions, UserError
 from ...models.embedded import ready as embedded
+from ...models.embedded.estimate import estimate
 from ...training import perceptual
 from . import invariance, speed
 

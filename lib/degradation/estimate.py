@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ...models.embedded.weights import TOKEN_SPACE, Extractor
 from ..faces.paste import unwarp
-from ..vocabulary import DegradationCode, Face
+from ..vocabulary import Face
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
 LARGEST = 384  # pixels: more tells nothing new about one homogeneous degradation
@@ -32,13 +31,6 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
         return None
     restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
     return torch.cat([restored, photo[:, top:bottom, left:right]])
-
-
-def estimate(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
-    """The code of one pair ``[6, h, w]``. space: that of the extractor's tokens."""
-    weight = extractor.mapnet.embed.weight
-    features = extractor.fadex(pair[None].to(weight))
-    return DegradationCode(features, extractor.mapnet(features), space, extractor.gauge.read(features))
 
 
 def describe(scalars: dict[str, float]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .noise_schedule import NoiseSchedule
@@ -139,3 +140,11 @@ class Diffusion(nn.Module, ABC):
         """The half precision that the base is kept in, if it is; what is learnt beside it is in single precision all the same."""
         kinds = {weight.dtype for part in (self.unet, self.control) if part is not None for weight in part.parameters()}
         return next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
+
+
+def fitted(net: Diffusion, pictures: torch.Tensor) -> torch.Tensor:
+    """``[N, 3, S, S]`` in 0..1 in the size that the net works in, where the net is."""
+    side, place = net.native_size, next(net.parameters()).device
+    if pictures.shape[-2:] != (side, side):
+        pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    return pictures.to(place)

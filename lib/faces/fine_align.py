@@ -9,31 +9,20 @@ flow is smoothed and bounded, and a stage counts only if the pictures agree bett
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...models.ransacflow.network import (
-    COARSE_FILE,
-    COARSE_STRIDE,
-    FLOW_FILE,
-    CoarseFeatures,
-    RansacFlow,
-    expected_offset,
-    load_coarse,
-    load_flow,
-    local_correlation,
-)
+from .correlation import expected_offset, local_correlation
 from .homography import Homography, ransac_homography, transform
 
 # The working frame's longer side in pixels, as published; every length below is in its pixels.
 SIDE = 400
+COARSE_STRIDE = 16
 SCALES = np.geomspace(1.2, 1 / 1.2, 7)
 # The published tolerance, for matches of 16 px cells. Patches match to a fraction of a pixel, but a face also bends.
 CELL_TOLERANCE, PATCH_TOLERANCE = 10.0, 4.0
@@ -58,10 +47,10 @@ LEAST_AGREEMENT = 0.5
 
 @dataclass(frozen=True)
 class Networks:
-    """RANSAC-Flow's coarse and fine stage, on one device."""
+    """RANSAC-Flow's coarse and fine stage, on one device: ``models/ransacflow`` has them."""
 
-    coarse: CoarseFeatures
-    fine: RansacFlow
+    coarse: nn.Module
+    fine: nn.Module
 
 
 @dataclass(frozen=True)
@@ -82,19 +71,6 @@ class Warp:
     def apply(self, picture: Tensor) -> Tensor:
         """A picture ``[C, H, W]`` in the source's frame, brought to the target's; the identity gives it back as it is."""
         return picture if self.reason else _sample(picture, self.flow, "bicubic").clamp(picture.min(), picture.max())
-
-
-def find_networks(folder: Path | None) -> Networks | None:
-    """RANSAC-Flow's networks, where both of its published files lie in a folder of models, else None."""
-    if folder is None or not folder.is_dir():
-        return None
-    files = [next(iter(sorted(folder.rglob(pattern))), None) for pattern in (COARSE_FILE, FLOW_FILE)]
-    return None if None in files else _load(*files)
-
-
-@lru_cache(maxsize=1)
-def _load(coarse: Path, fine: Path) -> Networks:
-    return Networks(load_coarse(coarse), load_flow(fine))
 
 
 @torch.no_grad()

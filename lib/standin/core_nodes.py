@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..bridge import input_folder, output_folder, resolve_input
 from ..pictures import comfy_files as files
 from ..vocabulary import UserError
-from . import io, ui
+from . import host, io, ui
 
 
 class LoadImage(io.ComfyNode):
@@ -28,20 +27,20 @@ class LoadImage(io.ComfyNode):
             search_aliases=[
                 "load image", "open image", "import image", "image input", "upload image", "read image", "image loader",
             ],
-            inputs=[io.Combo.Input("image", options=files.pictures(input_folder()), extra_dict={"image_upload": True})],
+            inputs=[io.Combo.Input("image", options=files.pictures(host.folders.input), extra_dict={"image_upload": True})],
             outputs=[io.Image.Output(), io.Mask.Output()],
         )  # fmt: skip
 
     @classmethod
     def validate_inputs(cls, image: str | None) -> bool | str:
         try:
-            return image is None or resolve_input(image).is_file() or f"{image!r} is a folder, not a picture"
+            return image is None or host.resolve_input(image).is_file() or f"{image!r} is a folder, not a picture"
         except UserError as error:
             return str(error).rstrip(".")
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
-        return io.NodeOutput(*files.load_image(resolve_input(image)))
+        return io.NodeOutput(*files.load_image(host.resolve_input(image)))
 
 
 class SaveImage(io.ComfyNode):
@@ -69,7 +68,7 @@ class SaveImage(io.ComfyNode):
     @classmethod
     def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
         prompt = {"prompt": json.dumps(without_paths(cls.hidden.prompt))}
-        saved = files.save_images(images, filename_prefix, output_folder(), prompt)
+        saved = files.save_images(images, filename_prefix, host.folders.output, prompt)
         return io.NodeOutput(images, ui={"images": [file | {"type": "output"} for file in saved]})
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from ..storage.inputs import existing
+
 PACK = Path(__file__).resolve().parents[2]
 
 
@@ -39,6 +41,12 @@ def allow_folder(path: str | Path) -> Path:
     found = Path(path).resolve()
     folders.allowed.append(found)
     return found
+
+
+def resolve_input(path: str | Path) -> Path:
+    """The file or folder that a workflow names, as `bridge.resolve_input` says; what was named on the command line is open too."""
+    own = {"input": folders.input, "output": folders.output, "temp": folders.temp}
+    return existing(path, own, folders.allowed, " or name it on the command line.")
 
 
 def models_folder(kind: str = "personal_restore") -> Path:

@@ -33,11 +33,11 @@ def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
     # Here and not above: diffusers takes seconds to import.
-    from ...training.personas.make import fingerprint
+    from ...lib.storage.fingerprint import fingerprint
     from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
 
     module, metadata = embedded.load(embedded.DIFFUSION)
     module.cleaner = first_stage(restorer(keep))
     # On CPUs these small convolutions are a quarter faster in the plain layout.
     module = module.to(memory_format=torch.contiguous_format)
-    return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}")
+    return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}", module.native_size)

@@ -15,6 +15,7 @@ from ..shared.residual_blocks import (
     GROUPS,
     Grow,
     ResidualBlock,
+    SelfAttention,
     Shrink,
     Stage,
     StagedNetwork,
@@ -98,25 +99,6 @@ class ADMUNet(StagedNetwork):
         for stage in self.output_blocks:
             x = self.run(stage, torch.cat([x, skips.pop()], 1), embedded)
         return UNet2DOutput(sample=self.out(x))
-
-
-class SelfAttention(nn.Module):
-    """Attention among all pixels, added to them. Queries, keys and values lie together head by head."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(GROUPS, width)
-        self.qkv = nn.Conv1d(width, 3 * width, 1)
-        self.proj_out = zeroed(nn.Conv1d(width, width, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[B, C, H, W]`` to the same."""
-        pixels = x.flatten(2)
-        # [B, heads, 3 * head width, N] to three of [B, heads, N, head width]
-        q, k, v = self.qkv(self.norm(pixels)).unflatten(1, (self.heads, -1)).mT.chunk(3, -1)
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(attended.mT.flatten(1, 2)).view_as(x)
 
 
 def load_adm_unet(path: Path, **flags) -> ADMUNet:

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 
+from ...lib.diffusion.base import Diffusion
 from ...lib.diffusion.noise_schedule import NoiseSchedule, ReverseStep
+from ...lib.diffusion.sampling import Denoise
 from ...lib.vocabulary import Conditions
-
-if TYPE_CHECKING:
-    from ..shared.diffusion_restorer import DiffusionRestorer
+from ..shared.diffusion_restorer import DiffusionRestorer
 
 ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
-
-# A noisy picture [B, C, H, W] and its time step to the predicted noise, with or without a learned variance, [B, C or 2C, H, W].
-Denoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,34 +67,6 @@ def towards(goal: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return difference / distance.where(distance > 0, 1.0)
 
 
-@torch.no_grad()
-def generate(
-    denoise: Denoise,
-    x: torch.Tensor,
-    steps: int,
-    schedule: NoiseSchedule,
-    draw: Callable[[], torch.Tensor],
-    guidance: SkipGuidance | None = None,
-    goal: torch.Tensor | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> torch.Tensor:
-    """Ancestral denoising from ``steps`` steps of noise to none. x, goal: ``[B, C, H, W]``, -1..1 but for the noise.
-
-    draw gives standard normal noise of that shape, once per step but the last. goal is what guidance pushes to.
-    """
-    for done, t in enumerate(range(steps - 1, -1, -1), 1):
-        if guidance is not None and guidance.acts(t):
-            step, gradient = guidance.push(denoise, schedule, x, t, goal)
-            x = step.mean - guidance.scale * gradient
-        else:
-            step = schedule.reverse(x, t, denoise(x, t))
-            x = step.mean
-        if t > 0:
-            x = x + (step.log_variance / 2).exp() * draw()
-        progress(done, steps)
-    return x
-
-
 def generative_album(
     restorer: DiffusionRestorer,
     image: torch.Tensor,
@@ -117,3 +85,23 @@ def generative_album(
 
         pictures.append(maker.restore(image, replace(conditions, seed=conditions.seed + index, progress=progress)))
     return torch.cat(pictures)
+
+
+def generation(
+    load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
+) -> DiffusionRestorer:
+    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
+
+    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
+    """
+    return DiffusionRestorer(
+        load,
+        base,
+        native_size,
+        steps,
+        samples=1000,
+        control=0.0,
+        keep_colors=False,
+        guidance=guidance,
+        name="generation",
+    )

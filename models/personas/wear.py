@@ -11,11 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from ...lib.diffusion.base import Diffusion
+from ...lib.diffusion.base import Diffusion, fitted
 from ...lib.diffusion.lora import adapted
 from ...lib.vocabulary import Persona, UserError
-from ...training.personas.batches import fitted
-from ...training.personas.methods import token_positions
 from ..pfstorer.vico_block import PersonalTransformer, personalise, reading
 
 # Noisy latent, time step, prompt, hint or None and control strength to predicted noise.
@@ -141,3 +139,8 @@ def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: fl
         raise UserError("The persona's file is not complete: its blocks do not fit. Train it again.")
     block.strength = strength
     block.eval().requires_grad_(False)
+
+
+def token_positions(net: Diffusion, indices: torch.Tensor, row: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the word of a row and where the end of the text is in a prompt ``[1, T]``, int64 ``[count]`` each."""
+    return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, net.text.end))

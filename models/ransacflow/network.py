@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
+from functools import lru_cache
 from math import isqrt
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, resnet50
 
+from ...lib.faces.correlation import KERNEL, expected_offset, local_correlation
+from ...lib.faces.fine_align import Networks
 from ...lib.vocabulary import UserError
 
-KERNEL = 7
-STRIDE, COARSE_STRIDE = 8, 16
+STRIDE = 8
 FLOW_FILE, COARSE_FILE = "MegaDepth_*.pth", "resnet50*.pth"
 COARSE_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -57,28 +59,6 @@ class FeatureExtractor(nn.Module):
 def _halved(inside: int, outside: int) -> nn.Sequential:
     shortcut = nn.Sequential(BlurPool(inside), nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside))
     return nn.Sequential(BasicBlock(inside, outside, 2, shortcut), BasicBlock(outside, outside))
-
-
-def local_correlation(x: Tensor, y: Tensor, kernel: int = KERNEL) -> Tensor:
-    """``[B, K * K, h, w]``: channel ``i * K + j`` is the inner product of x at p with y at p + (i - K // 2, j - K // 2).
-
-    x, y: ``[B, C, h, w]``, of unit length over the channels; y counts as zero beyond its border.
-    """
-    height, width = x.shape[-2:]
-    reach = kernel // 2
-    padded = F.pad(y, (reach, reach, reach, reach))
-    shifted = (padded[..., i : i + height, j : j + width] for i in range(kernel) for j in range(kernel))
-    return torch.stack([(x * other).sum(1) for other in shifted], 1)
-
-
-def expected_offset(scores: Tensor) -> Tensor:
-    """The mean displacement (x, y) in cells, ``[B, 2, h, w]``, under the softmax of scores ``[B, K * K, h, w]``."""
-    kernel = isqrt(scores.shape[1])
-    steps = torch.arange(kernel, device=scores.device, dtype=scores.dtype) - kernel // 2
-    probability = scores.softmax(1).unflatten(1, (kernel, kernel))
-    return torch.stack(
-        [torch.einsum("bijhw,j->bhw", probability, steps), torch.einsum("bijhw,i->bhw", probability, steps)], 1
-    )
 
 
 def enlarge(maps: Tensor) -> Tensor:
@@ -195,3 +175,16 @@ def _not_that(path: Path, what: str, pattern: str) -> UserError:
     return UserError(
         f"{path.name} does not hold the weights of {what}. Rename it, or put the published {pattern} in its place."
     )
+
+
+def find_networks(folder: Path | None) -> Networks | None:
+    """RANSAC-Flow's networks, where both of its published files lie in a folder of models, else None."""
+    if folder is None or not folder.is_dir():
+        return None
+    files = [next(iter(sorted(folder.rglob(pattern))), None) for pattern in (COARSE_FILE, FLOW_FILE)]
+    return None if None in files else _load(*files)
+
+
+@lru_cache(maxsize=1)
+def _load(coarse: Path, fine: Path) -> Networks:
+    return Networks(load_coarse(coarse), load_flow(fine))

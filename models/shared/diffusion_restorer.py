@@ -11,11 +11,10 @@ import torch.nn.functional as F
 
 from ...lib.diffusion.base import Diffusion
 from ...lib.diffusion.noise_schedule import linear_schedule
+from ...lib.diffusion.sampling import Guidance, generate
 from ...lib.pictures.color import wavelet_fix
 from ...lib.pictures.tiles import tiled
-from ...lib.vocabulary import Conditions, Persona, Restorer
-from ..embedded.tiny_diffusion import TinyDiffusion
-from ..gen2res.generation import SkipGuidance, generate
+from ...lib.vocabulary import Conditions, Restorer
 from ..personas.wear import check_base, wearing
 
 
@@ -34,13 +33,13 @@ class DiffusionRestorer:
     steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
     schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
     cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
-    guidance: SkipGuidance towards the damaged picture, whose `every` counts steps of the 1000, not strides.
+    guidance: `SkipGuidance`, say, towards the damaged picture, whose `every` counts steps of the 1000, not strides.
     A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
 
     load: Callable[[], Diffusion]
     base: str
-    native_size: int | None = TinyDiffusion.native_size
+    native_size: int | None
     steps: int = 400
     samples: int = 25
     control: float = 1.0
@@ -48,7 +47,7 @@ class DiffusionRestorer:
     prompt: str = ""
     negative: str = "damaged"
     keep_colors: bool = True
-    guidance: SkipGuidance | None = None
+    guidance: Guidance | None = None
     name: str = "diffusion"
     scale: int = 1
     tileable: bool = True
@@ -110,26 +109,6 @@ class DiffusionRestorer:
         return picture[..., :height, :width].clamp(0, 1)
 
 
-def generation(
-    load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
-) -> DiffusionRestorer:
-    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
-
-    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
-    """
-    return DiffusionRestorer(
-        load,
-        base,
-        native_size,
-        steps,
-        samples=1000,
-        control=0.0,
-        keep_colors=False,
-        guidance=guidance,
-        name="generation",
-    )
-
-
 def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
     """A restorer as the `cleaner` of a base: DiffBIR's SwinIR, BSRNet and SCUNet are upscale models. Its scale is undone."""
 
@@ -151,27 +130,3 @@ def class_pictures(
     )
     grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
     return free.restore(grey, replace(conditions, persona=None))
-
-
-@dataclass(frozen=True)
-class PersonalRestorer:
-    """A restorer that wears a persona. person: only for faces recognised as that person; empty for all.
-
-    Everything else, and a strength of 0, is the restorer's own doing.
-    """
-
-    restorer: Restorer
-    persona: Persona
-    strength: float = 1.0
-    person: str = ""
-
-    def __getattr__(self, attribute: str):
-        # name, native_size, scale, tileable, needs_references
-        if attribute.startswith("__") or attribute == "restorer":
-            raise AttributeError(attribute)
-        return getattr(self.restorer, attribute)
-
-    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        if self.strength > 0 and self.person in ("", conditions.person):
-            conditions = replace(conditions, persona=self.persona, persona_strength=self.strength)
-        return self.restorer.restore(image, conditions)

@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
 
 from ...lib.diffusion.base import Diffusion
 from ...lib.diffusion.noise_schedule import NoiseSchedule, stable_diffusion_schedule, zero_terminal_schedule
 from ...lib.vocabulary import UserError
-from ..diffbir.controlnet import DiffBIRControlNet
 from ..pfstorer.vico_block import SD_PLACES
 from . import sd_vae
+from .bases import PREDICTIONS
 from .clip_words import ClipWords, load_tokenizer
 from .sd_turbo import TEXT, UNET, VAE, networks, text_encoder
 
 Config = dict[str, Any]
 
-PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"
 # In a single file nothing says what the UNet predicts; ComfyUI tells it by how far this bias spreads.
 TELLTALE, SPREAD = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09
 
@@ -62,7 +62,7 @@ class StableDiffusion(Diffusion):
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
         text: ClipWords,
-        control: DiffBIRControlNet | None = None,
+        control: nn.Module | None = None,
         velocity: bool = False,
         to_the_end: bool = False,
     ):
@@ -93,7 +93,7 @@ class StableDiffusion(Diffusion):
 def load(
     path: Path,
     tokenizer: Path | None = None,
-    control: DiffBIRControlNet | None = None,
+    control: nn.Module | None = None,
     prediction: str = PREDICTIONS[0],
     topology: Topology = PUBLIC,
 ) -> StableDiffusion:

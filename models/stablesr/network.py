@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...lib.vocabulary import UserError
-from ..gen2res.adm_unet import SelfAttention
 from ..shared import stable_diffusion
 from ..shared.checkpoint import read_tensors
 from ..shared.clip_words import ClipWords
@@ -26,6 +25,7 @@ from ..shared.fit import check_fit
 from ..shared.residual_blocks import (
     GROUPS,
     ResidualBlock,
+    SelfAttention,
     Shrink,
     Stage,
     StagedNetwork,

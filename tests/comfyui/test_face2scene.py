@@ -15,9 +15,9 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         from personal_restore.models import face2scene, sd_turbo
         from personal_restore.models.embedded import Extractor
         from personal_restore.nodes import face2scene as node
-        from personal_restore.restorers.sd_turbo import SDTurboRestorer
+        from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
         from personal_restore.tests.tiny_s3diff import single_file
-        from personal_restore.vocabulary import Conditions, DegradationCode
+        from personal_restore.lib.vocabulary import Conditions, DegradationCode
         from comfy_extras import nodes_custom_sampler as sampling
 
         torch.manual_seed(0)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ...lib.degradation.families import FAMILIES
-from ...lib.diffusion.base import Diffusion
+from ...lib.diffusion.base import Diffusion, fitted
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,3 @@ def draw_batch(net: Diffusion, pictures: torch.Tensor, count: int, family: str |
         t=torch.from_numpy(rng.integers(0, len(net.schedule.alphas_cumprod), count)).to(latent.device),
         silent=torch.from_numpy(rng.random(count) < SILENCE).to(latent.device),
     )
-
-
-def fitted(net: Diffusion, pictures: torch.Tensor) -> torch.Tensor:
-    """``[N, 3, S, S]`` in 0..1 in the size that the net works in, where the net is."""
-    side, place = net.native_size, next(net.parameters()).device
-    if pictures.shape[-2:] != (side, side):
-        pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-    return pictures.to(place)

@@ -140,15 +140,6 @@ def outside_inference(net: nn.Module) -> nn.Module:
         return copy.deepcopy(net, shared).eval().requires_grad_(False)
 
 
-def fingerprint(net: nn.Module) -> str:
-    """The first 12 digits of the SHA-256 of all weights, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(net.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
 def _signature(base: str, material: Material, settings: Settings, processes: int) -> str:
     """What a training state must agree in to be taken up again."""
     digest = hashlib.sha256(json.dumps([base, asdict(settings), processes]).encode())

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from ...lib.diffusion import lora
-from ...lib.diffusion.base import Diffusion
+from ...lib.diffusion.base import Diffusion, fitted
 from ...lib.vocabulary import UserError
+from ...models.personas.wear import token_positions
 from ...models.pfstorer.vico_block import personalise, reading
-from .batches import Batch, draw_batch, fitted
+from .batches import Batch, draw_batch
 from .trainer import Task
 
 RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learnt
@@ -220,11 +221,6 @@ def check_parts(net: Diffusion, method: str) -> None:
         raise UserError(
             f"Train Persona: {method} cannot be learnt on this base, which {why}. Choose album, or another base."
         )
-
-
-def token_positions(net: Diffusion, indices: torch.Tensor, row: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the word of a row and where the end of the text is in a prompt ``[1, T]``, int64 ``[count]`` each."""
-    return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, net.text.end))
 
 
 def _draw(
