@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .pictures.files import is_picture, read_picture
 from .vocabulary import UserError
 
 PERSON = "Eileen Collins"
@@ -99,3 +101,23 @@ def album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
         view(0, 110, 250, 1.9, 1.0, (0.97, 1.0, 1.05), mirrored=False),
         view(20, 80, 290, 1.0, 0.9, (1.0, 0.98, 0.95), mirrored=True),
     ]
+
+
+def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
+    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its sub-folders, at most ``side`` long; without a
+    folder the sample portrait alone. Raises UserError where there is none."""
+    if folder is None:
+        yield "portrait", shrink(photograph(), side)
+        return
+    files = sorted(path for path in folder.rglob("*") if is_picture(path))
+    if not files:
+        raise UserError(f"--photos {folder}: there is no picture in it.")
+    for path in files:
+        yield str(path.relative_to(folder)), shrink(read_picture(path)[None], side)
+
+
+def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
+    height, width = picture.shape[-2:]
+    factor = min(1.0, side / max(height, width))
+    size = (round(height * factor), round(width * factor))
+    return picture if factor == 1 else F.interpolate(picture, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -9,6 +9,7 @@ import torch
 
 from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
 from ..lib.storage.names import stored
+from ..lib.storage.whole import put
 from ..models.face2scene.network import FOLDER
 from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
@@ -131,7 +132,7 @@ class TrainFace2Scene(io.ComfyNode):
                 weight_folders("personal_restore"),
                 progress(steps),
             )
-        made.replace(target)
+        put(made, target)
         shutil.rmtree(folder)  # the next training under this name begins anew
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."

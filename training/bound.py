@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..cli.benchmarks.quality import load
 from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.recipe import Recipe
 from ..lib.degradation.steps import MODES
 from ..lib.pictures.metrics import psnr
+from ..lib.samples import load
 from ..models.embedded.mapnet import TOKENS
 from ..models.embedded.one_step import OneStepNet
 from .data import Groups, bank

@@ -24,10 +24,11 @@ from ...lib.fusion.compose import compose_faces
 from ...lib.pictures.files import is_picture, read_picture
 from ...lib.pictures.metrics import psnr, ssim
 from ...lib.restoring.apply import restore_faces, restore_scene
+from ...lib.samples import shrink
 from ...lib.vocabulary import Conditions, Face, Faces, Library, UserError
 from ...models.embedded import ready as embedded
 from ...models.embedded.reference_restorer import ReferenceRestorer
-from .quality import keep, shrink
+from .quality import keep
 
 METHODS = ("damaged", "blind", "personal")
 DAMAGE = ("trial", "s3diff_x4", "pfstorer_heavy")

@@ -22,6 +22,7 @@ import torch
 
 from ...lib.pictures.metrics import psnr
 from ...lib.storage.personas import load_persona, save_persona
+from ...lib.storage.whole import write_whole
 from ...lib.vocabulary import Conditions, Persona, UserError
 from ...models.gen2res.generation import SkipGuidance, generative_album
 from ...models.personas.restorer import PersonalRestorer
@@ -152,10 +153,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
 
 
 def _write(figures: dict, shapes: Mapping[str, Shape], target: Path) -> dict:
-    target.mkdir(parents=True, exist_ok=True)
-    unfinished = target / "shapes.json.part"
-    unfinished.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(target / "shapes.json")
+    write_whole(target / "shapes.json", json.dumps(figures, indent=2) + "\n")
     for name, shape in shapes.items():
         if any(figures["shapes"].get(name, {}).values()):
             _plot(shape, figures["shapes"][name], target / f"shape_{name}.png")

@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
@@ -22,9 +21,9 @@ from ...lib.bridge import keep, weight_folders
 from ...lib.degradation.estimate import LARGEST
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.detect import detect_faces
-from ...lib.pictures.files import from_pil, is_picture, read_picture, to_pil
+from ...lib.pictures.files import from_pil, to_pil
 from ...lib.pictures.metrics import psnr, ssim
-from ...lib.samples import photograph
+from ...lib.samples import load
 from ...lib.vocabulary import Conditions, UserError
 from ...models.embedded import ready as embedded
 from ...models.embedded.estimate import estimate
@@ -84,26 +83,6 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
     }
     (target / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures
-
-
-def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
-    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its sub-folders, at most ``side`` long; without a
-    folder the sample portrait alone. Raises UserError where there is none."""
-    if folder is None:
-        yield "portrait", shrink(photograph(), side)
-        return
-    files = sorted(path for path in folder.rglob("*") if is_picture(path))
-    if not files:
-        raise UserError(f"--photos {folder}: there is no picture in it.")
-    for path in files:
-        yield str(path.relative_to(folder)), shrink(read_picture(path)[None], side)
-
-
-def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
-    height, width = picture.shape[-2:]
-    factor = min(1.0, side / max(height, width))
-    size = (round(height * factor), round(width * factor))
-    return picture if factor == 1 else F.interpolate(picture, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def face_window(truth: torch.Tensor) -> Window:

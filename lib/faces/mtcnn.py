@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
+from ..storage.tensors import read_pickled
+
 CELL, STRIDE = 12, 2
 PYRAMID_FACTOR = 0.709
 PROPOSE, REFINE, DECIDE = 0.6, 0.7, 0.7
@@ -100,7 +102,7 @@ def load(folder: Path) -> tuple[PNet, RNet, ONet]:
     """The three networks from ``pnet.pt``, ``rnet.pt`` and ``onet.pt``."""
     networks = PNet(), RNet(), ONet()
     for network in networks:
-        state = torch.load(folder / f"{type(network).__name__.lower()}.pt", weights_only=True, map_location="cpu")
+        state = read_pickled(folder / f"{type(network).__name__.lower()}.pt")
         network.load_state_dict(state)
         network.requires_grad_(False).eval()
     return networks

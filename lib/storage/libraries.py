@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..vocabulary import Library, Person, Reference, UserError
 from .names import stored
+from .tensors import OpenTensors, opened, write_tensors
 
 FORMAT = "personal-restore-library-1"
 
@@ -38,14 +37,9 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
         names = [reference.name for reference in person.references]
         people.append({"name": person.name, "noun": person.noun, "references": names})
     metadata = {"format": FORMAT, "embedder": library.embedder, "people": json.dumps(people)}
-    unfinished = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, metadata)
-        # A crash leaves the old file or the new one, never half of one.
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
+        write_tensors(path, tensors, metadata)
+    except OSError as error:
         raise UserError(
             f"The library {path.name} cannot be written. Check the space and the rights of its folder."
         ) from error
@@ -58,13 +52,13 @@ def load_library_file(folder: Path, name: str) -> Library:
     if not path.is_file():
         raise UserError(f"There is no library {path.name}. Check the spelling, or save one first.")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        with opened(path) as file:
+            metadata = file.metadata
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
             people = tuple(_people(file, json.loads(metadata["people"])))
             return Library(people, metadata["embedder"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path.name} is not a library of this pack ({error}). Make it again from the album."
         ) from error
@@ -99,14 +93,13 @@ def stamp(folder: Path, name: str) -> tuple[int, int] | None:
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
-def _people(file: safe_open, people: list[dict]) -> Iterator[Person]:
-    stored = set(file.keys())
+def _people(file: OpenTensors, people: list[dict]) -> Iterator[Person]:
     for number, person in enumerate(people):
         references = []
         for index, name in enumerate(person["references"]):
             key = f"{number}.{index}"
-            crop, landmarks = file.get_tensor(f"{key}.crop"), file.get_tensor(f"{key}.landmarks")
-            embedding = file.get_tensor(f"{key}.embedding") if f"{key}.embedding" in stored else None
+            crop, landmarks = file.get(f"{key}.crop"), file.get(f"{key}.landmarks")
+            embedding = file.get(f"{key}.embedding") if f"{key}.embedding" in file.names else None
             square = crop.ndim == 3 and crop.shape == (3, crop.shape[2], crop.shape[2])
             if crop.dtype != torch.uint8 or not square or landmarks.shape != (5, 2):
                 raise ValueError(f"reference {key} has the wrong shape")

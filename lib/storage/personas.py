@@ -6,11 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from ..vocabulary import Persona, UserError
 from .names import stored
+from .tensors import opened, write_tensors
 
 FORMAT = "personal-restore-persona-1"
 
@@ -29,16 +27,10 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
         "token": persona.token,
         "provenance": json.dumps(persona.provenance),
     }
-    unfinished = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.cpu().clone().contiguous() for name, value in persona.tensors.items()}, unfinished, metadata
-        )
-        # A crash leaves the old file or the new one, never half of one.
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
+        # Cloned, because the format refuses tensors that share memory.
+        write_tensors(path, {name: value.clone() for name, value in persona.tensors.items()}, metadata)
+    except OSError as error:
         raise UserError(f"The persona {path.name} cannot be written. Check space and rights of its folder.") from error
     return path
 
@@ -49,18 +41,18 @@ def load_persona(folder: Path, name: str) -> Persona:
     if not path.is_file():
         raise UserError(f"There is no persona {path.name}. Check the spelling, or train one first.")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        with opened(path) as file:
+            metadata = file.metadata
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = file.tensors()
             provenance = json.loads(metadata["provenance"])
             if not isinstance(provenance, dict):
                 raise ValueError("its provenance is no object")
             return Persona(
                 metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
             )
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path.name} is not a persona of this pack ({error}). Train it again.") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..vocabulary import UserError
+from .whole import write_whole
 
 SETTINGS = "settings.json"
 
@@ -37,10 +38,3 @@ def _differing(before: Any, now: Any, name: str = "") -> list[str]:
             one for key in keys for one in _differing(before.get(key), now.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if before == now else [name]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Never half of it."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...lib.vocabulary import Restorer
-from ..gen2res.generation import SkipGuidance
 from ..shared.bases import PREDICTIONS, restorer, tokenizer
-from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
+
+if TYPE_CHECKING:
+    from ..shared.diffusion_restorer import DiffusionRestorer
 
 
 def restorer_from(
@@ -21,7 +23,9 @@ def restorer_from(
 ) -> DiffusionRestorer:
     """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
     # Here and not above: diffusers takes seconds to import.
+    from ..gen2res.generation import SkipGuidance
     from ..shared import stable_diffusion
+    from ..shared.diffusion_restorer import first_stage
     from . import controlnet as diffbir_controlnet
 
     net = stable_diffusion.load(

@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from ...lib.storage.tensors import opened, write_tensors
 from ...lib.vocabulary import UserError
 from .fadex import FaDeX
 from .gauge import DamageGauge
@@ -64,19 +63,17 @@ def save(path: Path, kind: str, module: nn.Module, config: dict, provenance: dic
         "token_space": TOKEN_SPACE,
         "provenance": json.dumps(provenance),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load(path: Path) -> tuple[nn.Module, dict[str, str]]:
     """The module in evaluation mode (float32, channels last) and the file's metadata. Raises UserError with the path."""
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        with opened(path) as file:
+            metadata, tensors = file.metadata, file.tensors()
         module = MODELS[metadata["kind"]](**json.loads(metadata["config"]))
         module.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path.name}: not a model of this pack ({error}). The embedded weights belong in {path.parent.name}/ of the pack; "
             "install the pack again if they are damaged."

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ...lib.diffusion import lora
+from ...lib.storage.tensors import opened, write_tensors
 from ...lib.vocabulary import DegradationCode, UserError
 from ..embedded.mapnet import with_tokens
 from ..embedded.weights import Extractor
@@ -185,22 +184,21 @@ def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor
         if name.startswith("extractor.mapnet."):
             digest.update(tensor.numpy().tobytes())
     texts = {"config": json.dumps(config), "provenance": json.dumps(provenance)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(stored, path, {"kind": KIND, "token_space": f"{KIND}-{digest.hexdigest()[:12]}", **texts})
+    write_tensors(path, stored, {"kind": KIND, "token_space": f"{KIND}-{digest.hexdigest()[:12]}", **texts})
 
 
 def read(path: Path, only: str = "") -> Face2SceneWeights:
     """What `write` has written; ``only`` the tensors whose names start so. Raises UserError that names the file."""
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        with opened(path) as file:
+            metadata = file.metadata
             if metadata.get("kind") != KIND:
                 raise ValueError(f"its metadata says {metadata.get('kind')!r}, not {KIND!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(only)}  # noqa: SIM118
+            tensors = file.tensors(only)
         config, provenance = (dict(json.loads(metadata[name])) for name in ("config", "provenance"))
         _check(config)
         space = metadata["token_space"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, re.error) as error:
+    except (KeyError, TypeError, ValueError, re.error) as error:
         raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene ({error}). {ADVICE}") from error
     return Face2SceneWeights(config, tensors, space, provenance, path.name)
 

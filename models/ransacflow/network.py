@@ -6,7 +6,6 @@ dicts, so that it loads as it is. The coarse stage's ResNet-50 is torchvision's,
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from functools import lru_cache
 from math import isqrt
@@ -19,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, resnet50
 
 from ...lib.faces.correlation import KERNEL, expected_offset, local_correlation
 from ...lib.faces.fine_align import Networks
+from ...lib.storage.tensors import Unreadable, read_pickled
 from ...lib.vocabulary import UserError
 
 STRIDE = 8
@@ -162,9 +162,8 @@ def load_coarse(path: Path) -> CoarseFeatures:
 
 def _read(path: Path) -> dict:
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        # The library's own messages are long, name the whole path and offer to run the file's code.
+        weights = read_pickled(path)
+    except Unreadable as error:  # whose text names the whole path
         raise UserError(
             f"{path.name} is missing or no file of plain weights. Fetch it again from where it is published."
         ) from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ...lib.diffusion import lora
+from ...lib.storage.tensors import Unreadable, opened, read_pickled, write_tensors
 from ...lib.vocabulary import DegradationCode, UserError
 from ..shared.fit import check_fit
 from ..shared.sd_turbo import SDTurbo
@@ -180,10 +178,7 @@ def convert(weights: S3DiffWeights, path: Path) -> None:
     texts = {
         name: json.dumps(value) for name, value in (("config", weights.config), ("provenance", weights.provenance))
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    save_file(tensors, partial, {"kind": KIND, **texts})
-    partial.replace(path)
+    write_tensors(path, tensors, {"kind": KIND, **texts})
 
 
 def _block(layer: str) -> int:
@@ -201,10 +196,9 @@ def _read_public(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"S3Diff: {file.name} is not in {file.parent.name}/. {ADVICE}")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"S3Diff: {file.name} is damaged or holds more than weights ({reason}). {ADVICE}") from error
+        content = read_pickled(file)
+    except Unreadable as error:
+        raise UserError(f"S3Diff: {file.name} is damaged or holds more than weights ({error}). {ADVICE}") from error
     if not isinstance(content, dict):
         raise UserError(f"S3Diff: {file.name} holds a {type(content).__name__}, not named tensors. {ADVICE}")
     return content
@@ -212,13 +206,12 @@ def _read_public(file: Path) -> dict[str, Any]:
 
 def _read_converted(file: Path) -> S3DiffWeights:
     try:
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+        with opened(file) as stored:
+            metadata, tensors = stored.metadata, stored.tensors()
         if metadata.get("kind") != KIND:
             raise ValueError(f"its metadata says {metadata.get('kind')!r}, not {KIND!r}")
         config, provenance = (dict(json.loads(metadata[name])) for name in ("config", "provenance"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"S3Diff: {file.name} is not a converted S3Diff ({error}). {ADVICE}") from error
     return S3DiffWeights(_checked(config, file.name), tensors, provenance, file.name)
 

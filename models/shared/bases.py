@@ -9,10 +9,10 @@ from ...lib.bridge import clip_vocabulary, device, keep, weight_folders
 from ...lib.diffusion.sampling import Guidance
 from ...lib.storage.fingerprint import fingerprint
 from .catalogue import find_all
-from .diffusion_restorer import DiffusionRestorer
 from .weight_files import weight_files
 
 if TYPE_CHECKING:
+    from .diffusion_restorer import DiffusionRestorer
     from .stable_diffusion import StableDiffusion
 
 PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"  # what a UNet may predict
@@ -37,6 +37,8 @@ def tokenizer(base: Path) -> Path | None:
 
 def restorer(net: StableDiffusion, kind: str, guidance: Guidance | None, **sampled: Any) -> DiffusionRestorer:
     """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
+    from .diffusion_restorer import DiffusionRestorer  # here and not above: diffusers takes seconds to import
+
     base = f"{kind} {fingerprint(net)}"
     if device().type == "cuda":
         net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients

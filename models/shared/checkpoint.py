@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from ...lib.storage.tensors import MoreThanWeights, Unreadable, opened, read_pickled
 from ...lib.vocabulary import UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -91,24 +90,14 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
         raise UserError(f"{model}: {file.name} {problem}. {advice}")
     try:
         if file.suffix == ".ckpt":
-            with torch.serialization.safe_globals(BESIDE):
-                mapped = zipfile.is_zipfile(file)  # torch's older format cannot be
-                stored = torch.load(file, map_location="cpu", mmap=mapped, weights_only=True)
+            stored = read_pickled(
+                file, BESIDE, mapped=zipfile.is_zipfile(file)
+            )  # torch's older format cannot be mapped
             stored = stored.get("state_dict", stored)
             return {name: tensor for name, tensor in stored.items() if name.startswith(prefix)}
-        with safe_open(file, "pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
-            return {name: stored.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{model}: {file.name} cannot be read ({error}). {advice}") from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        # The library's own message offers to run the file's code.
+        with opened(file) as stored:
+            return stored.tensors(prefix)
+    except (MoreThanWeights, AttributeError, TypeError) as error:
         raise UserError(f"{model}: {file.name} is damaged or holds more than plain weights. {advice}") from error
+    except (Unreadable, OSError) as error:
+        raise UserError(f"{model}: {file.name} cannot be read ({error}). {advice}") from error

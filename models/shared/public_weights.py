@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from ...lib.storage.tensors import Unreadable, read_pickled, read_tensors
 from ...lib.vocabulary import UserError
 from .fit import check_fit
 
@@ -40,10 +38,9 @@ def read_file(path: Path, what: str) -> Any:
         raise UserError(f"{path.name} is not in {path.parent.name}/. {advice(what)}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        # The library's own message names the whole path and offers to run the file's code.
+            return read_tensors(path)
+        return read_pickled(path)
+    except Unreadable as error:  # whose text names the whole path
         raise UserError(f"{path.name} is damaged or holds more than plain weights. {advice(what)}") from error
 
 

@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from ...lib.storage.tensors import Unreadable, opened, write_tensors
 from ...lib.vocabulary import Conditions
 from ...models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
 from .methods import Settings
@@ -26,14 +25,11 @@ def prior(restorer: DiffusionRestorer, noun: str, folder: Path, conditions: Cond
     """
     path, made_of = folder / "prior.safetensors", {"base": restorer.base, "noun": noun}
     with (
-        suppress(OSError, SafetensorError),
-        safe_open(path, "pt") as file,
+        suppress(Unreadable),
+        opened(path) as file,
     ):  # none are there yet, or they cannot be read
-        if file.metadata() == made_of:
-            return file.get_tensor("pictures")
+        if file.metadata == made_of:
+            return file.get("pictures")
     pictures = class_pictures(restorer, f"a photo of a {noun}", COUNT, SAMPLES, conditions)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    save_file({"pictures": pictures.cpu().contiguous()}, partial, made_of)
-    partial.replace(path)
+    write_tensors(path, {"pictures": pictures}, made_of)
     return pictures

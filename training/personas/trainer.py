@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+
+from ...lib.storage.tensors import opened, write_tensors
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -136,12 +136,9 @@ def _save(
     tensors = {f"weight.{index}": parameter.detach() for index, parameter in enumerate(task.parameters)}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"state.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
     # Cloned, because safetensors refuses tensors that share memory.
-    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(whole, unfinished, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature})
-    unfinished.replace(path)
+    whole = {name: value.detach().clone() for name, value in tensors.items()}
+    write_tensors(path, whole, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature})
 
 
 def _resume(
@@ -151,14 +148,14 @@ def _resume(
     if path is None or not path.is_file():
         return 0, []
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        with opened(path) as file:
+            metadata = file.metadata
             if metadata.get("signature") != signature:
                 log.info("%s belongs to another training; starting anew", path.name)
                 return 0, []
             done, tail = json.loads(metadata["step"]), json.loads(metadata["tail"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, ValueError, KeyError):
+            tensors = file.tensors()
+    except (ValueError, KeyError):
         log.warning("%s is damaged; starting anew", path.name)
         return 0, []
     state: dict[int, dict[str, torch.Tensor]] = {}
