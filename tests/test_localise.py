@@ -69,7 +69,7 @@ def test_a_changed_text_wants_a_new_translation(sources, tmp_path):
     schemas, help, po = sources
     files, problems = localise.build(schemas, help | {"PR_Report": help["PR_Report"] | {"use": "Always."}}, po)
     assert problems == ["tools/zh.po: PR_Report.help.use is not translated"]
-    assert 'msgid "Always."\nmsgstr ""' in files["tools/zh.po"] and "To keep a record" not in files["tools/zh.po"]
+    assert 'msgid "Always."\nmsgstr ""' in files["tools/zh.po"] and "keep a record" not in files["tools/zh.po"]
     assert localise.stale(files, localise.ROOT) == [
         "tools/zh.po",
         "web/docs/PR_Report.md",
