@@ -150,7 +150,7 @@ def resolve_input(path: str | Path) -> Path:
             + ("." if IN_COMFYUI else " or name it on the command line.")
         )
     if not exists:
-        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put it there.")
+        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put the file there.")
     return found
 
 
@@ -229,7 +229,8 @@ def _patch(
     missing = sorted(patches.keys() - set(patcher.add_patches(patches)))
     if missing:
         raise UserError(
-            f"{len(missing)} weights that were trained are not in this model, {missing[0]!r} for one. Load the SD-Turbo checkpoint."
+            f"{len(missing)} trained weights are not in this model, for example {missing[0]!r}. Load the SD-Turbo "
+            "checkpoint."
         )
 
 

@@ -52,7 +52,7 @@ def summarize(
     if truth.shape != before.shape or psnr(before, truth) < ANOTHER_PICTURE:
         summary["quality"] = None
         summary["quality_note"] = (
-            "The truth that is connected belongs to another picture than the photograph; disconnect it."
+            "The connected truth belongs to a different picture than the photograph. Disconnect it."
         )
         return summary
     size = after.shape[-2:]

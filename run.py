@@ -50,7 +50,7 @@ def wanted(command: str) -> list[str]:
 def install(command: str) -> None:
     """Makes the environment and installs what the command wants, unless a stamp says that it is there already."""
     if sys.version_info < (3, 11):  # noqa: UP036 (this file is what tells the user)
-        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}.")
+        sys.exit(f"Python 3.11 or newer is needed, but this is {sys.version.split()[0]}.")
     arguments = wanted(command)
     files = [Path(text).read_bytes() for flag, text in zip(arguments, arguments[1:], strict=False) if flag == "-r"]
     stamp = hashlib.sha256(repr((sys.version, arguments, files)).encode()).hexdigest()
@@ -61,11 +61,12 @@ def install(command: str) -> None:
         print(f"Making {ENVIRONMENT} ...", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)
     has_torch = subprocess.run([PYTHON, "-c", "import torch"], capture_output=True).returncode == 0
-    print("Installing what is needed (some gigabytes the first time) ...", flush=True)
+    print("Installing requirements (a few gigabytes the first time) ...", flush=True)
     done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", *arguments, *([] if has_torch else TORCH)])
     if done.returncode:
         sys.exit(
-            f"pip could not install the requirements (see above). Mend that and run the command again; {ENVIRONMENT} may be deleted."
+            "pip could not install the requirements (see above). Fix the problem and run the command again. You can "
+            f"also delete {ENVIRONMENT}."
         )
     with stamps.open("a") as lines:
         lines.write(stamp + "\n")

@@ -15,14 +15,14 @@ from .vocabulary import UserError
 
 PERSON = "Eileen Collins"
 NOTE = (
-    "The sample album is made from the sample photograph itself (other crops, mirrored, re-lit, re-scaled): "
-    "it shows how detail is carried over, it is no test of identity restoration."
+    "The sample album is made from the sample photograph itself (cropped differently, mirrored, relit, rescaled). It "
+    "shows how detail is transferred; it is not a test of identity restoration."
 )
 
 INVENTED = "Nobody Real"
 GROUP_NOTE = (
-    "The group is one portrait three times: as it is, and bent into two people who do not exist. Eileen Collins and one of "
-    "them have albums, made from the same pictures; the third is a stranger."
+    "The group shows one portrait three times: unchanged, and warped into two people who do not exist. Eileen Collins "
+    "and one of them have albums made from the same pictures; the third person is a stranger."
 )
 FACE = (222.0, 115.0)  # of the portrait: its middle, x and y
 # By how many pixels features move: eyes apart, jaw wider, brows up, nose wider, chin down.
@@ -35,7 +35,7 @@ def photograph() -> torch.Tensor:
     path = Path(spec.origin).parent / "data" / "astronaut.png" if spec else None
     if path is None or not path.is_file():
         raise UserError(
-            "The sample photograph comes with scikit-image, which is not installed: pip install scikit-image"
+            "The sample photograph comes with scikit-image, which is not installed. Run pip install scikit-image."
         )
     with Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"))

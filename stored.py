@@ -18,9 +18,10 @@ def stored(folder: Path, name: str, kind: str) -> Path:
     try:
         path = (base / f"{stem}{SUFFIX}").resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{name!r} is no name for a {kind}. Use letters, digits and spaces.") from error
+        raise UserError(f"{name!r} cannot be the name of a {kind}. Use letters, digits and spaces.") from error
     if not stem or stem[0] == "." or any(mark in stem for mark in '/\\:*?"<>|') or path.parent != base:
         raise UserError(
-            f"{name!r} is no name for a {kind}: it would be hidden or lie outside its folder. Give a plain name, such as 'family'."
+            f"{name!r} cannot be the name of a {kind}: the file would be hidden or outside its folder. Use a plain "
+            "name, for example 'family'."
         )
     return path

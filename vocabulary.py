@@ -168,8 +168,8 @@ class DegradationCode:
         """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError where they speak another one."""
         if self.space != space:
             raise UserError(
-                f"The degradation code speaks {self.space!r}, the restorer {listener!r} understands {space!r}. "
-                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
+                f"The degradation code is in the format {self.space!r}, but the restorer {listener!r} needs {space!r}. "
+                "Estimate the degradation with the extractor that belongs to this restorer, or disconnect the code."
             )
         return self.tokens
 

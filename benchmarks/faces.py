@@ -78,7 +78,7 @@ def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
     ]
     if not jobs:
         raise UserError(
-            f"--photos {album}: give a folder with one sub-folder per person, of two pictures or more each."
+            f"--photos {album}: provide a folder with one subfolder per person, each with at least two pictures."
         )
     rows = []
     for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
@@ -194,7 +194,8 @@ def _better(rows: list[Row], method: str) -> dict[str, int]:
 def table(figures: dict) -> str:
     """What a person reads: a line per face, then the means."""
     lines = [
-        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18}  worse"
+        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18} "
+        " worse"
     ]
 
     def numbers(scores: dict) -> str:

@@ -37,7 +37,7 @@ def crops(pictures: list[torch.Tensor], seed: int) -> torch.Tensor:
         for left in range(0, picture.shape[-1] - side + 1, side)
     ]
     if len(cells) < 2:
-        raise UserError(f"The photographs have no two disjoint crops of {side} px: give larger ones.")
+        raise UserError(f"The photographs are too small for two separate crops of {side} px. Use larger ones.")
     lively = sorted(cells, key=lambda cell: -float(cell.diff(dim=-1).abs().mean()))[: max(2, len(cells) * 3 // 4)]
     return torch.cat([lively[i] for i in np.random.default_rng(seed).permutation(len(lively))])
 

@@ -76,7 +76,7 @@ def bench(photos: Path, steps: int, minutes: float, target: Path) -> dict:
                 if setting in mine:
                     continue
                 if time.monotonic() > end:
-                    log.info("The time is up; the same command goes on from here.")
+                    log.info("Time is up. Run the same command again to continue.")
                     return _write(figures, shapes, target)
                 mine[setting] = value()
                 log.info("%s, %s, %s: %s", name, subject.name, setting, mine[setting])
@@ -222,5 +222,5 @@ def table(figures: dict) -> str:
             means = {key: np.mean([one[setting][key] for one in whole]) for key in whole[0][setting]}
             lines.append(f"  {setting:24}" + "".join(f"{key} {value:8.3f}  " for key, value in means.items()))
     if not figures["complete"]:
-        lines.append("Not complete: the same command goes on.")
+        lines.append("Not complete. Run the same command again to continue.")
     return "\n".join(lines)

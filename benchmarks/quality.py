@@ -93,7 +93,7 @@ def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
         return
     files = sorted(path for path in folder.rglob("*") if is_picture(path))
     if not files:
-        raise UserError(f"--photos {folder}: there is no picture in it.")
+        raise UserError(f"--photos {folder}: the folder contains no pictures.")
     for path in files:
         yield str(path.relative_to(folder)), shrink(read_picture(path)[None], side)
 

@@ -122,12 +122,13 @@ class Recipe:
             seed, name = int(data.get("seed", 0)), str(data.get("name", "custom"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}"
+                f"degradation recipe: this is not a recipe ({error}). Expected {{seed, steps: [{{operator, ...}}]}}."
             ) from error
         for index, operator in enumerate(names):
             if operator not in OPERATORS:
                 raise UserError(
-                    f"degradation recipe: step {index} names {operator!r}; known operators: {', '.join(OPERATORS)}"
+                    f"degradation recipe: step {index} names {operator!r}, which is unknown. Known operators: "
+                    f"{', '.join(OPERATORS)}."
                 )
         steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
         return cls(steps, seed, name)

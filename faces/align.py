@@ -43,7 +43,9 @@ def least_squares_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarr
     centred = z - z.mean()
     spread = np.vdot(centred, centred).real
     if spread == 0:
-        raise UserError("The landmarks of a face all lie on one point: detect it again, or draw its box by hand.")
+        raise UserError(
+            "All landmarks of a face are at the same point. Detect the face again, or draw its box by hand."
+        )
     factor = np.vdot(centred, w) / spread
     shift = w.mean() - factor * z.mean()
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])

@@ -78,15 +78,17 @@ def get_detector(backend: str = "auto", model_folder: Path | None = None) -> Det
     """A detector by name; for "auto" the best that is present, or None, with a line in the log, where there is none."""
     if backend != "auto":
         if backend not in DETECTORS:
-            raise UserError(f"There is no face detector {backend!r}. Choose auto, {', '.join(DETECTORS)}.")
+            raise UserError(f"There is no face detector {backend!r}. Choose auto or one of {', '.join(DETECTORS)}.")
         detector = DETECTORS[backend](model_folder)
         if detector is None:
-            raise UserError(f"The face detector {backend} is not there: {MISSING[backend]} Or choose auto.")
+            raise UserError(
+                f"The face detector {backend} is not available. To use it, {MISSING[backend]} Or choose auto."
+            )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. %s", MISSING["mtcnn"])
+        log.warning("No face detector is installed, so no faces are found. To add one, %s", MISSING["mtcnn"])
     return detector
 
 
@@ -159,8 +161,8 @@ def _checked_box(box: dict[str, Any], size: tuple[int, int], number: int) -> Box
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0 or x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
         raise UserError(
-            f"Box {number} (x {x:g}, y {y:g}, width {width:g}, height {height:g}) covers nothing of the "
-            f"{size[1]} x {size[0]} photograph. Draw it around a face."
+            f"Box {number} (x {x:g}, y {y:g}, width {width:g}, height {height:g}) is outside the {size[1]} x {size[0]} "
+            "photograph. Draw it around a face."
         )
     return x, y, x + width, y + height
 
@@ -296,6 +298,6 @@ def five_points(points: np.ndarray) -> np.ndarray:
 DETECTORS: dict[str, Callable[[Path | None], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
 MISSING = {
     "insightface": "install insightface and put its SCRFD model (det_*.onnx) into the models folder.",
-    "mtcnn": "pip install --no-deps facenet-pytorch brings its weights.",
-    "dlib": "pip install dlib-bin face_recognition_models brings it.",
+    "mtcnn": "run pip install --no-deps facenet-pytorch, which contains its weights.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
 }

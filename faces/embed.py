@@ -131,10 +131,10 @@ def by_name(name: str, model_folder: Path | None = None) -> Embedder:
     if name == "auto":
         return best_embedder(model_folder)
     if name not in EMBEDDERS:
-        raise UserError(f"There is no identity embedding {name!r}. Choose auto, {', '.join(EMBEDDERS)}.")
+        raise UserError(f"There is no identity embedding {name!r}. Choose auto or one of {', '.join(EMBEDDERS)}.")
     embedder = _find(name, model_folder)
     if embedder is None:
-        raise UserError(f"The identity embedding {name} is not there: {EMBEDDERS[name]} Or choose auto.")
+        raise UserError(f"The identity embedding {name} is not available. To use it, {EMBEDDERS[name]} Or choose auto.")
     return embedder
 
 
@@ -166,6 +166,6 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 # Best first, each with what brings it.
 EMBEDDERS = {
     "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
-    "dlib": "pip install dlib-bin face_recognition_models brings it.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
     "classical": "",
 }

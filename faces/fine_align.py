@@ -116,7 +116,7 @@ def fine_align(
     inliers = int(coarse.inliers.sum())
     if inliers < FEWEST_INLIERS:
         agreement = _agreement(there, here, known)
-        return _identity(target, (agreement, agreement), f"only {inliers} places match")
+        return _identity(target, (agreement, agreement), f"only {inliers} points match")
 
     moved = displacement(coarse.matrix, size).to(still)
     homography, best = coarse.matrix, moved
@@ -128,9 +128,9 @@ def fine_align(
         best = bent
     before, after = agreements(there, here, known, still, best)
     if best.norm(dim=0).mean() < LEAST_SHIFT * ratio:
-        return _identity(target, (before, before), "no warp makes them agree better")
+        return _identity(target, (before, before), "no warp improves the match")
     if after < LEAST_AGREEMENT:
-        return _identity(target, (before, before), "they do not show the same")
+        return _identity(target, (before, before), "they do not show the same content")
     scale = np.array([width / size[1], height / size[0]])
     # Pixel centres are integers: the pixel frames differ by half a pixel, too.
     to_full = np.array([[scale[0], 0, (scale[0] - 1) / 2], [0, scale[1], (scale[1] - 1) / 2], [0, 0, 1]])

@@ -18,7 +18,7 @@ def objection(face: Face) -> str | None:
     """Why a face serves no reference, or None where it does."""
     side = face.similarity.size / face.similarity.scale
     if side < LEAST_SIDE:
-        return f"the face is too small: its crop is {side:.0f} pixels wide, {LEAST_SIDE} are needed."
+        return f"the face is too small: its crop is {side:.0f} pixels wide, but {LEAST_SIDE} are needed."
     if sharpness(face.crop) < LEAST_SHARPNESS:
         return "the face is blurred."
     return None

@@ -31,7 +31,9 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UserError(f"There is no album folder {folder.name!r}. Give the folder that holds the people's pictures.")
+        raise UserError(
+            f"There is no album folder {folder.name!r}. Enter the folder that contains the people's pictures."
+        )
     notes: list[str] = []
     people = []
     for name, paths in _albums(folder, notes):
@@ -39,7 +41,7 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
         if person is not None:
             people.append(person)
     if not people:
-        notes.append("The album is empty: nobody is known, all faces are restored as strangers.")
+        notes.append("The album is empty. All faces are restored as strangers.")
     return Library(tuple(people), _space(embedder), tuple(notes))
 
 
@@ -60,7 +62,8 @@ def merge(first: Library, second: Library) -> Library:
     """
     if first.people and second.people and first.embedder != second.embedder:
         raise UserError(
-            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}."
+            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}. "
+            "Make both with the same one."
         )
     people = {person.name: person for person in first.people}
     # What one of them says about being empty is no longer so.
@@ -103,7 +106,9 @@ def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
     if not albums:
         albums = [(folder.resolve(), loose)] if loose else []
     else:
-        notes.extend(f"{path.name}: skipped, it lies beside the people's folders." for path in loose)
+        notes.extend(
+            f"{path.name}: skipped, it is next to the people's folders instead of inside one." for path in loose
+        )
     for sub, paths in albums:
         # The same name is spelt in different code points by different file systems.
         yield unicodedata.normalize("NFC", sub.name), paths
@@ -131,7 +136,7 @@ def _person(
             notes.append(f"{name}: skipped {file}, no face was found in it.")
             continue
         if len(found) > 1:
-            notes.append(f"{name}: {file} shows {len(found)} faces, the largest and most central one was taken.")
+            notes.append(f"{name}: {file} shows {len(found)} faces. The largest and most central one was used.")
         face = make_face(picture, main_face(found, picture.shape[-2:]))
         reason = objection(face)
         if reason is not None:
@@ -147,7 +152,7 @@ def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
     """The note that a person has few references, if so."""
     if not 0 < len(references) < FEW_REFERENCES:
         return []
-    return [f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."]
+    return [f"{name}: only {len(references)} usable. {FEW_REFERENCES} or more pictures give a better likeness."]
 
 
 def _same_person(
@@ -160,11 +165,12 @@ def _same_person(
     others = outliers(embedder.similarity(embeddings, embeddings), embedder.threshold)
     if others is None:
         notes.append(
-            f"{name}: the pictures do not look like one person, and no majority does. All are used: check them."
+            f"{name}: the pictures do not look like the same person, and there is no majority. All are used. Check "
+            "them."
         )
         return tuple(references)
     notes.extend(
-        f"{name}: skipped {references[index].name}, it does not look like the same person as the others."
+        f"{name}: skipped {references[index].name}, it does not look like the person in the other pictures."
         for index in sorted(others)
     )
     return tuple(reference for index, reference in enumerate(references) if index not in others)
@@ -174,7 +180,7 @@ def _best(name: str, references: tuple[Reference, ...], notes: list[str]) -> tup
     """At most ten references."""
     if len(references) <= MOST_REFERENCES:
         return references
-    notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
+    notes.append(f"{name}: the {MOST_REFERENCES} largest and sharpest of {len(references)} pictures were kept.")
     return tuple(sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES])
 
 

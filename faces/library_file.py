@@ -47,7 +47,7 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
         raise UserError(
-            f"The library {path.name} cannot be written. Check the space and the rights of its folder."
+            f"The library {path.name} cannot be written. Check the free space and the permissions of its folder."
         ) from error
     return path
 
@@ -56,7 +56,7 @@ def load_library_file(folder: Path, name: str) -> Library:
     """The library of ``folder/name.safetensors``. Raises UserError where it is missing or is no library."""
     path = stored(folder, name, "library")
     if not path.is_file():
-        raise UserError(f"There is no library {path.name}. Check the spelling, or save one first.")
+        raise UserError(f"There is no library {path.name}. Check the spelling, or save a library first.")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -88,7 +88,7 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
         path.unlink()
     except OSError as error:
         raise UserError(
-            f"The library {path.name} cannot be removed. Close what uses it, or delete it by hand."
+            f"The library {path.name} cannot be removed. Close the program that uses it, or delete the file by hand."
         ) from error
     return left
 

@@ -69,8 +69,8 @@ def match_faces(
     threshold = embedder.threshold if threshold is None else threshold
     if library.people and library.embedder != embedder.name:
         raise UserError(
-            f"The library was made with the identity embedding {library.embedder}, the faces are matched with "
-            f"{embedder.name}. Choose the same for both."
+            f"The library was made with the identity embedding {library.embedder}, but the faces are matched with "
+            f"{embedder.name}. Use the same one for both."
         )
     fixed = parse_override(override, len(faces), [person.name for person in library.people])
     frames, first = [], 0
@@ -124,9 +124,9 @@ def weigh(similarity: np.ndarray, people: Sequence[str], names: Sequence[str | N
         others = [(float(value), other) for value, other in zip(similarity[row], people, strict=True) if other != name]
         second, other = max(others, default=(0.0, ""))
         if confidence < sure and confidence - rival < MARGIN:
-            matches.append(Match(doubt=f"perhaps {name} ({confidence:.2f}), but somebody else is as alike"))
+            matches.append(Match(doubt=f"perhaps {name} ({confidence:.2f}), but another face is equally similar"))
         elif confidence - second < MARGIN:
-            matches.append(Match(name, confidence, f"nearly as like {other}, {second:.2f}: check"))
+            matches.append(Match(name, confidence, f"nearly as similar to {other}, {second:.2f}: check"))
         else:
             matches.append(Match(name, confidence, "" if confidence >= sure else "not sure: check"))
     return matches
@@ -142,13 +142,13 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
     for entry in filter(None, (part.strip() for part in re.split(r"[,;\n](?=\s*\d+\s*=|\s*$)", text))):
         number, equals, name = (part.strip() for part in entry.partition("="))
         if not equals or not number.isdecimal():
-            raise UserError(f"The override {entry!r} is not understood. Write face=person, such as 0=Anna, 2=nobody.")
+            raise UserError(f"The override {entry!r} is not valid. Write face=person, for example 0=Anna, 2=nobody.")
         index = int(number)
         if index >= faces:
             last = f"the last face is number {faces - 1}" if faces else "no face was found"
-            raise UserError(f"The override {entry!r} names face {index}, but {last} (counted from 0).")
+            raise UserError(f"The override {entry!r} names face {index}, but {last} (numbered from 0).")
         if index in fixed:
-            raise UserError(f"The override names face {index} twice. Keep one of them.")
+            raise UserError(f"The override names face {index} twice. Keep only one entry.")
         if name.casefold() != NOBODY and name.casefold() not in known:
             known_names = ", ".join(people) or "nobody"
             raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {known_names}.")
@@ -172,8 +172,8 @@ def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[
         unknown = re.match(r"[^,;\n]*", rest)
         if not found and complete:
             raise UserError(
-                f"There is nobody called {unknown[0].strip()!r} in the library. Known: {', '.join(people) or 'nobody'}. "
-                f"Besides names, {EVERYBODY_KNOWN!r} and {STRANGERS!r} can be written."
+                f"There is nobody called {unknown[0].strip()!r} in the library. Known: "
+                f"{', '.join(people) or 'nobody'}. Besides names, you can enter {EVERYBODY_KNOWN!r} and {STRANGERS!r}."
             )
         chosen.add(words[found[1]] if found else unknown[0])
         rest = rest[(found or unknown).end() :].strip(GAPS)

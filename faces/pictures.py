@@ -33,7 +33,7 @@ def read_picture(path: str | Path) -> Tensor:
             return from_pil(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
-        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or take it away.") from error
+        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or remove it.") from error
 
 
 def from_pil(image: Image.Image) -> Tensor:

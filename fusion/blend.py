@@ -56,7 +56,7 @@ def blend_faces(
         raise UserError(f"Blending: context {context!r} is unknown. Choose one of {', '.join(CONTEXTS)}.")
     if context == "lq" and (reference is None or reference.shape != target.shape):
         raise UserError(
-            "Blending: context 'lq' fills the surroundings of a face from a reference picture of the photograph's size "
+            "Blending: context 'lq' fills the area around a face from a reference picture with the photograph's size "
             f"({target.shape[-1]}x{target.shape[-2]}). Connect one, or choose context 'target'."
         )
     result = target.clone() if out is None else out.copy_(target)

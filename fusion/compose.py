@@ -49,8 +49,8 @@ def compose_faces(
     _check_count(photos, "photograph", faces)
     if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
         raise UserError(
-            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, the faces were found in "
-            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph that they were found in."
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
         )
     if mask is not None:
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
@@ -61,7 +61,7 @@ def compose_faces(
         around = around.expand(len(scenes), -1, -1, -1)
     if context == "lq" and around is None:
         raise UserError(
-            "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
+            "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
         )
     # The one copy: with the scenes themselves, two full-size pictures are held.
     out, index = torch.empty_like(scenes), 0
@@ -134,10 +134,10 @@ def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face")
         match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
             raise UserError(
-                f"{where} has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+                f"{where} contains {part!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
             )
         if int(match[1]) >= count:
-            raise UserError(f"{where} names face {match[1]}, but there are {count} (counted from 0).")
+            raise UserError(f"{where} names face {match[1]}, but there are {count} (numbered from 0).")
         out[int(match[1])] = float(match[2])
     return out
 
@@ -145,18 +145,22 @@ def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face")
 def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
     if given is not None and len(given) not in (1, len(faces.frames)):
         raise UserError(
-            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s)."
+            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s). "
+            "Provide one for each."
         )
 
 
 def _factor(scenes: torch.Tensor, faces: Faces) -> int:
     if len(scenes) != len(faces.frames):
-        raise UserError(f"Blend Faces: {len(scenes)} scene(s), but faces of {len(faces.frames)} photograph(s).")
+        raise UserError(
+            f"Blend Faces: {len(scenes)} scene(s), but faces from {len(faces.frames)} photograph(s). "
+            "Provide one scene for each."
+        )
     height, width = faces.size
     factor = round(scenes.shape[-1] / width)
     if factor < 1 or (height * factor, width * factor) != tuple(scenes.shape[-2:]):
         raise UserError(
-            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, the photograph was {width}x{height}; "
-            "the scene must be a whole multiple of the photograph."
+            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, but the photograph was "
+            f"{width}x{height}; the scene must be a whole multiple of the photograph."
         )
     return factor

@@ -75,7 +75,8 @@ def memory_for(what: str) -> Iterator[None]:
         if not short or isinstance(error, NotEnoughMemory):
             raise
         raise NotEnoughMemory(
-            f"There is not enough memory for {what}. Take a smaller picture or scale, or close what else uses it."
+            f"There is not enough memory for {what}. Use a smaller picture or scale, or close other programs that use "
+            "memory."
         ) from error
 
 

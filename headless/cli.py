@@ -37,14 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("run.py", description="Restores whole photographs of people you know.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="restore a sample photograph; see output/demo")
+    demo = commands.add_parser("demo", help="restore a sample photograph; results go to output/demo")
     demo.add_argument("--out", type=Path, default=Path("output/demo"))
     demo.set_defaults(run=_demo)
 
-    restore = commands.add_parser("restore", help="restore photographs of your own")
+    restore = commands.add_parser("restore", help="restore your own photographs")
     restore.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
     restore.add_argument(
-        "--album", type=Path, help="a folder with one sub-folder of good pictures per person, or just pictures of one"
+        "--album",
+        type=Path,
+        help="a folder with one subfolder of good pictures per person, or just pictures of one person",
     )
     restore.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
@@ -52,134 +54,157 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
     restore.add_argument("--seed", type=int, default=0)
     restore.add_argument(
-        "--strength", type=float, default=1.0, help="0 gives the photograph back, 1 restores fully (default)"
+        "--strength", type=float, default=1.0, help="0 returns the photograph unchanged, 1 restores fully (default)"
     )
     restore.add_argument(
-        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value of the workflow"
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value in the workflow"
     )
     restore.set_defaults(run=_restore)
 
-    run = commands.add_parser("run", help="run any API-format workflow; pictures go to --out")
+    run = commands.add_parser("run", help="run any API-format workflow; pictures are saved to --out")
     run.add_argument("workflow", type=Path)
-    run.add_argument("--input", type=Path, default=Path("input"), help="folder that LoadImage and albums are read from")
+    run.add_argument("--input", type=Path, default=Path("input"), help="folder for LoadImage and albums")
     run.add_argument("--out", type=Path, default=Path("output"))
     run.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE")
     run.set_defaults(run=_run)
 
-    api = commands.add_parser("api", help="write the API-format twin of a UI-format workflow")
+    api = commands.add_parser("api", help="convert a UI-format workflow to API format")
     api.add_argument("workflow", type=Path)
     api.add_argument("target", type=Path)
     api.set_defaults(run=_api)
 
-    train = commands.add_parser("train", help="train the embedded weights again, or Face2Scene; see docs/training.md")
+    train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
     train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
     train.add_argument(
-        "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
+        "--out",
+        type=Path,
+        default=Path("runs/embedded"),
+        help="folder for checkpoints and curves; training resumes from it",
     )
-    train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
+    train.add_argument("--config", type=Path, help="a JSON file that overrides the default sizes, data or steps")
     train.add_argument(
-        "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
+        "--photos", type=Path, help="undamaged photographs, for measuring the bound or training face2scene"
     )
-    train.add_argument("--dataset", type=Path, help="for face2scene: what `run.py dataset` has built, not --photos")
     train.add_argument(
-        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or the folder in the diffusers format"
+        "--dataset", type=Path, help="for face2scene: a dataset built with `run.py dataset`, instead of --photos"
+    )
+    train.add_argument(
+        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
     )
     train.set_defaults(run=_train)
 
-    persona = commands.add_parser("persona", help="teach a diffusion restorer a person; see docs/personas.md")
+    persona = commands.add_parser("persona", help="train a persona on a diffusion restorer; see docs/personas.md")
     persona.add_argument("--photos", type=Path, required=True, help="a folder of good pictures of the person")
-    persona.add_argument("--name", default="", help="the person's, and the file's (default: the folder's)")
+    persona.add_argument("--name", default="", help="name of the person and of the file (default: the folder's name)")
     persona.add_argument(
         "--method", help="dual_pivot (default), textual_pivot, model_pivot, album or adapter; see docs/personas.md"
     )
     persona.add_argument(
-        "--others", type=Path, help="for the model pivot: other people, one sub-folder of pictures each"
+        "--others", type=Path, help="for the model pivot: other people, with one subfolder of pictures per person"
     )
     persona.add_argument(
         "--class-pictures",
         type=Path,
-        help="for the prior of the textual pivot: people like this one, one sub-folder each (default: the base makes them)",
+        help="for the textual pivot's prior preservation: similar people, with one subfolder per person (default: "
+        "generated by the base)",
     )
     persona.add_argument(
         "--base",
         type=Path,
-        help="Stable Diffusion, a .safetensors or .ckpt file or a folder in the diffusers format (default: the small base that ships)",
+        help="Stable Diffusion, as a .safetensors or .ckpt file or a folder in diffusers format (default: the small "
+        "base that ships with the pack)",
     )
     persona.add_argument("--control", type=Path, help="DiffBIR's ControlNet for --base")
-    persona.add_argument("--stablesr", type=Path, help="StableSR's file; with --base where it holds the control alone")
-    persona.add_argument("--prediction", help="what --base predicts, as DiffBIR Restorer has it, where no file says so")
-    persona.add_argument("--config", type=Path, help="a JSON file with other settings than the defaults")
+    persona.add_argument("--stablesr", type=Path, help="StableSR's file; add --base if it contains only the control")
     persona.add_argument(
-        "--out", type=Path, help="folder for the persona (default: the models folder, where Load Persona looks)"
+        "--prediction", help="what --base predicts, as in DiffBIR Restorer, if its files do not say so"
+    )
+    persona.add_argument("--config", type=Path, help="a JSON file that overrides the default settings")
+    persona.add_argument(
+        "--out", type=Path, help="folder for the persona (default: the models folder, where Load Persona looks for it)"
     )
     persona.set_defaults(run=_persona)
 
-    dataset = commands.add_parser("dataset", help="build what face2scene is trained on; see docs/training.md")
+    dataset = commands.add_parser("dataset", help="build a dataset for training face2scene; see docs/training.md")
     dataset.add_argument("--photos", type=Path, required=True, help="undamaged photographs, in folders of any depth")
-    dataset.add_argument("--out", type=Path, required=True, help="the dataset; killed, it is built on from there")
-    dataset.add_argument("--albums", type=Path, help="a folder with one sub-folder of good pictures per person")
+    dataset.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for the dataset; run the command again to resume after an interruption",
+    )
+    dataset.add_argument("--albums", type=Path, help="a folder with one subfolder of good pictures per person")
     dataset.add_argument(
         "--faces",
         choices=("auto", "faceme", "embedded"),
         default="auto",
-        help="what restores faces that have an album: FaceMe, or what comes with the pack (default: FaceMe where its weights are)",
+        help="restorer for faces with an album: FaceMe, or the restorers that ship with the pack (default: FaceMe if "
+        "its weights are present)",
     )
     dataset.add_argument(
         "--quality",
         action="store_true",
-        help="gates by MUSIQ, CLIP-IQA and MANIQA too; pyiqa fetches their weights itself",
+        help="also filter by MUSIQ, CLIP-IQA and MANIQA; pyiqa downloads their weights itself",
     )
-    dataset.add_argument("--config", type=Path, help="a JSON file with other gates, versions or data than the defaults")
+    dataset.add_argument("--config", type=Path, help="a JSON file that overrides the default gates, versions or data")
     dataset.set_defaults(run=_dataset)
 
-    models = commands.add_parser("models", help="list published weights, fetch some, or convert S3Diff's")
+    models = commands.add_parser("models", help="list published weights, download them, or convert S3Diff's")
     models.add_argument("action", choices=("list", "get", "convert"))
     models.add_argument("names", nargs="*", metavar="NAME")
-    models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
+    models.add_argument("--agree", action="store_true", help="I have read the license and agree to it; do not ask")
     models.set_defaults(run=_models)
 
-    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
-        required=True, metavar="SUBJECT"
-    )
-    quality = bench.add_parser("quality", help="how well the embedded weights restore")
+    bench = commands.add_parser("bench", help="run benchmarks").add_subparsers(required=True, metavar="SUBJECT")
+    quality = bench.add_parser("quality", help="restoration quality of the embedded weights")
     quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
     quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
-    quality.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
-    quality.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    quality.add_argument("--draws", type=int, default=2, help="damaged versions per photograph and family (default: 2)")
+    quality.add_argument(
+        "--out", type=Path, default=Path("output/bench"), help="folder for the grid, the plot and the figures"
+    )
     quality.set_defaults(run=_bench_quality)
-    faces = bench.add_parser("faces", help="known faces under synthetic damage, restored from their albums")
-    faces.add_argument("--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person")
+    faces = bench.add_parser("faces", help="known faces with synthetic damage, restored from their albums")
+    faces.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
     faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
     faces.set_defaults(run=_bench_faces)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
-    context = bench.add_parser("context", help="what surrounds a face while it is blended: PerFuSe's figure S1")
+    context = bench.add_parser(
+        "context", help="the effect of the context around a blended face, as in PerFuSe's figure S1"
+    )
     context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
     context.set_defaults(run=_bench_context)
-    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network with random weights")
     fullsize.set_defaults(run=_bench_fullsize)
-    personas = bench.add_parser("personas", help="faces restored with, without and with another's persona")
-    personas.add_argument(
-        "--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person"
+    personas = bench.add_parser(
+        "personas", help="faces restored with their persona, without one, and with another person's"
     )
-    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
-    personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
-    personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
-    personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
+    personas.add_argument(
+        "--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="the methods to compare"
+    )
+    personas.add_argument("--steps", type=int, default=150, help="training steps per stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damaged versions per photograph (default: 2)")
+    personas.add_argument(
+        "--out", type=Path, default=Path("output/bench"), help="folder for the picture and the figures"
+    )
     personas.add_argument(
         "--plots",
         action="store_true",
-        help="instead: the papers' shapes in small, one plot each; goes on where an earlier run stopped",
+        help="instead, plot the papers' main effects at small scale; resumes an earlier run",
     )
     personas.add_argument(
         "--minutes",
         type=float,
         default=60.0,
-        help="with --plots: begin nothing new after so many minutes (default: 60)",
+        help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
     for subject in (quality, faces, blend, context, fullsize, personas):
-        subject.add_argument("--json", type=Path, help="write the figures here, too")
+        subject.add_argument("--json", type=Path, help="also write the figures to this JSON file")
     return parser
 
 
@@ -216,13 +241,13 @@ def _restore(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
         album = options.album or Path(nobody)
         if not album.is_dir():
-            raise UserError(f"--album {album}: there is no such folder.")
+            raise UserError(f"--album {album}: the folder does not exist.")
         graph = own.with_album(graph, allow_folder(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
         photos, failed = list(_pictures(options.photos)), []
         if not photos:
-            raise UserError(f"There is no picture in {', '.join(map(str, options.photos))}.")
+            raise UserError(f"There are no pictures in {', '.join(map(str, options.photos))}.")
         for photo in photos:
             print(f"\n{photo.name}", flush=True)
             try:
@@ -275,7 +300,7 @@ def _api(options: argparse.Namespace) -> int:
         workflow = json.loads(options.workflow.read_text(encoding="utf-8"))
         graph = to_api(workflow, kinds((*CORE_NODES, *NODES)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{options.workflow}: not a workflow saved by ComfyUI's editor ({error!r}).") from error
+        raise UserError(f"{options.workflow} is not a workflow saved by ComfyUI's editor ({error!r}).") from error
     options.target.write_text(json.dumps(graph, indent=2) + "\n", encoding="utf-8")
     return 0
 
@@ -293,16 +318,16 @@ def _models(options: argparse.Namespace) -> int:
     if options.action == "convert":
         return _convert(options.names)
     if not options.names:
-        raise UserError("models get: say which; `python run.py models list` shows their names.")
+        raise UserError("models get: specify the names; `python run.py models list` shows them.")
     for weights in [entry(name) for name in options.names]:
         print(weights.describe())
         try:
-            agreed = options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in (
+            agreed = options.agree or input("Agree to this license and download the file? [y/N] ").strip().lower() in (
                 "y",
                 "yes",
             )
         except EOFError as error:
-            raise UserError("Nobody is there to agree to the licence; read it, then add --agree.") from error
+            raise UserError("Nobody can answer whether you agree to the license. Read it, then add --agree.") from error
         if agreed:
             print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
     return 0
@@ -314,7 +339,9 @@ def _convert(names: list[str]) -> int:
     from ..models.catalogue import find_all
 
     if names != [s3diff.KIND]:
-        raise UserError("models convert: what can be converted is s3diff: its two public files into one .safetensors.")
+        raise UserError(
+            "models convert: only s3diff can be converted, from its two public files to one .safetensors file."
+        )
     public = find_all(["s3diff", "s3diff-degradation"], weight_folders)
     target = public[0].with_name(s3diff.CONVERTED)
     s3diff.convert(s3diff.read(*public), target)
@@ -398,7 +425,7 @@ def _train(options: argparse.Namespace) -> int:
 
             options.out.mkdir(parents=True, exist_ok=True)
             Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
-            print(f"What the training sees: {options.out / 'samples.png'}")
+            print(f"Sample training pictures: {options.out / 'samples.png'}")
         case "tiny":
             from ..training import tiny_diffusion
 
@@ -422,12 +449,12 @@ def _train_face2scene(options: argparse.Namespace) -> int:
 
     if options.base is None:
         raise UserError(
-            "train face2scene: give SD-Turbo, sd_turbo.safetensors or a folder in the diffusers format, as --base."
+            "train face2scene: provide SD-Turbo with --base, as sd_turbo.safetensors or a folder in diffusers format."
         )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
     made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
-    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
+    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under any name.")
     return 0
 
 
@@ -462,7 +489,10 @@ def _dataset(options: argparse.Namespace) -> int:
         models_folder(),
     )
     print(json.dumps(dataset.build(options.photos, options.out, config, tools), indent=2))
-    print(f"-> {options.out / dataset.MANIFEST} says of every photograph what was measured, and why it was refused.")
+    print(
+        f"-> {options.out / dataset.MANIFEST} lists the measurements of every photograph, and why photographs were "
+        "rejected."
+    )
     return 0
 
 
@@ -478,6 +508,6 @@ def _faceme(required: bool) -> Restorer | None:
     except UserError as error:
         if required:
             raise
-        print(f"Faces are restored without FaceMe, by what comes with the pack. What FaceMe lacks:\n{error}")
+        print(f"Faces are restored without FaceMe, with the restorers that ship with the pack. FaceMe needs:\n{error}")
         return None
     return FaceMeRestorer.execute(NONE, steps=50, guidance=5.0, color="wavelet").args[0]

@@ -42,7 +42,10 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             widgets, display_name = [s["name"] for s in node.get("inputs", ()) if "widget" in s], None
             if len(widgets) != len(values):
                 raise GraphError(
-                    [f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."]
+                    [
+                        f"node {node['id']} ({node['type']}) is unknown here, so the names of its widgets are not "
+                        "available."
+                    ]
                 )
         inputs = dict(zip(widgets, values, strict=False))
         inputs = {name: value for name, value in inputs.items() if name is not None}

@@ -62,7 +62,7 @@ def check_structure(graph: Any) -> None:
     if not isinstance(graph, dict):
         raise GraphError([f"it is a JSON {type(graph).__name__}, not an object of nodes."])
     if isinstance(graph.get("nodes"), list):
-        raise GraphError(["it is saved in the UI format. Export it from ComfyUI with File > Export (API)."])
+        raise GraphError(["it is in the UI format. Export it from ComfyUI with File > Export (API)."])
     problems = []
     for id, node in graph.items():
         if not isinstance(node, dict):
@@ -144,6 +144,6 @@ def _find(graph: Graph, name: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise GraphError([f"{name!r} is the name of nodes {', '.join(found)}; say which by its id."])
+            raise GraphError([f"{name!r} is the name of nodes {', '.join(found)}. Use the id of the one you mean."])
     names = {*graph, *map(title, graph.values()), *(node["class_type"] for node in graph.values())} - {""}
     raise GraphError([f"there is no node {name!r}. {suggest(name, names)}"])

@@ -45,7 +45,8 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
     found = found or [id for id, node in graph.items() if node["class_type"] == "LoadImage"]
     if len(found) != 1:
         raise UserError(
-            f"The workflow has {len(found)} nodes that could be the photograph; give one of them the title {PHOTOGRAPH!r}."
+            f"The workflow has {len(found)} nodes that could be the photograph. Give one of them the title "
+            f"{PHOTOGRAPH!r}."
         )
     for node in graph.values():
         for name, (source, output) in links(node).items():

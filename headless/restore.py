@@ -59,7 +59,7 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
             file = shown[key][0]
             with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
                 return picture.convert("RGB")
-    raise UserError(f"The workflow has no {kind} node that shows a picture, so there is nothing to bring back.")
+    raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
 
 
 def restore_file(graph: Graph, photo: Path, out: Path) -> Path:

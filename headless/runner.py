@@ -89,7 +89,7 @@ def _run_node(
     outputs = []
     for index, output in enumerate(kind.schema.outputs):
         if any(index >= len(result.args) for result in given):
-            raise UserError(f"it gave fewer outputs than the {len(kind.schema.outputs)} of its schema.")
+            raise UserError(f"it returned fewer outputs than the {len(kind.schema.outputs)} in its schema.")
         column = [result.args[index] for result in given]
         outputs.append([item for items in column for item in items] if output.is_output_list else column)
     shown: dict[str, Any] = {}

@@ -29,13 +29,13 @@ def checked(graph: Graph, known: Kinds) -> Graph:
     ends = [id for id in graph if id in strangers or known[graph[id]["class_type"]].schema.is_output_node]
     if not ends:
         names = sorted(name for name, kind in known.items() if kind.schema.is_output_node)
-        problems.append(f"it has no output node, so there is nothing to do. Add one of {', '.join(names)}.")
+        problems.append(f"it has no output node, so there is nothing to run. Add one of {', '.join(names)}.")
     needs = _needs(graph, ends)
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         path = " -> ".join(label(id, graph[id]) for id in error.args[1])
-        problems.append(f"the nodes wait for each other in a circle: {path}. Remove one of these links.")
+        problems.append(f"the links form a cycle: {path}. Remove one of these links.")
         order = list(needs)
     converted = {}
     for id in order:
@@ -51,9 +51,9 @@ def checked(graph: Graph, known: Kinds) -> Graph:
 def _no_class(id: str, node: Node, known: Kinds) -> str:
     name = node["class_type"]
     if name in COMFYUI_ONLY:
-        return f"{label(id, node)} runs in ComfyUI only. Open the workflow there."
-    elsewhere = "" if name.startswith("PR_") else " Other packs' nodes run in ComfyUI only."
-    return f"{label(id, node)}: there is no such node here.{elsewhere} {suggest(name, known)}"
+        return f"{label(id, node)} runs only in ComfyUI. Open the workflow there."
+    elsewhere = "" if name.startswith("PR_") else " Nodes from other packs run only in ComfyUI."
+    return f"{label(id, node)}: this node is unknown.{elsewhere} {suggest(name, known)}"
 
 
 def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
@@ -77,7 +77,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
         where = f'input "{item.id}"'
         if item.id not in node["inputs"]:
             if not item.optional:
-                problems.append(f"{where}: it is required ({item.io_type}) and missing.")
+                problems.append(f"{where}: the required input ({item.io_type}) is missing.")
             continue
         value = node["inputs"][item.id]
         try:
@@ -95,7 +95,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
 
 def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     if not is_link(link):
-        raise ValueError(f"{link!r} is not a link, which is [node id, output index].")
+        raise ValueError(f"{link!r} is not a link. A link has the form [node id, output index].")
     source, index = link
     if source not in graph:
         raise ValueError(f"it is linked to node {source}, which does not exist.")
@@ -108,7 +108,7 @@ def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
     if "*" not in given | wanted and not given & wanted:
         raise ValueError(
-            f"it wants {item.io_type}, but {label(source, graph[source])} gives {outputs[index].io_type} there."
+            f"it needs {item.io_type}, but that output of {label(source, graph[source])} is {outputs[index].io_type}."
         )
 
 
@@ -119,7 +119,7 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
     if not isinstance(item, io.WidgetInput):
         if kind == "*":
             return value
-        raise ValueError(f"it has no widget and wants a link to {kind}, not {value!r}.")
+        raise ValueError(f"it has no widget and needs a link to {kind}, not {value!r}.")
     if kind == "INT":
         if not number or not math.isfinite(value) or value != int(value):
             raise ValueError(f"{value!r} is not a whole number.")
@@ -138,7 +138,7 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
     elif kind == "BOUNDING_BOX":
         sides = {"x", "y", "width", "height"}
         if not isinstance(value, dict) or not sides <= value.keys():
-            raise ValueError(f"{value!r} is not a box, which is an object of x, y, width and height.")
+            raise ValueError(f"{value!r} is not a box. A box is an object with x, y, width and height.")
     if checks_itself:
         return value
     low, high, choices = options.get("min"), options.get("max"), options.get("options")
@@ -163,4 +163,4 @@ def _run_own_checks(node: type[io.ComfyNode], names: tuple[str, ...], values: di
     given = {name: None if isinstance(values[name], list) else values[name] for name in names if name in values}
     answer = node.validate_inputs(**given)
     if answer is not True:
-        yield f"input {', '.join(names)}: {answer or 'the node refuses it'}."
+        yield f"input {', '.join(names)}: {answer or 'the node rejects it'}."

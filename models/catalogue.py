@@ -51,8 +51,8 @@ class Weights:
 
     def describe(self) -> str:
         return (
-            f"{self.name}: {self.file}, {self.size}, {self.purpose}; licence {self.licence}, commercial use: {self.commercial}; "
-            f"from {self.source}"
+            f"{self.name}: {self.file}, {self.size}, {self.purpose}; license {self.licence}, commercial use: "
+            f"{self.commercial}; from {self.source}"
         )
 
 
@@ -66,7 +66,7 @@ def entry(name: str) -> Weights:
     """Raises UserError with the known names."""
     known = catalogue()
     if name not in known:
-        raise UserError(f"There are no weights {name!r} in the catalogue; it has {', '.join(known)}.")
+        raise UserError(f"There are no weights {name!r} in the catalog. Known: {', '.join(known)}.")
     return known[name]
 
 
@@ -76,10 +76,10 @@ def find(name: str, folders: list[Path]) -> Path:
     for folder in folders:
         if (folder / weights.place).is_file():
             return folder / weights.place
-    get = f"Run `python run.py models get {name}` or the node Download Weights, or put it there yourself."
+    get = f"Run `python run.py models get {name}` or the node Download Weights, or put the file there yourself."
     raise UserError(
         f"{weights.file} is missing ({weights.describe()}). It belongs in {(folders[0] / weights.place).parent}. "
-        + (get if weights.repository else "Download it there and put it into that folder.")
+        + (get if weights.repository else "Download it from there and put it into that folder.")
     )
 
 
@@ -104,7 +104,8 @@ def download(name: str, folder: Path) -> Path:
     weights = entry(name)
     if weights.repository is None:
         raise UserError(
-            f"{weights.file} cannot be fetched by program: get it from {weights.source}, put it into {(folder / weights.place).parent}."
+            f"{weights.file} cannot be downloaded automatically. Get it from {weights.source} and put it into "
+            f"{(folder / weights.place).parent}."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -118,7 +119,8 @@ def download(name: str, folder: Path) -> Path:
         path = Path(hf_hub_download(weights.repository, weights.file, local_dir=folder / weights.below))
     except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise UserError(
-            f"{weights.file} could not be fetched from {weights.source}: {error}. Try again; what was fetched is kept."
+            f"{weights.file} could not be downloaded from {weights.source}: {error}. Try again; the partial download "
+            "is kept."
         ) from error
     verify(weights, path)
     return path
@@ -133,6 +135,6 @@ def verify(weights: Weights, path: Path) -> None:
     if found != weights.sha256:
         path.unlink()
         raise UserError(
-            f"{path.name} is not the published file (sha256 {found[:12]}..., expected {weights.sha256[:12]}...) and was removed. "
-            f"Fetch it again from {weights.source}."
+            f"{path.name} is not the published file (sha256 {found[:12]}..., expected {weights.sha256[:12]}...) and "
+            f"was removed. Download it again from {weights.source}."
         )

@@ -66,12 +66,12 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
     stored = read_tensors(path, part.prefix, model, advice)
     if not stored:
         names = part.prefix if isinstance(part.prefix, str) else "* or ".join(part.prefix)
-        raise UserError(f"{model}: {path.name} holds no tensor {names}*, so it lacks the {part.folder}. {advice}")
+        raise UserError(f"{model}: {path.name} contains no tensor {names}*, so the {part.folder} is missing. {advice}")
     try:
         return {name: tensor for name, tensor in part.convert(stored).items() if tensor is not None}
     except KeyError as error:
         raise UserError(
-            f"{model}: {path.name} lacks a tensor of its {part.folder}: {error.args[0]}. {advice}"
+            f"{model}: a tensor of the {part.folder} is missing in {path.name}: {error.args[0]}. {advice}"
         ) from error
 
 
@@ -87,7 +87,7 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
     needed. Raises UserError as `read_part`.
     """
     if file.suffix not in (".safetensors", ".ckpt") or not file.exists():
-        problem = "is no .safetensors or .ckpt file" if file.exists() else "does not exist"
+        problem = "is not a .safetensors or .ckpt file" if file.exists() else "does not exist"
         raise UserError(f"{model}: {file.name} {problem}. {advice}")
     try:
         if file.suffix == ".ckpt":
@@ -111,4 +111,4 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
         pickle.UnpicklingError,
     ) as error:
         # The library's own message offers to run the file's code.
-        raise UserError(f"{model}: {file.name} is damaged or holds more than plain weights. {advice}") from error
+        raise UserError(f"{model}: {file.name} is damaged or contains more than plain weights. {advice}") from error

@@ -47,7 +47,7 @@ ADAPTERS = {
         ],
     },
 }  # fmt: skip
-ADVICE = "Choose a file that `python run.py train face2scene` has made, and the SD-Turbo that it was trained on."
+ADVICE = "Choose a file made by `python run.py train face2scene`, and the SD-Turbo that it was trained on."
 
 DOWN, UP = (f".lora_{part}.default.weight" for part in "AB")  # peft's names
 
@@ -202,7 +202,7 @@ def read(path: Path, only: str = "") -> Face2SceneWeights:
         _check(config)
         space = metadata["token_space"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, re.error) as error:
-        raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene ({error}). {ADVICE}") from error
+        raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene model ({error}). {ADVICE}") from error
     return Face2SceneWeights(config, tensors, space, provenance, path.name)
 
 

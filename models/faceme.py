@@ -222,5 +222,5 @@ def load_mix(path: Path) -> Mix:
     try:
         widths = tensors["norm1.weight"].numel(), tensors["pro_id.mlp1.layernorm.weight"].numel()
     except KeyError as error:
-        raise UserError(f"{path.name} is not FaceMe's mix: it lacks {error.args[0]}. {advice(what)}") from error
+        raise UserError(f"{path.name} is not FaceMe's mix: {error.args[0]} is missing. {advice(what)}") from error
     return fill(Mix(*widths), tensors, path.name, advice(what))

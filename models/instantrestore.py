@@ -25,7 +25,7 @@ from .sd_turbo import UNET, VAE
 from .sd_vae import LATENT_SCALE
 from .shared_attention import record, share
 
-WHAT = "a checkpoint of InstantRestore, such as final_model_ckpt.pt,"
+WHAT = "an InstantRestore checkpoint, such as final_model_ckpt.pt,"
 NOISE, REFERENCE_NOISE = 249, 1  # time steps at which the damaged face and the references are seen
 FREE_U = {"s1": 0.9, "s2": 0.2, "b1": 1.4, "b2": 1.6}
 ADAPTER_SCALE = 0.5  # published adapters were made with alpha = rank / 2, whatever the rank

@@ -20,8 +20,9 @@ def with_tokens(text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """
     if text.shape[-1] != tokens.shape[-1]:
         raise UserError(
-            f"The degradation tokens are {tokens.shape[-1]} numbers wide, the embedded text {text.shape[-1]}: they belong to "
-            "different models. Estimate the degradation with the extractor that was trained with the model that gets them."
+            f"The degradation tokens are {tokens.shape[-1]} numbers wide, but the encoded prompt is {text.shape[-1]}: "
+            "they belong to different models. Estimate the degradation with the extractor that was trained with this "
+            "model."
         )
     return torch.cat([text, tokens.to(text).expand(len(text), -1, -1)], 1)
 

@@ -44,7 +44,7 @@ def read_file(path: Path, what: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         # The library's own message names the whole path and offers to run the file's code.
-        raise UserError(f"{path.name} is damaged or holds more than plain weights. {advice(what)}") from error
+        raise UserError(f"{path.name} is damaged or contains more than plain weights. {advice(what)}") from error
 
 
 def fill(network: Network, tensors: dict[str, torch.Tensor], where: str, advice: str) -> Network:

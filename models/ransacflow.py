@@ -186,12 +186,12 @@ def _read(path: Path) -> dict:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         # The library's own messages are long, name the whole path and offer to run the file's code.
         raise UserError(
-            f"{path.name} is missing or no file of plain weights. Fetch it again from where it is published."
+            f"{path.name} is missing or is not a file of plain weights. Download it again from its publisher."
         ) from error
     return weights if isinstance(weights, dict) else {}
 
 
 def _not_that(path: Path, what: str, pattern: str) -> UserError:
     return UserError(
-        f"{path.name} does not hold the weights of {what}. Rename it, or put the published {pattern} in its place."
+        f"{path.name} does not contain the weights of {what}. Rename it, or replace it with the published {pattern}."
     )

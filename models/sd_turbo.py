@@ -59,7 +59,7 @@ ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step
 
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
-    "models/checkpoints, or the folder with unet/, vae/ and text_encoder/ in the diffusers format."
+    "models/checkpoints, or the folder with unet/, vae/ and text_encoder/ in diffusers format."
 )
 
 

@@ -60,7 +60,7 @@ CLIP_G: Config = {
 }  # fmt: skip
 PADDING = clip_text.END, 0  # what each text encoder was trained to see behind the text
 
-ADVICE = "Choose an SDXL checkpoint: one .safetensors file of models/checkpoints, or a folder in the diffusers format."
+ADVICE = "Choose an SDXL checkpoint: one .safetensors file in models/checkpoints, or a folder in diffusers format."
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ ENCODER = "structcond_stage_model."
 SPADES = tuple(f"model.diffusion_model.{place}.spade." for place in PLACES)
 
 ADVICE = (
-    "Choose stablesr_000117.ckpt, stablesr_768v_000139.ckpt or stablesr_turbo.ckpt of StableSR, or one of its files for web "
-    "interfaces."
+    "Choose stablesr_000117.ckpt, stablesr_768v_000139.ckpt or stablesr_turbo.ckpt of StableSR, or one of its files "
+    "for web interfaces."
 )
 
 
@@ -207,8 +207,8 @@ def load(
     control = load_structure_encoder(path, **config)
     if base is None and not read_tensors(path, "first_stage_model.quant_conv.", "StableSR", ADVICE):
         raise UserError(
-            f"StableSR: {path.name} holds the control alone. Choose the Stable Diffusion 2.1 beside it that it was made for: "
-            "base (512) or, for 768v, the one of 768."
+            f"StableSR: {path.name} contains only the control. Also choose the Stable Diffusion 2.1 that it was made "
+            "for: base (512), or the 768 version for 768v."
         )
     net = stable_diffusion.load(base or path, tokenizer, topology=topology)
     return StableSR(net.unet, net.vae, net.text, control, net.velocity)

@@ -144,8 +144,8 @@ def personalise(network: nn.Module, places: Iterable[str] = SD_PLACES) -> dict[s
         base = modules.get(place)
         if not isinstance(base, Transformer2DModel):
             raise UserError(
-                f"The base model has no spatial transformer at {place}, where the personalisation block belongs. "
-                "Choose a Stable Diffusion 1 or 2 base, or name the places of this one."
+                f"The base model has no spatial transformer at {place}, where the personalization block belongs. "
+                "Choose a Stable Diffusion 1 or 2 base, or specify the places in this model."
             )
         blocks[place] = PersonalTransformer(base)
     for place, block in blocks.items():

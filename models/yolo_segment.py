@@ -50,8 +50,8 @@ def load(path: Path) -> nn.Module:
             from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
     except ImportError as error:
         raise UserError(
-            "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 or newer: "
-            "pip install -U ultralytics. Or connect masks of another segmentation to Mask Faces."
+            "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 "
+            "or newer: pip install -U ultralytics. Or connect masks from another segmentation to Mask Faces."
         ) from error
     if not _SafeLoad.SUPPORTED:
         raise UserError("Segment People reads its weights without running code, which needs PyTorch 2.6 or newer.")
@@ -61,7 +61,7 @@ def load(path: Path) -> nn.Module:
     except Exception as error:  # the restricted reader raises whatever it stumbles over
         raise UserError(f"{path.name} is not a YOLOv8 segmentation model that can be read safely: {error}") from error
     if not isinstance(network, SegmentationModel):
-        raise UserError(f"{path.name} holds another kind of model. Take one whose name ends in -seg.pt.")
+        raise UserError(f"{path.name} contains another kind of model. Use one whose name ends in -seg.pt.")
     return network.float().eval()
 
 

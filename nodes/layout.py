@@ -25,5 +25,5 @@ def check_same_photos(node: str, photos: torch.Tensor, faces: Faces) -> None:
     if found != given:
         raise UserError(
             f"{node}: the faces were found in {found[0]} picture(s) of {found[2]}x{found[1]}, but the image has "
-            f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph that the faces were detected in."
+            f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph in which the faces were detected."
         )

@@ -27,6 +27,6 @@ def skip_guidance(**more) -> io.Float.Input:
         max=10.0,
         step=0.1,
         advanced=True,
-        tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
+        tooltip="How strongly every 20th step is guided back toward the damaged face (skip guidance). 0 turns it off.",
         **more,
     )

@@ -23,30 +23,33 @@ class TrainFace2Scene(io.ComfyNode):
             node_id="PR_TrainFace2Scene",
             display_name="Train Face2Scene",
             category=sockets.CATEGORY,
-            description="Teaches SD-Turbo to restore scenes by what a restored face reveals (Face2Scene, stage II). The defaults are the "
-            "paper's, for a large graphics card. Stopped, it goes on from its last checkpoint when it is run again with the same settings.",
+            description="Trains SD-Turbo to restore scenes guided by what a restored face reveals (Face2Scene, stage "
+            "II). The defaults are the paper's and are meant for a large graphics card. If training is stopped, run it again "
+            "with the same settings to resume from the last checkpoint.",
             search_aliases=["face2scene", "train", "lora", "finetune"],
             inputs=[
                 io.String.Input(
                     "photographs",
                     default="photographs",
-                    tooltip="Folder inside the input folder: undamaged photographs, or what `python run.py dataset` has built of them.",
+                    tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
+                    "them with `python run.py dataset`.",
                 ),
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as one .safetensors file, sd_turbo.safetensors.",
+                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
                 ),
-                io.String.Input(
-                    "name", default="face2scene", tooltip="Of the trained model; a plain name without folders."
+                io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
+                io.Int.Input(
+                    "steps", default=20000, min=1, max=1000000, tooltip="Training steps. Published value: 20000."
                 ),
-                io.Int.Input("steps", default=20000, min=1, max=1000000, tooltip="Published: 20000."),
                 io.Int.Input(
                     "batch",
                     default=4,
                     min=1,
                     max=64,
-                    tooltip="Pairs of crops per step; 4 is what each of the paper's graphics cards gets. Less needs less memory.",
+                    tooltip="Pairs of crops per step. Each of the paper's graphics cards processes 4. A smaller batch "
+                    "needs less memory.",
                 ),
                 io.Int.Input(
                     "crop",
@@ -54,7 +57,7 @@ class TrainFace2Scene(io.ComfyNode):
                     min=64,
                     max=1024,
                     step=64,
-                    tooltip="Side of the crops in pixels; published: 512.",
+                    tooltip="Side length of the crops in pixels. Published value: 512.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -62,13 +65,13 @@ class TrainFace2Scene(io.ComfyNode):
                     min=0.000001,
                     max=0.01,
                     step=0.000001,
-                    tooltip="Published: 0.00002. Fewer steps want more of it.",
+                    tooltip="Published value: 0.00002. Use a higher rate with fewer steps.",
                 ),
-                sockets.seed("Same seed, same model on the same machine.", most=2**31 - 1),
+                sockets.seed("The same seed gives the same model on the same machine.", most=2**31 - 1),
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="Where the trained model is, and what it was trained on."
+                    display_name="report", tooltip="The location of the trained model, and what it was trained on."
                 )
             ],
             is_output_node=True,
@@ -119,7 +122,8 @@ class TrainFace2Scene(io.ComfyNode):
             folder,
             settings,
             f"Train Face2Scene: the unfinished training {target.stem!r}",
-            f"Set that back, choose another name, or delete the folder training/{target.stem} beside the models that you trained.",
+            f"Restore the old settings, choose another name, or delete the folder training/{target.stem} next to your "
+            "trained models.",
         )
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
             made = face2scene.run_from_files(

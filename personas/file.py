@@ -39,7 +39,9 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
         unfinished.replace(path)
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
-        raise UserError(f"The persona {path.name} cannot be written. Check space and rights of its folder.") from error
+        raise UserError(
+            f"The persona {path.name} cannot be written. Check the free space and the permissions of its folder."
+        ) from error
     return path
 
 
@@ -47,7 +49,7 @@ def load_persona(folder: Path, name: str) -> Persona:
     """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError where it is missing or is no persona."""
     path = persona_path(folder, name)
     if not path.is_file():
-        raise UserError(f"There is no persona {path.name}. Check the spelling, or train one first.")
+        raise UserError(f"There is no persona {path.name}. Check the spelling, or train a persona first.")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -56,7 +58,7 @@ def load_persona(folder: Path, name: str) -> Persona:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             provenance = json.loads(metadata["provenance"])
             if not isinstance(provenance, dict):
-                raise ValueError("its provenance is no object")
+                raise ValueError("its provenance is not an object")
             return Persona(
                 metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
             )
@@ -79,7 +81,7 @@ def describe(persona: Persona) -> str:
     about, settings = persona.provenance, persona.provenance.get("settings", {})
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
     lines = [
-        f"{persona.kind} persona of {about.get('person') or 'nobody named'}, made on {persona.base}: {size:.1f} MB",
+        f"{persona.kind} persona of {about.get('person') or 'an unnamed person'}, made on {persona.base}: {size:.1f} MB",
         f"{about.get('pictures', '?')} picture(s), {about.get('steps', '?')} steps, {about.get('made', 'date unknown')}",
     ]
     if persona.prompt:
@@ -93,6 +95,6 @@ def describe(persona: Persona) -> str:
         )
     pictures = persona.tensors.get("reference")
     lines.append(
-        "carries no photograph" if pictures is None else f"CARRIES {len(pictures)} PHOTOGRAPH(S) of the person"
+        "contains no photograph" if pictures is None else f"CONTAINS {len(pictures)} PHOTOGRAPH(S) of the person"
     )
     return "\n".join(lines)

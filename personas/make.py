@@ -103,7 +103,7 @@ def prepared(net: Diffusion, material: Material, settings: Settings):
     check_parts(net, settings.method)
     tuned = outside_inference(net)
     if not len(material.pictures):
-        raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+        raise UserError("Train Persona: the album has no picture. Connect a library that contains the person.")
     # Free of inference mode, as the copy is.
     material = Material(
         *(pictures.clone() if pictures is not None and len(pictures) else None for pictures in vars(material).values())

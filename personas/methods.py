@@ -215,10 +215,10 @@ def check_parts(net: Diffusion, method: str) -> None:
     needs = {"album": (), "textual_pivot": ("text",), "adapter": ("text",)}.get(method, ("text", "control"))
     lacking = [part for part in needs if getattr(net, part) is None]
     if lacking or (method == "adapter" and not net.places):
-        parts = {"text": "hears no text", "control": "has no ControlNet"}
+        parts = {"text": "takes no text", "control": "has no ControlNet"}
         why = " and ".join(parts[part] for part in lacking) or "has no place for the adapter's blocks"
         raise UserError(
-            f"Train Persona: {method} cannot be learnt on this base, which {why}. Choose album, or another base."
+            f"Train Persona: {method} cannot be trained on this base, which {why}. Choose album, or another base."
         )
 
 

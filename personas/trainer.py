@@ -99,7 +99,7 @@ def train(
                     started = time.monotonic()
                 elif done % max(steps // 10, 1) == 0:
                     left = (time.monotonic() - started) / (done - first) * (steps - done)
-                    log.info("step %d of %d, about %.0f s to go", done, steps, left)
+                    log.info("step %d of %d, about %.0f s left", done, steps, left)
                 if keeps and done % SAVE_EVERY == 0:
                     _save(task, optimizer, checkpoint, signature, done, tail)
                 report(done, steps, values)
@@ -154,12 +154,12 @@ def _resume(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("signature") != signature:
-                log.info("%s belongs to another training; starting anew", path.name)
+                log.info("%s belongs to another training run; starting over", path.name)
                 return 0, []
             done, tail = json.loads(metadata["step"]), json.loads(metadata["tail"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, KeyError):
-        log.warning("%s is damaged; starting anew", path.name)
+        log.warning("%s is damaged; starting over", path.name)
         return 0, []
     state: dict[int, dict[str, torch.Tensor]] = {}
     with torch.no_grad():

@@ -26,8 +26,8 @@ def check_base(persona: Persona, base: str) -> None:
     """Raises UserError for a persona of another model."""
     if persona.base != base:
         raise UserError(
-            f"The persona was made for {persona.base!r}, this restorer is {base!r}. Load the model it belongs to, or train "
-            "the persona on this one."
+            f"The persona was made for {persona.base!r}, but this restorer is {base!r}. Load the model that it was "
+            "trained on, or train it again on this one."
         )
 
 
@@ -138,6 +138,6 @@ def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: fl
     }
     missing, surplus = block.load_state_dict(own, strict=False)
     if surplus or any(name == "gamma" or name.startswith("image_cross_attention") for name in missing):
-        raise UserError("The persona's file is not complete: its blocks do not fit. Train it again.")
+        raise UserError("The persona's file is incomplete: its blocks do not fit. Train it again.")
     block.strength = strength
     block.eval().requires_grad_(False)

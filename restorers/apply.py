@@ -99,7 +99,8 @@ def restore_scene(
         return original
     if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
         raise UserError(
-            f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and another here."
+            f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and use "
+            "another restorer here."
         )
     restored = restorer.restore(photos, conditions)
     return restored if strength == 1 else torch.lerp(original, restored, strength)

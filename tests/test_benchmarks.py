@@ -47,7 +47,7 @@ def test_photographs_too_small_for_crops_are_a_clear_error():
 
 
 def test_a_folder_without_pictures_is_a_clear_error(tmp_path):
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no pictures"):
         list(quality.load(tmp_path, 100))
 
 

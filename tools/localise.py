@@ -162,7 +162,7 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
             return f"*{say(core[owner], f'core.{owner}')}* {say(slot, f'{text}.name')}"
         names = {one.id: one.name for one in getattr(nodes[owner], kind)} if owner in nodes else {}
         if slot not in names:
-            raise ValueError(f"{HELP.name}: the example of {node.id} names {text}, which is none of the {kind}")
+            raise ValueError(f"{HELP.name}: the example of {node.id} names {text}, which is not one of the {kind}")
         return f"*{nodes[owner].name}* {names[slot]}"
 
     def link_line(link: str) -> str:
@@ -178,7 +178,7 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
         "Inputs": [slot_line(slot) for slot in node.inputs],
         "Outputs": [slot_line(slot) for slot in node.outputs],
         "Example": [f"![{say('Example', 'page')}]({PICTURE.format(node.id)})\n", *map(link_line, own["example"])],
-        "What goes wrong, and what to do": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
+        "Troubleshooting": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
     }
     written = [f"## {say(title, 'page')}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join([f"# {plain(node.name)}", plain(node.description), *written]) + "\n"
@@ -189,9 +189,9 @@ def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[st
     chinese = Chinese(po)
     ids = {schema.node_id for schema in schemas}
     if lacking := [id for id in sorted(ids) if id not in help]:
-        raise ValueError(f"{HELP.name} says nothing of {', '.join(lacking)}")
+        raise ValueError(f"{HELP.name} has no section for {', '.join(lacking)}")
     if surplus := sorted(help.keys() - ids - {"core"}):
-        raise ValueError(f"{HELP.name} speaks of {', '.join(surplus)}, which is no node")
+        raise ValueError(f"{HELP.name} has a section for {', '.join(surplus)}, which is not a node")
     files, problems = {}, []
     for language, say in (("en", english), ("zh", chinese)):
         nodes = {schema.node_id: describe(schema, say) for schema in schemas}
@@ -200,7 +200,7 @@ def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[st
             files |= {f"web/docs/{name.format(node.id)}": text for name in PAGES[language]}
         definitions = node_defs(nodes.values())
         files[f"locales/{language}/nodeDefs.json"] = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
-        problems += [f"{language}: {place} has one of {PLACEHOLDERS}" for place in placeholders(definitions)]
+        problems += [f"{language}: {place} contains one of {PLACEHOLDERS}" for place in placeholders(definitions)]
     files[CATALOGUE] = chinese.po()
     return files, problems + chinese.missing()
 
@@ -229,7 +229,7 @@ def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
     wanted = {f"web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
     there = {path.relative_to(root).as_posix() for path in root.glob(f"web/docs/{PICTURE.format('*')}")}
     make = "PR_HELP_PICTURES=web/docs/pictures python run.py test tests/comfyui/test_browser.py -m slow -k examples"
-    missing = [f"{name} is not there: {make}" for name in sorted(wanted - there)]
+    missing = [f"{name} is missing: {make}" for name in sorted(wanted - there)]
     return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
 
 

@@ -17,7 +17,7 @@ def filled(text: str, repository: str) -> str:
     """pyproject.toml with the fields. Raises ValueError for an address that is none, or where a field is there already."""
     named = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
     if not named:
-        raise ValueError(f"{repository!r} is no address of the form https://github.com/OWNER/NAME")
+        raise ValueError(f"{repository!r} is not an address of the form https://github.com/OWNER/NAME")
     if "[project.urls]" in text:
         raise ValueError("pyproject.toml has [project.urls] already")
     home, raw = f"https://github.com/{named[1]}", f"https://raw.githubusercontent.com/{named[1]}/main/docs"

@@ -82,7 +82,9 @@ def load(folder: Path) -> Critic:
     try:
         return Critic(ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder.name}: no DINO could be read ({error}). Fetch facebook/dino-vitb16 again.") from error
+        raise UserError(
+            f"{folder.name}: DINO could not be read ({error}). Download facebook/dino-vitb16 again."
+        ) from error
 
 
 def _loss(logits: list[torch.Tensor], label: float) -> torch.Tensor:

@@ -21,9 +21,9 @@ def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> N
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{where}: {path.name} in it is of something else ({error}). {advice}") from error
+            raise UserError(f"{where}: its {path.name} belongs to something else ({error}). {advice}") from error
         if differ := _differing(before, settings):
-            raise UserError(f"{where}: was begun with another {', '.join(differ)}. {advice}")
+            raise UserError(f"{where} was started with different values of {', '.join(differ)}. {advice}")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2) + "\n")

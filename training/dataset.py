@@ -80,7 +80,7 @@ def read_config(path: Path) -> Config:
     try:
         return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a configuration of a dataset ({error}).") from error
+        raise UserError(f"{path.name} is not a dataset configuration ({error}).") from error
 
 
 @torch.no_grad()
@@ -91,10 +91,11 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
     """
     files = sorted(file for file in photos.rglob("*") if is_picture(file))
     if not files:
-        raise UserError(f"--photos {photos}: there is no picture in it.")
+        raise UserError(f"--photos {photos}: the folder contains no pictures.")
     if out.resolve().is_relative_to(photos.resolve()):
         raise UserError(
-            f"--out {out} lies inside the photographs: its own pictures would be taken for some. Choose another."
+            f"--out {out} is inside the photographs folder, so its pictures would be read as photographs. Choose "
+            "another folder."
         )
     settle(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
     done = {line["file"]: line for line in read_manifest(out)}
@@ -132,7 +133,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in whole.split("\n")[:-1]]  # names of files may hold other ends of lines
         return list({line["file"]: line for line in lines}.values())
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the manifest of a dataset ({error}).") from error
+        raise UserError(f"{path} is not a dataset manifest ({error}).") from error
 
 
 def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
@@ -238,10 +239,14 @@ class Prepared(torch.utils.data.Dataset):
         self.folder, self.config, self.length = folder, config, length
         self.lines = [line for line in read_manifest(folder) if not line["refused"]]
         if not self.lines:
-            raise UserError(f"--dataset {folder}: no photograph is in it. `python run.py dataset` builds one.")
+            raise UserError(
+                f"--dataset {folder}: the folder contains no photographs. Build a dataset with `python run.py dataset`."
+            )
         side = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["gates"]["side"]
         if config.crop > side:
-            raise UserError(f"--dataset {folder}: its pictures have {side} pixels, less than a crop of {config.crop}.")
+            raise UserError(
+                f"--dataset {folder}: its pictures are {side} pixels wide, which is less than a crop of {config.crop}."
+            )
 
     def __len__(self) -> int:
         return self.length

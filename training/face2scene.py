@@ -67,7 +67,7 @@ def read_config(path: Path) -> Config:
     try:
         return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 class Photographs(Groups):
@@ -246,8 +246,8 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
         critic = adversarial.load(found[0])
     else:
         log.warning(
-            "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. "
-            "`python run.py models get dino dino-config` fetches it.",
+            "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. Download it with `python "
+            "run.py models get dino dino-config`.",
             folders[0] / DINO,
         )
     return perceptual.at_hand(folders), critic
@@ -265,6 +265,6 @@ def run_from_files(
     """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
-        raise UserError(f"--photos {photos}: there is no picture in it.")
+        raise UserError(f"--photos {photos}: the folder contains no pictures.")
     positive, negative = sd_turbo.embed(base, PROMPTS)
     return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared, report)

@@ -70,7 +70,7 @@ class Examined:
     def gate(self, name: str, value: float, least: float, what: str) -> None:
         self.measured[name] = round(float(value), 4)
         if value < least:
-            self.refused[name] = f"{what} is {value:.4g}, at least {least:g} is wanted."
+            self.refused[name] = f"{what} is {value:.4g}, but at least {least:g} is required."
 
 
 def examine(
@@ -94,7 +94,7 @@ def examine(
         _cut(photo, found, gates, model_folder)
     if not found.refused:
         _content(path.name, name, library, found, gates, embedder)
-    found.skipped |= dict.fromkeys(QUALITY - scorers.keys(), "--quality was not asked for")
+    found.skipped |= dict.fromkeys(QUALITY - scorers.keys(), "--quality was not requested")
     if not found.refused:
         for score, measure in scorers.items():
             found.gate(score, measure(found.picture), getattr(gates, score), score)
@@ -110,7 +110,7 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path 
     faces = detect_faces(photo, model_folder=model_folder)
     found.gate("faces", len(faces), 1, "the number of faces")
     if gates.most_faces is not None and len(faces) > gates.most_faces:
-        found.refused["faces"] = f"the number of faces is {len(faces)}, at most {gates.most_faces} are wanted."
+        found.refused["faces"] = f"the number of faces is {len(faces)}, but at most {gates.most_faces} are allowed."
     if found.refused:
         return
     main = main_face(faces, photo.shape[-2:])
@@ -119,7 +119,9 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path 
     box = tuple(side - offset for side, offset in zip(main.box, (x, y, x, y), strict=True))
     found.face = make_face(found.picture, Detection(box, main.landmarks - [x, y], main.score))
     x0, y0, x1, y1 = (min(max(side, 0), gates.side) for side in box)
-    found.gate("face_share", (x1 - x0) * (y1 - y0) / gates.side**2, gates.face_share, "the face's share of the square")
+    found.gate(
+        "face_share", (x1 - x0) * (y1 - y0) / gates.side**2, gates.face_share, "the face area relative to the square"
+    )
     found.gate("face_size", min(x1 - x0, y1 - y0), SMALLEST_FACE, "the face's shorter side")
     if max(box[2] - box[0], box[3] - box[1]) > gates.side:
         found.refused["face_size"] = f"the face is larger than the square of {gates.side} pixels."
@@ -142,7 +144,7 @@ def _content(file: str, name: str | None, library: Library, found: Examined, gat
     people = [_without(person, file) for person in library.people if name in (None, person.name)]
     people = [person for person in people if person.references]
     if not people:
-        found.skipped["identity"] = "nobody's album is known" if name is None else f"{name} has no other picture"
+        found.skipped["identity"] = "no album is known" if name is None else f"{name} has no other picture"
         return
     if embedder.proposes:
         found.skipped["identity"] = f"the identity embedding {embedder.name} can only propose"
@@ -151,7 +153,7 @@ def _content(file: str, name: str | None, library: Library, found: Examined, gat
     alike = similarity_matrix([found.face], Library(tuple(people), embedder.name), embedder)[0]
     best, least = int(alike.argmax()), least_alike(embedder, gates)
     if name is not None:
-        found.gate("identity", alike[best], least, f"the likeness to {name}")
+        found.gate("identity", alike[best], least, f"the similarity to {name}")
     else:
         found.measured["identity"] = round(float(alike[best]), 4)
     if alike[best] >= least:
@@ -178,7 +180,7 @@ def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
     Raises UserError where pyiqa is not installed or cannot load one of them.
     """
     if importlib.util.find_spec("pyiqa") is None:
-        raise UserError("--quality: pyiqa, which measures it, is not installed: pip install pyiqa.")
+        raise UserError("--quality needs pyiqa, which is not installed. Run pip install pyiqa.")
     import pyiqa
 
     def scorer(name: str) -> Scorer:
@@ -186,7 +188,7 @@ def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
             metric = pyiqa.create_metric(name, device=device)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"--quality: pyiqa cannot load {name} ({error}). Leave --quality out, or mend that."
+                f"--quality: pyiqa cannot load {name} ({error}). Fix the problem, or omit --quality."
             ) from error
         return lambda picture: float(metric(picture[None].to(device)))
 

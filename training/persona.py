@@ -46,7 +46,7 @@ def read_config(settings: Settings, path: Path) -> Settings:
         _check(settings)
         return settings
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 def _check(settings: Settings) -> None:
@@ -67,11 +67,11 @@ def _check(settings: Settings) -> None:
     }
     for name, bound in least.items():
         if getattr(settings, name) < bound:
-            raise ValueError(f"{name} is at least {bound}")
+            raise ValueError(f"{name} must be at least {bound}")
     if settings.learning_rate <= 0 or settings.control > 1:
-        raise ValueError("learning_rate is above 0, control at most 1")
+        raise ValueError("learning_rate must be above 0, and control at most 1")
     if settings.damage not in FAMILIES:
-        raise ValueError(f"there is no damage {settings.damage!r}, but {', '.join(FAMILIES)}")
+        raise ValueError(f"there is no damage {settings.damage!r}; choose one of {', '.join(FAMILIES)}")
 
 
 def gather(
@@ -89,8 +89,8 @@ def gather(
     people = _people(photos, "--photos", embedder)
     if len(people) > 1:
         raise UserError(
-            f"--photos {photos}: it holds {', '.join(one.name for one in people)}. Give the folder of one person, and those "
-            "of others as --others."
+            f"--photos {photos}: the folder contains {', '.join(one.name for one in people)}. Provide the folder of "
+            "one person, and other people's folders with --others."
         )
     for option, given, used in (
         ("--others", others, settings.method in ("dual_pivot", "model_pivot")),
@@ -98,7 +98,7 @@ def gather(
     ):
         if given and not used:
             log.warning(
-                "%s is of no use to %s with a prior_weight of %g", option, settings.method, settings.prior_weight
+                "%s has no effect on %s with a prior_weight of %g", option, settings.method, settings.prior_weight
             )
     kept = _crops(_people(classes, "--class-pictures", embedder)) if classes else None
     strangers = _crops(_people(others, "--others", embedder)) if others else None
@@ -110,7 +110,7 @@ def _people(folder: Path, option: str, embedder: Embedder) -> tuple[Person, ...]
     for note in library.notes if library.people else library.notes[:-1]:  # the last one speaks of restoring
         log.warning(note)
     if not library.people:
-        raise UserError(f"{option} {folder}: there is no picture in it with a face that can be used.")
+        raise UserError(f"{option} {folder}: no picture in the folder has a usable face.")
     return library.people
 
 
@@ -148,7 +148,7 @@ def run(
     shared = [gathered() if processes.is_main_process else None]
     if processes.is_main_process and has_prior(settings) and shared[0][1].class_pictures is None:
         found, material = shared[0]
-        log.info("Pictures of a %s, which the prior is to stay, are made by the base", settings.noun)
+        log.info("Generating pictures of a %s with the base, for prior preservation", settings.noun)
         made = prior(restorer, settings.noun, _unfinished(folder, name.strip() or found), Conditions())
         shared = [(found, replace(material, class_pictures=made))]
     ((found, material),) = broadcast_object_list(shared)
@@ -161,7 +161,9 @@ def run(
     watch = _Watch(state, settings)
 
     def rescue(unfinished: Persona) -> None:
-        log.info("Stopped; what was learnt is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished"))
+        log.info(
+            "Stopped. The persona so far is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished")
+        )
 
     with logging_redirect_tqdm():
         try:

@@ -59,7 +59,7 @@ def read_config(path: Path) -> Config:
         changes = json.loads(path.read_text(encoding="utf-8"))
         return changed(Config(), changes)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 def changed(config: Any, changes: dict[str, Any]) -> Any:
@@ -76,7 +76,7 @@ def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise UserError(
-            f"{path}: there are no weights yet. The stages are, in order: {', '.join(STAGES)}; or train all."
+            f"{path}: there are no weights yet. Train the stages in order ({', '.join(STAGES)}), or train all."
         )
     return load_file(path)
 
