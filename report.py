@@ -12,8 +12,8 @@ from .degradation.estimate import describe
 from .metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
-CEILING = 1e-10  # of PSNR, at 100 dB: infinity is no JSON
-ANOTHER_PICTURE = 12.0  # dB of PSNR, below which even heavy damage does not go
+CEILING = 1e-10  # of PSNR, at 100 dB: JSON has no infinity
+ANOTHER_PICTURE = 12.0  # dB of PSNR that even heavily damaged pictures exceed
 
 
 def summarize(

@@ -1,4 +1,4 @@
-"""Where something that the user names is kept: libraries, personas, trained models, each kind in a folder of its own."""
+"""Paths of files that the user names: libraries, personas and trained models, each kind in its own folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SUFFIX = ".safetensors"
 
 
 def stored(folder: Path, name: str, kind: str) -> Path:
-    """``folder/name.safetensors``, whether it exists or not. kind: "library", say, for the message.
+    """``folder/name.safetensors``, whether it exists or not. kind: for the message, for example "library".
 
     Raises UserError for a name that is empty or leads out of the folder, by separators or a link.
     """

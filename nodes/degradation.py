@@ -1,4 +1,4 @@
-"""Making damage on purpose, and reading what damage there is."""
+"""Nodes that damage photographs on purpose and estimate existing damage."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class EstimateDegradation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, extractor: str = EMBEDDED) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod

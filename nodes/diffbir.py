@@ -1,4 +1,4 @@
-"""DiffBIR at its published size, and Stable Diffusion alone: bases that can be taught a person."""
+"""DiffBIR at its published size, and Stable Diffusion alone: bases that can be trained on a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..restorers.diffusion import DiffusionRestorer
 
 ALONE = "none"
-# As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
+# As in models/stable_diffusion.py, whose import of diffusers takes seconds. A test compares the two.
 PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
 
@@ -131,8 +131,9 @@ def restorer_from(
     guidance: float = 0.0,
     **more,
 ) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    # Here and not above: diffusers takes seconds to import.
+    """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
+    contents."""
+    # Imported here because diffusers takes seconds to import.
     from ..models import stable_diffusion
     from ..models.diffbir_controlnet import load_diffbir_controlnet
     from ..restorers.diffusion import first_stage

@@ -1,4 +1,4 @@
-"""Face2Scene at full size: its restorer, and its tokens for graphs of core nodes."""
+"""Face2Scene at full size: its restorer, and its tokens for workflows with core nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .weight_files import NONE, checkpoint_and, checkpoints
 
 
 def trained() -> dict[str, Path]:
-    """Trained models by their file's name."""
+    """Trained models by file name."""
     folders = [folder / face2scene.FOLDER for folder in weight_folders("personal_restore")]
     return {path.name: path for folder in reversed(folders) for path in sorted(folder.glob("*.safetensors"))}
 
@@ -77,7 +77,7 @@ class Face2SceneRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str, model: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -119,7 +119,7 @@ class ApplyFace2Scene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, trained: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod

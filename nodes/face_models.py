@@ -14,7 +14,7 @@ SUFFIXES = ".pth", ".safetensors", ".pt", ".ckpt"
 
 
 def face_models() -> dict[str, Path]:
-    """Files that may be a face restorer, by their name below the folders where users keep them."""
+    """Files that may be a face restorer, by name relative to the folders where users keep them."""
     return weight_files("facerestore_models", "upscale_models", suffixes=SUFFIXES)
 
 
@@ -46,7 +46,7 @@ class FaceModelRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
-        # Here and not above: spandrel takes seconds to import.
+        # Imported here because spandrel takes seconds to import.
         from ..models import face_networks
 
         known = face_models()

@@ -60,13 +60,13 @@ class FaceMeRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
     def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
         base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, "realvisxl", *NEEDED)
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..faces.embed import ArcFace
         from ..models import faceme
         from ..restorers.faceme import FaceMeRestorer as Restorer

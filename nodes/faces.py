@@ -1,4 +1,4 @@
-"""Finding faces, knowing them, and exchanging them with other packs' nodes."""
+"""Nodes that detect and recognize faces, and exchange them with nodes from other packs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..vocabulary import Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
-PICKER_SIDE = 1024  # pixels, of the picture that is clicked on
+PICKER_SIDE = 1024  # pixels, of the picture in which the user clicks
 
 
 class DetectFaces(io.ComfyNode):
@@ -140,7 +140,7 @@ class MatchFaces(io.ComfyNode):
             description="Identifies people: each face is matched to at most one person in the library, and each "
             "person to at most one face per photograph. Everyone else remains a stranger.",
             search_aliases=["face recognition", "identity", "who is who", "face picker"],
-            is_output_node=True,  # so that its faces are shown again after the page was reloaded and nothing has to run
+            is_output_node=True,  # so that its faces appear again after a page reload without a run
             inputs=[
                 sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
                 sockets.Library.Input("library", tooltip="The people you know."),
@@ -206,7 +206,8 @@ class MatchFaces(io.ComfyNode):
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list]:
-    """What web/js/face_picker.js needs: per photograph a small picture in the temp folder and its faces; the people's names."""
+    """The data for web/js/face_picker.js: a small picture in the temp folder and the faces of each photograph, and all
+    names."""
     scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
     size = [max(1, round(side * scale)) for side in photos.shape[-2:]]
     small = photos if scale == 1 else F.interpolate(photos, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Putting the parts together."""
+"""Nodes that put faces and scene together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restoration by Generation in the graph: an album of the damaged face itself, and its amount of noise for core's samplers."""
+"""Nodes for Restoration by Generation: an album made from the damaged face, and its noise level for core's samplers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GenerativeAlbum(io.ComfyNode):
     def execute(
         cls, restorer: Restorer, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..restorers.generation import SkipGuidance, generative_album
 
         if not hasattr(restorer, "guidance") or not hasattr(restorer, "steps"):

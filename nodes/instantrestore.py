@@ -1,4 +1,4 @@
-"""InstantRestore, for those who have a checkpoint of it."""
+"""InstantRestore, for users who have a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .weight_files import NONE, weight_files
 
 
 def own_checkpoints() -> dict[str, Path]:
-    """Files that the user has put into the pack's folder, by their name below it."""
+    """Files in the pack's folder, by relative name."""
     return weight_files("personal_restore", suffixes=(".pt",))
 
 
@@ -48,7 +48,7 @@ class InstantRestoreRestorer(io.ComfyNode):
                 "license, so this pack does not download them. Put your checkpoint (.pt) there, or use FaceMe "
                 "Restorer or Reference Restorer."
             )
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.instantrestore import load
         from ..restorers.instantrestore import InstantRestoreRestorer as Restorer
 

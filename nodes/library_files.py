@@ -1,4 +1,4 @@
-"""People kept in one file, and forgotten again."""
+"""Nodes that save people to a file, load them and remove them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of a photograph belongs to whom."""
+"""Nodes that mask faces and people."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class SegmentPeople(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
-        from ..models import yolo_segment  # here and not above: it imports ultralytics
+        from ..models import yolo_segment  # imported here because it imports ultralytics
 
         network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
         people = [yolo_segment.segment_people(photo, network, threshold) for photo in to_photos(image)]

@@ -1,4 +1,4 @@
-"""A restorer that can be taught a person, and what it was taught."""
+"""Nodes that train, save, load and apply personas."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DiffusionBase(io.ComfyNode):
     def execute(
         cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..restorers.generation import SkipGuidance
 
         pull = SkipGuidance(scale=guidance) if guidance else None
@@ -439,5 +439,5 @@ def album_of(
 
 
 def plain(name: str) -> str:
-    """A person's name as a file's."""
+    """A person's name, made safe for use as a file name."""
     return "".join(letter if letter.isalnum() or letter in " _-" else "_" for letter in name).strip() or "persona"

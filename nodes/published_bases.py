@@ -1,4 +1,4 @@
-"""What the nodes of the published Stable Diffusion bases share: where the files are, how they are sampled, and the restorer."""
+"""Shared by the nodes of the published Stable Diffusion bases: file locations, sampling inputs and the restorer."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 
 def bases() -> dict[str, Path]:
-    """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
+    """Single files in models/checkpoints, and folders in models/diffusers that have a UNet, by name."""
     parents = reversed(weight_folders("diffusers"))
     folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
     return weight_files("checkpoints", suffixes=(".safetensors", ".ckpt")) | folders
 
 
 def vocabulary() -> Path:
-    """Where CLIP's vocab.json and merges.txt are: the host's own, else those of the catalogue. Raises UserError without them."""
+    """Where CLIP's vocab.json and merges.txt are: the host's own, otherwise the catalog's. Raises UserError if there
+    are none."""
     return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent
 
 
 def tokenizer(base: Path) -> Path | None:
-    """None where the base is a folder that has its own."""
+    """None if the base is a folder with its own tokenizer."""
     return None if (base / "tokenizer").is_dir() else vocabulary()
 
 
 def sampling(samples: int, shown: str) -> list[io.Input]:
-    """noise_steps, samples, control and cfg. samples: the default; shown: what the control looks at."""
+    """noise_steps, samples, control and cfg. samples: the default; shown: the picture that the control sees."""
     return [
         io.Int.Input(
             "noise_steps",
@@ -90,8 +91,9 @@ def output() -> io.Output:
 
 
 def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> DiffusionRestorer:
-    """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
-    # Here and not above: diffusers takes seconds to import.
+    """The network in its working precision, under the host's memory management; kind is the prefix of its base name in
+    personas."""
+    # Imported here because diffusers takes seconds to import.
     from ..personas.make import fingerprint
     from ..restorers.diffusion import DiffusionRestorer
     from ..restorers.generation import SkipGuidance

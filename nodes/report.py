@@ -1,4 +1,4 @@
-"""What was done, for people and for programs."""
+"""The report of a restoration, for people and programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restorers, and bringing them to faces and scenes."""
+"""Restorer nodes, and nodes that apply restorers to faces and scenes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RestorationByGeneration(io.ComfyNode):
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.adm_unet import load_adm_unet
         from ..models.pixel_diffusion import PixelDiffusion
         from ..personas.make import fingerprint

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_turbo(path: Path) -> SDTurbo:
-    """SD-Turbo in the precision that the device likes."""
+    """SD-Turbo in the precision that suits the device."""
     from ..models import sd_turbo
 
     turbo = sd_turbo.load(path)
@@ -90,7 +90,7 @@ class S3DiffRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # The bundled workflow names a file that may not be there yet; what to do about it is said by execute.
+        # The bundled workflow names a file that may not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -103,7 +103,7 @@ class S3DiffRestorer(io.ComfyNode):
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models import clip_text, s3diff, sd_turbo
 
         given = [

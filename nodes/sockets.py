@@ -1,4 +1,4 @@
-"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``vocabulary.py``."""
+"""The custom sockets, one per payload, and inputs shared by several nodes. ``vocabulary.py`` documents the payloads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ CATEGORY = "Personal Restore"
 
 
 def seed(tooltip: str, most: int = 2**53 - 1, **more) -> io.Int.Input:
-    """Left alone, the frontend would draw another one after every run: nothing would be cached, no training taken up again."""
+    """By default, the frontend would draw a new seed after every run, so that nothing would be cached and no training
+    resumed."""
     return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
 
 

@@ -1,4 +1,4 @@
-"""Where photographs and people come from."""
+"""Nodes that load photographs and people."""
 
 from __future__ import annotations
 

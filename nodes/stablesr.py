@@ -1,4 +1,4 @@
-"""StableSR at its published size: the base that PFStorer personalises."""
+"""StableSR at its published size: the base that PFStorer personalizes."""
 
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ class StableSRRestorer(io.ComfyNode):
 
 
 def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    from ..models import stablesr  # here and not above: diffusers takes seconds to import
+    """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
+    contents."""
+    from ..models import stablesr  # imported here because diffusers takes seconds to import
 
     net = stablesr.load(checkpoint, base, tokenizer(base or checkpoint))
     return restorer(net, "stablesr", guidance, name="StableSR", **more)

@@ -13,7 +13,7 @@ from ..stored import stored
 from . import sockets
 from .weight_files import NONE, checkpoint_and, checkpoints
 
-SAVE_EVERY = 100  # steps: what stopping can cost
+SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 
 class TrainFace2Scene(io.ComfyNode):
@@ -80,7 +80,7 @@ class TrainFace2Scene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -95,7 +95,7 @@ class TrainFace2Scene(io.ComfyNode):
         learning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
-        # Here and not above: accelerate and diffusers take seconds to import.
+        # Imported here because accelerate and diffusers take seconds to import.
         from ..training import face2scene
         from ..training.begun import SETTINGS, settle
         from ..training.dataset import MANIFEST
@@ -116,7 +116,7 @@ class TrainFace2Scene(io.ComfyNode):
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
         prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
         if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt that could go on
+            shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
         settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
         settle(
             folder,
@@ -136,7 +136,7 @@ class TrainFace2Scene(io.ComfyNode):
                 progress(steps),
             )
         made.replace(target)
-        shutil.rmtree(folder)  # the next training under this name begins anew
+        shutil.rmtree(folder)  # the next training run with this name starts from scratch
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
         )

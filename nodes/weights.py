@@ -1,4 +1,4 @@
-"""Published weights, fetched on request only."""
+"""Downloads published weights, on request only."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
 
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
-    # Here and not above: diffusers takes seconds to import.
+    # Imported here because diffusers takes seconds to import.
     from ..personas.make import fingerprint
     from .diffusion import DiffusionRestorer, first_stage
 

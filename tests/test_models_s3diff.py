@@ -227,7 +227,10 @@ def test_weights_that_do_not_fit_are_named_with_file_and_key(public):
     for tensors, match in [
         (without, f"s3diff.pkl: the tensor {re.escape(key)} is missing, but the network needs"),
         (weights.tensors | {key: torch.ones(2, 2)}, f"{re.escape(key)} has the shape"),
-        (weights.tensors | {"zz.weight": torch.ones(1)}, "zz.weight has the shape .* but the network has no such tensor"),
+        (
+            weights.tensors | {"zz.weight": torch.ones(1)},
+            "zz.weight has the shape .* but the network has no such tensor",
+        ),
     ]:
         with pytest.raises(UserError, match=match):
             s3diff.S3Diff(tiny.turbo(), replace(weights, tensors=tensors))
