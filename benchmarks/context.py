@@ -1,6 +1,6 @@
 """PerFuSe's figure S1: what surrounds a face before its pyramid is built. ``python run.py bench context``.
 
-A flat grey scene and the sample portrait are blended with themselves, so that whatever changes is an error of the blend.
+A flat gray scene and the sample portrait are blended with themselves, so that whatever changes is an error of the blend.
 """
 
 from __future__ import annotations

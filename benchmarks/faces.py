@@ -1,4 +1,4 @@
-"""Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one sub-folder per person.
+"""Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one subfolder per person.
 
 Every picture is damaged in turn and restored with the others of its person as the album: by the general restorer alone
 (blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too, and so is how

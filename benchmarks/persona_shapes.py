@@ -1,9 +1,9 @@
-"""The papers' shapes in small: ``python run.py bench personas --plots --photos DIR``, with one sub-folder per person.
+"""The papers' shapes in small: ``python run.py bench personas --plots --photos DIR``, with one subfolder per person.
 
 Four questions about the small base, each answered for every person with the last photograph held back, damaged and restored:
 does the album keep much noise from leading away from the person (Restoration by Generation, figure 8); what does skip guidance
 do to a generative album (its figure 9); what are the two pivots worth alone and together (Dual-Pivot Tuning, figure 4); what do
-learnt gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is kept as soon as it is measured, so that a run that
+learned gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is kept as soon as it is measured, so that a run that
 was stopped, or whose time was up, goes on where it was.
 """
 
@@ -94,7 +94,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
         name = hashlib.sha256(repr((base.base, subject.name, settings)).encode()).hexdigest()[:16]
         try:
             return load_persona(folder, name)
-        except UserError:  # not learnt yet
+        except UserError:  # not learned yet
             persona = make_persona(
                 base.load(), base.base, Material(subject.album), settings, subject.name, folder=folder / name
             )

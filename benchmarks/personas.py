@@ -1,6 +1,6 @@
-"""Whether a persona carries an identity: ``python run.py bench personas --photos DIR``, with one sub-folder per person.
+"""Whether a persona carries an identity: ``python run.py bench personas --photos DIR``, with one subfolder per person.
 
-Of every person all photographs but the last one are learnt; that one is damaged and restored with the persona, without any, and
+Of every person all photographs but the last one are learned; that one is damaged and restored with the persona, without any, and
 with the persona of the next person. The network is the embedded diffusion base: faces of 128x128.
 """
 

@@ -86,7 +86,7 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
 
 
 def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
-    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its sub-folders, at most ``side`` long; without a
+    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its subfolders, at most ``side`` long; without a
     folder the sample portrait alone. Raises UserError where there is none."""
     if folder is None:
         yield "portrait", shrink(photograph(), side)

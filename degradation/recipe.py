@@ -78,7 +78,7 @@ class Recipe:
         """What it amounts to at the photograph's own scale, with the names of ``DegradationCode.scalars``.
 
         Blurs add in squares, after division by the scale at which they act; of several JPEGs the worst counts;
-        sigma of a shot noise is taken at mid grey and 256 counts, where the camera's tone curve is about as steep as a line.
+        sigma of a shot noise is taken at mid gray and 256 counts, where the camera's tone curve is about as steep as a line.
         """
         scale, downscale, blur, noise, quality = 1.0, 1.0, 0.0, 0.0, 100.0
         for step in self.steps:

@@ -23,7 +23,7 @@ TEMPLATE_512 = np.array(
         [313.08905, 371.15118],
     ]
 )
-# What the published restorers see beyond the edge of the photograph: a neutral grey, RGB in 0..1.
+# What the published restorers see beyond the edge of the photograph: a neutral gray, RGB in 0..1.
 PUBLISHED_BORDER = (132 / 255, 133 / 255, 135 / 255)
 SMALLEST_TRIANGLE = 0.02
 
@@ -93,7 +93,7 @@ def align_perfuse(landmarks: np.ndarray, size: int = 512, box: Box | None = None
 
 
 def _triangle(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both eyes' centres and the mouth's centre."""
+    """Both eyes' centers and the mouth's center."""
     if len(landmarks) == 68:
         return landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[[48, 54]].mean(0)
     return landmarks[0], landmarks[1], landmarks[3:5].mean(0)
@@ -145,7 +145,7 @@ def warp(
 ) -> Tensor:
     """``[C, H, W]`` resampled to ``[C, *size]``; ``matrix`` ``[2, 3]`` maps its pixels to the result's.
 
-    border: None repeats the edge, so that nothing foreign enters a network or a blend; a colour of C values fills instead,
+    border: None repeats the edge, so that nothing foreign enters a network or a blend; a color of C values fills instead,
     as the published restorers were trained with. antialias: bicubic, and where the picture shrinks to less than two
     thirds every result pixel averages as many samples as needed, so that a face comes back as sharp as it left; without,
     bilinear and aliasing, as published.

@@ -102,7 +102,7 @@ def merge(detections: Sequence[Detection]) -> list[Detection]:
 
 
 def reading_order(detections: Sequence[Detection]) -> list[Detection]:
-    """Rows from top to bottom, each from left to right; a row holds centres within half a face of its topmost one."""
+    """Rows from top to bottom, each from left to right; a row holds centers within half a face of its topmost one."""
 
     def centre(detection: Detection) -> tuple[float, float]:
         x0, y0, x1, y1 = detection.box

@@ -2,7 +2,7 @@
 
 RANSAC-Flow's two stages (Shen et al. 2020): a homography from matches that hold together, then a dense flow, the mean
 displacement under the softmax of 7x7 local correlations. With its published weights the matches and correlations are
-those of its networks; without, corners matched by normalised cross-correlation, and patches of gradients. Either way the
+those of its networks; without, corners matched by normalized cross-correlation, and patches of gradients. Either way the
 flow is smoothed and bounded, and a stage counts only if the pictures agree better after it than before.
 """
 
@@ -69,7 +69,7 @@ class Warp:
     """PR_WARP: where each pixel of the target finds its match in the source.
 
     homography: float64 ``[3, 3]``, target to source pixels; flow: ``[2, H, W]`` (x, y) in pixels, the whole way from a
-    target pixel to its source, homography included; confidence: ``[1, H, W]`` in 0..1; agreement: normalised
+    target pixel to its source, homography included; confidence: ``[1, H, W]`` in 0..1; agreement: normalized
     cross-correlation before and after, -1..1; reason: why the warp is the identity, or empty.
     """
 
@@ -132,7 +132,7 @@ def fine_align(
     if after < LEAST_AGREEMENT:
         return _identity(target, (before, before), "they do not show the same content")
     scale = np.array([width / size[1], height / size[0]])
-    # Pixel centres are integers: the pixel frames differ by half a pixel, too.
+    # Pixel centers are integers: the pixel frames differ by half a pixel, too.
     to_full = np.array([[scale[0], 0, (scale[0] - 1) / 2], [0, scale[1], (scale[1] - 1) / 2], [0, 0, 1]])
     matrix = to_full @ homography @ np.linalg.inv(to_full)
     enlarged = _resize(best, (height, width)) * best.new_tensor(scale)[:, None, None]
@@ -142,7 +142,7 @@ def fine_align(
 def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> Homography:
     """Target to source pixels, from corners of the target whose patches the source shows nearby.
 
-    Corners: Shi and Tomasi 1994; patches: normalised cross-correlation, its peak refined by a parabola.
+    Corners: Shi and Tomasi 1994; patches: normalized cross-correlation, its peak refined by a parabola.
     """
     there, here = (_luma(picture)[0].cpu().numpy() for picture in (source, target))
     # A patch that looks beyond the crop would match its border.
@@ -175,7 +175,7 @@ def _peak(response: np.ndarray) -> tuple[float, float] | None:
 
 
 def match_cells(source: Tensor, target: Tensor, networks: Networks, seed: int) -> Homography:
-    """Target to source pixels, from mutual nearest neighbours among the coarse features, the source at seven scales."""
+    """Target to source pixels, from mutual nearest neighbors among the coarse features, the source at seven scales."""
     device = next(networks.coarse.parameters()).device
     size = target.shape[-2:]
     there, places = [], []
@@ -265,7 +265,7 @@ def improves(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, afte
 
 
 def agreements(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, after: Tensor) -> tuple[float, float]:
-    """Normalised cross-correlations under two displacements ``[2, H, W]``, over the region that both of them fill."""
+    """Normalized cross-correlations under two displacements ``[2, H, W]``, over the region that both of them fill."""
     filled = torch.minimum(_sample(valid, before), _sample(valid, after))
     return tuple(_agreement(_sample(source, flow), target, filled) for flow in (before, after))
 

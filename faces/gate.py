@@ -1,4 +1,4 @@
-"""Which pictures are good enough to be references of a person, and which show somebody else."""
+"""Which pictures are good enough to be references of a person, and which show someone else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fine_detail(grey: Tensor) -> float:
 
 
 def outliers(similarity: np.ndarray, threshold: float) -> list[int] | None:
-    """Which of N pictures show somebody else than most of them do; None where no majority agrees.
+    """Which of N pictures show someone else than most of them do; None where no majority agrees.
 
     similarity: ``[N, N]`` in 0..1; threshold: lowest similarity of the same person. The picture least like the median of
     the others goes first, so that an outlier does not make the others look unlike each other.

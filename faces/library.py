@@ -23,7 +23,7 @@ FEW_REFERENCES = 3
 
 
 def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
-    """The people of an album folder: one sub-folder per person, or just pictures of one person.
+    """The people of an album folder: one subfolder per person, or just pictures of one person.
 
     Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an
     empty library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not
@@ -110,7 +110,7 @@ def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
             f"{path.name}: skipped, it is next to the people's folders instead of inside one." for path in loose
         )
     for sub, paths in albums:
-        # The same name is spelt in different code points by different file systems.
+        # The same name is spelled in different code points by different file systems.
         yield unicodedata.normalize("NFC", sub.name), paths
 
 
@@ -158,7 +158,7 @@ def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
 def _same_person(
     name: str, references: list[Reference], embedder: Embedder | None, notes: list[str]
 ) -> tuple[Reference, ...]:
-    """The references without those that show somebody else; who only proposes cannot tell, and leaves them all."""
+    """The references without those that show someone else; who only proposes cannot tell, and leaves them all."""
     if embedder is None or embedder.proposes or len(references) < 2:
         return tuple(references)
     embeddings = np.stack([reference.embedding for reference in references])
@@ -191,7 +191,7 @@ def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
 
 
 def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
-    """The largest and most central face of a picture of ``size`` (H, W): area, halved towards a corner."""
+    """The largest and most central face of a picture of ``size`` (H, W): area, halved toward a corner."""
 
     def weight(detection: Detection) -> float:
         x0, y0, x1, y1 = detection.box

@@ -24,7 +24,7 @@ def is_picture(path: Path) -> bool:
 def read_picture(path: str | Path) -> Tensor:
     """Any picture Pillow can open as float32 ``[3, H, W]`` in 0..1, upright (EXIF orientation applied).
 
-    Grey becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
+    Gray becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
     Raises UserError, naming the file but not its folder, if it cannot be read.
     """
     path = Path(path)
@@ -39,7 +39,7 @@ def read_picture(path: str | Path) -> Tensor:
 def from_pil(image: Image.Image) -> Tensor:
     """float32 ``[3, H, W]`` in 0..1, whatever the mode."""
     if image.mode.startswith("I"):
-        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        # Pillow would clip 16-bit gray at 255 instead of scaling it.
         grey = np.asarray(image, np.float32) / 65535
         return torch.from_numpy(grey.clip(0, 1))[None].repeat(3, 1, 1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255

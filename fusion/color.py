@@ -1,4 +1,4 @@
-"""Colour fixes: a restored picture keeps its detail and takes its colours from the picture that it was made from.
+"""Color fixes: a restored picture keeps its detail and takes its colors from the picture that it was made from.
 
 Wavelet: StableSR (Wang et al. 2023), a-trous decomposition; AdaIN: Huang and Belongie 2017, equation 8. Pictures are
 ``[B, 3, H, W]`` in 0..1; results are not clamped.

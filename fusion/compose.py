@@ -1,4 +1,4 @@
-"""All restored faces into one scene: warped back, coloured, masked, blended."""
+"""All restored faces into one scene: warped back, colored, masked, blended."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def face_patch(
         picture, known, inside = (found.apply(part) for part in (picture, known, inside))
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
-        # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
+        # Beyond the crop's border there is nothing to take colors from: the scene stands in, on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
         picture = color_fix(filled, below, color)[0].clamp(0, 1)
     if mask is not None:

@@ -1,7 +1,7 @@
 """Grain: the fine noise that a scene has and a restored face lacks, so that the face does not sit too clean in it.
 
-Noise is read from the two finest bands of a Laplacian pyramid where a picture is flat: as covariances of the colours, so
-that coarse and coloured grain are matched too. What is missing is added, never more.
+Noise is read from the two finest bands of a Laplacian pyramid where a picture is flat: as covariances of the colors, so
+that coarse and colored grain are matched too. What is missing is added, never more.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def flat_blocks(picture: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 
 def noise(picture: torch.Tensor, blocks: torch.Tensor) -> list[torch.Tensor]:
-    """Covariance ``[3, 3]`` of the colours of each fine band of ``[3, h, w]``, finest first, within the blocks."""
+    """Covariance ``[3, 3]`` of the colors of each fine band of ``[3, h, w]``, finest first, within the blocks."""
     covariances = []
     for level, band in enumerate(laplacian_pyramid(picture, LEVELS)[:-1]):
         products = (band[:, None] * band[None]).flatten(0, 1)

@@ -28,7 +28,7 @@ SOFTNESS = 0.03
 
 
 def face_mask(size: int = 512) -> torch.Tensor:
-    """``[1, size, size]`` in 0..1 for an aligned crop: an oval that holds the face and fades out towards hair and neck.
+    """``[1, size, size]`` in 0..1 for an aligned crop: an oval that holds the face and fades out toward hair and neck.
 
     It ends well inside the crop, so that a warped crop never shows its border.
     """
@@ -40,7 +40,7 @@ def face_mask(size: int = 512) -> torch.Tensor:
 
 
 def border_fade(size: int = 512) -> torch.Tensor:
-    """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 towards its border.
+    """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 toward its border.
 
     For masks from elsewhere, which may reach beyond the crop: its border must never show.
     """
@@ -104,7 +104,7 @@ def _in_crop(segment: torch.Tensor, face: Face, size: tuple[int, int]) -> torch.
     """A mask ``[h, w]`` of a photograph of ``size`` (H, W) as the face's crop ``[1, S, S]`` shows it."""
     matrix = face.similarity.matrix.copy()
     scale = np.array([size[1] / segment.shape[1], size[0] / segment.shape[0]])
-    # Pixel centres are integers, so that the two frames differ by half a pixel, too.
+    # Pixel centers are integers, so that the two frames differ by half a pixel, too.
     matrix[:, 2] += matrix[:, :2] @ ((scale - 1) / 2)
     matrix[:, :2] *= scale
     return warp(segment[None].float(), matrix, (face.similarity.size,) * 2, border=(0.0,)).clamp(0, 1)

@@ -111,7 +111,7 @@ def _spans(side: int, tile: int, overlap: int, multiple: int) -> list[tuple[int,
 def _weights(spans: list[tuple[int, int]], margin: int, scale: int) -> list[torch.Tensor]:
     """Every span's window without the margin at inner borders, in output pixels; together they sum to one everywhere.
 
-    Tiles form a grid and their weights are products, so it is enough to normalise along each side. Where one tile is
+    Tiles form a grid and their weights are products, so it is enough to normalize along each side. Where one tile is
     alone its weight is exactly one, however small its window is there.
     """
     side = spans[-1][1]

@@ -133,9 +133,9 @@ def save_images(
 ) -> list[dict[str, str]]:
     """Writes ``[B, H, W, C]`` in 0..1 as 8-bit PNGs ``<prefix>_00001_.png`` and on, without overwriting anything.
 
-    ``prefix`` may have sub-folders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
+    ``prefix`` may have subfolders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
     ``%minute%``, ``%second%``, ``%batch_num%``; ``texts`` go into the PNG's metadata. Returns the file names and
-    sub-folders. Raises `UserError` for a prefix that leads out of the folder.
+    subfolders. Raises `UserError` for a prefix that leads out of the folder.
     """
     height, width = images[0].shape[:2]
     path = Path(os.path.normpath(_filled(prefix, width, height)))

@@ -16,7 +16,7 @@ from ..vocabulary import UserError
 
 
 def teach(options: argparse.Namespace) -> int:
-    """Trains, in each of the processes that a launcher has started. Raises UserError for what cannot be learnt from."""
+    """Trains, in each of the processes that a launcher has started. Raises UserError for what cannot be learned from."""
     prediction = options.prediction or diffbir.PREDICTIONS[0]
     if prediction not in diffbir.PREDICTIONS:
         raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, diffbir.PREDICTIONS))}.")

@@ -1,4 +1,4 @@
-"""Published weights: what they are for, under which licence, where they come from and belong. Nothing is fetched unasked."""
+"""Published weights: what they are for, under which license, where they come from and belong. Nothing is fetched unasked."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def find_all(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list
 def download(name: str, folder: Path) -> Path:
     """Fetches a file into ``folder`` with a progress bar, resuming an earlier try; verifies it where its hash is known.
 
-    Raises UserError where it cannot be fetched or is not what the catalogue says.
+    Raises UserError where it cannot be fetched or is not what the catalog says.
     """
     weights = entry(name)
     if weights.repository is None:

@@ -17,9 +17,9 @@ FILES = "vocab.json", "merges.txt"  # of a tokenizer
 
 
 class ClipWords(nn.Module):
-    """Text to embeddings ``[B, 77, D]`` in float32, those of the encoder's last layer, normalised.
+    """Text to embeddings ``[B, 77, D]`` in float32, those of the encoder's last layer, normalized.
 
-    A rare word is a token or several, as the tokenizer cuts it; a learnt word takes the place of the embedding of its token.
+    A rare word is a token or several, as the tokenizer cuts it; a learned word takes the place of the embedding of its token.
     """
 
     end = clip_text.END

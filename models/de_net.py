@@ -43,7 +43,7 @@ class DegradationEstimator(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), without normalisation: it would wipe out how strong the damage is."""
+    """x + conv(relu(conv(x))), without normalization: it would wipe out how strong the damage is."""
 
     def __init__(self, channels: int):
         super().__init__()

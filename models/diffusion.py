@@ -136,6 +136,6 @@ class Diffusion(nn.Module, ABC):
                 part.enable_gradient_checkpointing()
 
     def _half(self) -> torch.dtype | None:
-        """The half precision that the base is kept in, if it is; what is learnt beside it is in single precision all the same."""
+        """The half precision that the base is kept in, if it is; what is learned beside it is in single precision all the same."""
         kinds = {weight.dtype for part in (self.unet, self.control) if part is not None for weight in part.parameters()}
         return next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)

@@ -68,7 +68,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Face2SceneWeights:
-    """What a training has learnt.
+    """What a training has learned.
 
     config: ``adapters`` (rank and targets per network) and ``extractor`` (its sizes); tensors: as the module's docstring says;
     token_space: names the tokens of this one MapNet; where: the file's name, for errors.

@@ -11,7 +11,7 @@ from ..vocabulary import UserError
 from .public_weights import read_file
 
 WHAT = "a face restorer such as GFPGANv1.4.pth or RestoreFormer.pth"
-CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognises it, too
+CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognizes it, too
 
 
 def load(path: Path) -> ImageModelDescriptor:

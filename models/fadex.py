@@ -32,5 +32,5 @@ class FaDeX(nn.Module):
         return features if self.spectrum is None else features + self.spectrum(pair)[..., None, None]
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalisation."""
+        """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalization."""
         return self.mlp(features.mean((-2, -1)))

@@ -1,7 +1,7 @@
 """InstantRestore (Zhang et al., SIGGRAPH 2025): SD-Turbo restores a face in one step and looks at an album while it decodes.
 
 A second, untouched SD-Turbo sees the references; the decoder of the tuned one searches them (`shared_attention`). The public
-checkpoints have no licence, so one is only ever a file that the user brings; they hold all networks, with adapters.
+checkpoints have no license, so one is only ever a file that the user brings; they hold all networks, with adapters.
 Steps in time, FreeU and the adapters' scale are those of the published code (snap-research/InstantRestore).
 """
 

@@ -104,7 +104,7 @@ class _Head(nn.Module):
 
 
 class FlowHead(_Head):
-    """Correlations to flow ``[B, 2, h, w]``: (x, y) towards the matching place of y, in units of the -1..1 grid."""
+    """Correlations to flow ``[B, 2, h, w]``: (x, y) toward the matching place of y, in units of the -1..1 grid."""
 
     def __init__(self, kernel: int = KERNEL):
         super().__init__(kernel, kernel * kernel)

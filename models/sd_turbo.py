@@ -41,7 +41,7 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
-# OpenCLIP ViT-H without its last layer, whose place the final normalisation takes.
+# OpenCLIP ViT-H without its last layer, whose place the final normalization takes.
 TEXT = {
     "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "projection_dim": 1024,
     "hidden_act": "gelu",

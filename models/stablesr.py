@@ -1,7 +1,7 @@
 """StableSR (Wang et al. 2024): Stable Diffusion 2.1 in whose residual blocks the damaged picture scales and shifts what they compute.
 
 ldm/modules/diffusionmodules/openaimodel.py and ldm/modules/spade.py of IceClear/StableSR. Its UNet is Stable Diffusion's, frozen;
-what it learnt is the control: `StructureEncoder`. PFStorer's base is this, tuned on faces. A published file, such as
+what it learned is the control: `StructureEncoder`. PFStorer's base is this, tuned on faces. A published file, such as
 stablesr_000117.ckpt, holds all of it; those made for web interfaces hold the control alone.
 """
 
@@ -47,7 +47,7 @@ ADVICE = (
 
 
 class Modulation(nn.Module):
-    """SPADE (Park et al. 2019): the features, normalised, times 1 + gamma(guide), plus beta(guide)."""
+    """SPADE (Park et al. 2019): the features, normalized, times 1 + gamma(guide), plus beta(guide)."""
 
     def __init__(self, width: int, guide: int):
         super().__init__()

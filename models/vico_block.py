@@ -1,4 +1,4 @@
-"""PFStorer's personalisation block: a spatial transformer that also looks at a clean picture of the person.
+"""PFStorer's personalization block: a spatial transformer that also looks at a clean picture of the person.
 
 PFStorer (Varanka et al. 2024), equation 3; the block is ViCo's (Hao et al. 2023;
 ldm/modules/attention.py of haoosz/ViCo), under its published parameter names, plus a gate per channel that starts at 0.

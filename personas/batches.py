@@ -1,4 +1,4 @@
-"""What a persona is learnt from: the album, damaged anew for every step, with noise and a reference beside it."""
+"""What a persona is learned from: the album, damaged anew for every step, with noise and a reference beside it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def make_persona(
     """Trains a persona; net stays as it is. base: its name for the persona.
 
     folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
-    keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
+    keep: is given what was learned so far when the report (or anything else) stops the training; show: every so many steps, 0
     for never. finished: is given the persona before the unfinished training is removed. processes: those that train it together;
     each calls this with the same material and gets the same persona. Works inside inference mode.
     Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.

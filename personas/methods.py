@@ -20,11 +20,11 @@ from ..vocabulary import UserError
 from .batches import Batch, draw_batch, fitted
 from .trainer import Task
 
-RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learnt
+RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learned
 GATE_RATE, TOKEN_RATE = (
     1e-3,
     5e-3,
-)  # PFStorer: a gate that learnt as slowly as its block would stay shut (specification, 4.4)
+)  # PFStorer: a gate that learned as slowly as its block would stay shut (specification, 4.4)
 GENERATION_WEIGHT, PERSONAL_WEIGHT = 0.1, 5e-4  # PFStorer's lambda_Gen; ViCo's weight of L_Pers
 
 
@@ -69,7 +69,7 @@ class Material:
 
 
 def prompt_of(settings: Settings) -> str:
-    """What the UNet is told about the person; nothing where only an album is learnt."""
+    """What the UNet is told about the person; nothing where only an album is learned."""
     word = {"album": None, "adapter": PLACEHOLDER}.get(settings.method, RARE)
     if word is None:
         return ""
@@ -200,7 +200,7 @@ def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
     )
 
 
-# Each method is one or two stages; the persona is what all of them learnt.
+# Each method is one or two stages; the persona is what all of them learned.
 METHODS: dict[str, tuple[Callable[[Diffusion, Material, Settings], Task], ...]] = {
     "dual_pivot": (textual_pivot, model_pivot),
     "textual_pivot": (textual_pivot,),
@@ -234,7 +234,7 @@ def _draw(
 
 
 def _tune(net: Diffusion, part: str, settings: Settings):
-    """Parameter groups and what is learnt of a part of the base: a LoRA on all its layers, or its weights themselves."""
+    """Parameter groups and what is learned of a part of the base: a LoRA on all its layers, or its weights themselves."""
     module = net.get_submodule(part)
     if settings.rank == 0:
         return _whole(module, [name for name, _ in module.named_parameters()], part, settings)

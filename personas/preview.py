@@ -64,7 +64,7 @@ class Watch:
         self.step, self.losses = 0, []
 
     def start(self) -> None:
-        """The face, damaged and good, before anything is learnt."""
+        """The face, damaged and good, before anything is learned."""
         self.update(0, self.total, sheet([self.damaged[0], self.face[0]], [], self.words))
 
     def report(self, step: int, total: int, losses: Mapping[str, float]) -> None:

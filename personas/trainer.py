@@ -36,7 +36,7 @@ class Task:
     """What one way of making a persona asks of the trainer.
 
     groups: as an optimizer of torch takes them, each with its own "lr"; batch: from the number of the step, the same number
-    the same batch; losses: name to weight and function, the sum is minimised; learnt: the tensors so far, detached;
+    the same batch; losses: name to weight and function, the sum is minimized; learnt: the tensors so far, detached;
     anneal: the learning rates fall linearly to 0.
     """
 

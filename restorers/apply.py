@@ -45,7 +45,7 @@ def restore_faces(
         out = face
         able = references or not restorer.needs_references
         if strength * face.strength > 0 and wanted(face.person) and able:
-            # Called between the steps of one face, so that it can be cancelled in the middle.
+            # Called between the steps of one face, so that it can be canceled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
             restored = restore_crop(photos[number], face, restorer, conditions)

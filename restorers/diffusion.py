@@ -34,7 +34,7 @@ class DiffusionRestorer:
     steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
     schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
     cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
-    guidance: SkipGuidance towards the damaged picture, whose `every` counts steps of the 1000, not strides.
+    guidance: SkipGuidance toward the damaged picture, whose `every` counts steps of the 1000, not strides.
     A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
 
@@ -94,7 +94,7 @@ class DiffusionRestorer:
                 return classifier_free(predict(x, t, self.negative, hint, self.control), positive, self.cfg)
 
             def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
-                """Tile by tile at every step, as StableSR and PFStorer do, so that neighbours agree before the next one."""
+                """Tile by tile at every step, as StableSR and PFStorer do, so that neighbors agree before the next one."""
 
                 def progress(done: int, total: int) -> None:
                     conditions.progress((len(times) - 1 - t) * total + done, len(times) * total)
@@ -113,7 +113,7 @@ class DiffusionRestorer:
 def generation(
     load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
 ) -> DiffusionRestorer:
-    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
+    """Restoration by Generation as published: nothing steers, every step is taken, colors stay as they come out.
 
     steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
     """
@@ -155,7 +155,7 @@ def class_pictures(
 
 @dataclass(frozen=True)
 class PersonalRestorer:
-    """A restorer that wears a persona. person: only for faces recognised as that person; empty for all.
+    """A restorer that wears a persona. person: only for faces recognized as that person; empty for all.
 
     Everything else, and a strength of 0, is the restorer's own doing.
     """

@@ -28,7 +28,7 @@ LAST = 999
 class FaceMeRestorer:
     """load() gives the network on its device; identify(crop ``[3, S, S]``) the unit embedding ``[512]`` of antelopev2's ArcFace.
 
-    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colours as they come out.
+    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colors as they come out.
     """
 
     load: Callable[[], FaceMe]

@@ -27,7 +27,7 @@ Denoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class SkipGuidance:
-    """Every so many steps a push towards the damaged picture: equation 6, in the form of the code, where the norm is not squared.
+    """Every so many steps a push toward the damaged picture: equation 6, in the form of the code, where the norm is not squared.
 
     scale: lambda, how much of the distance's gradient is taken off the picture, which is in -1..1.
     every: n; time steps t with (t + 1) divisible by it are guided, none for 0.

@@ -1,7 +1,7 @@
 """A reference face restorer that needs no weights: fine detail from the album, only where album and face agree.
 
 The best-matching reference is laid over the face by optical flow. Band by band, from coarse to fine, detail of the reference
-replaces that of the face as far as the two correlate in the bands that survive damage. Low frequencies and colours stay.
+replaces that of the face as far as the two correlate in the bands that survive damage. Low frequencies and colors stay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""S3Diff and Face2Scene as a PR_RESTORER: a picture through SD-Turbo in one step, tiled in the latent, its colours put back."""
+"""S3Diff and Face2Scene as a PR_RESTORER: a picture through SD-Turbo in one step, tiled in the latent, its colors put back."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class SDTurboRestorer:
 
     guidance: 1 asks only the positive branch; above it the answer moves away from the negative one.
     scale: the picture is enlarged first, S3Diff's own setting is 4. color: ``wavelet``, ``adain``, or None to leave
-    the colours as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
-    as the public code does, with a window that is off its centre, to reproduce its pictures; ours has no seams.
+    the colors as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
+    as the public code does, with a window that is off its center, to reproduce its pictures; ours has no seams.
     """
 
     load: Callable[[], Network]

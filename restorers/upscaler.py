@@ -29,7 +29,7 @@ class UpscalerRestorer:
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``. Grey networks are asked one channel at a time."""
+        """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``. Gray networks are asked one channel at a time."""
         model = self.load()
         weight = next(model.model.parameters())
 

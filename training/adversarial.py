@@ -1,7 +1,7 @@
 """The adversarial loss of Face2Scene (section 3.4): classifiers on several levels of a frozen DINO.
 
 As in vision-aided GANs (Kumari et al. 2022), which the paper follows: two levels of patches and the last class token, spectral
-normalisation, sigmoid cross-entropy with .8 for real. Their blur before the last stride is average pooling here; their
+normalization, sigmoid cross-entropy with .8 for real. Their blur before the last stride is average pooling here; their
 augmentation of the pictures is left out.
 """
 

@@ -29,7 +29,7 @@ PARAMETERS = 12
 
 def parameters(recipe: Recipe) -> torch.Tensor:
     """A trial recipe's parameters ``[12]``, each on a scale of about 0..1: both sigmas and the double angle (an axis has no
-    direction), downscale in octaves and its mode, noise and whether it is grey, JPEG quality."""
+    direction), downscale in octaves and its mode, noise and whether it is gray, JPEG quality."""
     steps = {step.operator: step.parameters for step in recipe.steps}
     blur, small, noise = steps["blur"], steps.get("resize"), steps.get("gaussian_noise")
     return torch.tensor(

@@ -93,7 +93,7 @@ class Photographs(Groups):
 class SceneLoss(nn.Module):
     """L2, LPIPS and the adversarial loss of SD-Turbo under adapters and tokens, and the discriminator's own.
 
-    turbo: gets its adapters here. Only what is learnt is among the parameters and in the checkpoints.
+    turbo: gets its adapters here. Only what is learned is among the parameters and in the checkpoints.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Gates:
     """The least values that let a photograph in.
 
     short_side: pixels of the file; face_share: of the face's box in the square that is cut out; sharpness: variance of the Laplacian of
-    the square and of the face in it, 256 levels of grey (the paper gives no number; docs/training.md says where this one is from);
+    the square and of the face in it, 256 levels of gray (the paper gives no number; docs/training.md says where this one is from);
     identity: cosine of ArcFace to the most alike reference; musiq, clipiqa, maniqa: as pyiqa gives them.
     side: of the square, not a gate; most_faces: None for any number.
     """

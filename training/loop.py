@@ -61,7 +61,7 @@ def train(
 ) -> nn.Module:
     """Runs or resumes the schedule in ``folder`` and returns the trained module, unwrapped.
 
-    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimised; report is
+    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimized; report is
     called after every step and may raise to stop. Killed at any moment it resumes from the last checkpoint with the same
     data and random numbers.
     """

@@ -81,7 +81,7 @@ def gather(
     settings: Settings,
     embedder: Embedder,
 ) -> tuple[str, Material]:
-    """The person's name as the folder has it, and what is learnt from: the aligned faces of albums, found as for a library.
+    """The person's name as the folder has it, and what is learned from: the aligned faces of albums, found as for a library.
 
     photos: pictures of one person; others, classes: of other people, and of whom the prior is to stay. What cannot be used is named
     in a warning; raises UserError where nothing is left.
@@ -137,7 +137,7 @@ def run(
     """Trains, or resumes, and writes ``folder/name.safetensors``, name being the album's where it is empty.
 
     gathered: name and material; asked in the main process only, so that all learn from the same. What is not finished is in
-    ``folder/training/name``, where curves and logs stay; stopped, what was learnt is saved as ``name unfinished``, too.
+    ``folder/training/name``, where curves and logs stay; stopped, what was learned is saved as ``name unfinished``, too.
     Raises UserError as `make_persona` does.
     """
     if settings.method not in METHODS:

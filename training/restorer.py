@@ -1,4 +1,4 @@
-"""What is minimised: the restorer first blind to the damage, then guided by the tokens of another picture's pair; FaDeX in between."""
+"""What is minimized: the restorer first blind to the damage, then guided by the tokens of another picture's pair; FaDeX in between."""
 
 from __future__ import annotations
 

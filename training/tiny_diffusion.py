@@ -1,4 +1,4 @@
-"""What is minimised for the tiny diffusion base: noise prediction on procedural pictures, with and without the cleaned picture.
+"""What is minimized for the tiny diffusion base: noise prediction on procedural pictures, with and without the cleaned picture.
 
 python run.py train tiny --out runs/embedded
 """
