@@ -42,7 +42,7 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, unfinished, metadata)
-        # A crash leaves the old file or the new one, never half of one.
+        # A crash leaves either the old file or the new one, never a partial file.
         unfinished.replace(path)
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)

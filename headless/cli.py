@@ -20,7 +20,7 @@ TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound",
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; 0 where everything went well, 1 where something did not, with a line on standard error that says what."""
+    """Runs a command. Returns 0 on success, or 1 with an error message on standard error."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -261,7 +261,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
-    """The files as given, and the pictures of the folders."""
+    """The given files, and the pictures in the given folders."""
     from ..faces.pictures import is_picture
 
     for path in paths:
@@ -405,7 +405,7 @@ def _bench_personas(options: argparse.Namespace) -> int:
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
-    """The table of a benchmark, and its figures as JSON where they are wanted."""
+    """Prints the table of a benchmark, and writes its figures as JSON if requested."""
     if file:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(subject.table(figures))
@@ -497,7 +497,7 @@ def _dataset(options: argparse.Namespace) -> int:
 
 
 def _faceme(required: bool) -> Restorer | None:
-    """FaceMe as its node makes it; None where its weights are not there and it need not be."""
+    """FaceMe as created by its node; None if its weights are missing and not required."""
     from ..bridge import weight_folders
     from ..models.catalogue import find_all
     from ..nodes.faceme import NEEDED, FaceMeRestorer

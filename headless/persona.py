@@ -1,4 +1,4 @@
-"""``run.py persona``: from the command line's words to a training."""
+"""``run.py persona``: sets up training from command-line options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..vocabulary import UserError
 
 
 def teach(options: argparse.Namespace) -> int:
-    """Trains, in each of the processes that a launcher has started. Raises UserError for what cannot be learned from."""
+    """Trains in each process started by a launcher. Raises UserError for unusable options or material."""
     prediction = options.prediction or diffbir.PREDICTIONS[0]
     if prediction not in diffbir.PREDICTIONS:
         raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, diffbir.PREDICTIONS))}.")

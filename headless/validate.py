@@ -1,7 +1,7 @@
 """Checks a graph against the nodes' schemas before anything runs.
 
-The rules are those of ComfyUI, except that nothing is guessed: a number that is not whole is no INT, the text "false"
-is no BOOLEAN, and a socket without a widget wants a link.
+The rules are those of ComfyUI, except that values are not coerced: a fraction is not an INT, the text "false" is not a
+BOOLEAN, and a socket without a widget needs a link.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .graph import Graph, GraphError, Kinds, Node, check_structure, is_link, lab
 def checked(graph: Graph, known: Kinds) -> Graph:
     """The nodes that lead to an output node, each after those it depends on, with values of the inputs' types.
 
-    Raises `GraphError` with everything that is wrong.
+    Raises `GraphError` that lists all problems.
     """
     check_structure(graph)
     strangers = [id for id, node in graph.items() if node["class_type"] not in known]
     problems = [_no_class(id, graph[id], known) for id in strangers]
-    # A node that is not known here may be an output node, so what leads to it is checked too.
+    # An unknown node may be an output node, so its inputs are checked too.
     ends = [id for id in graph if id in strangers or known[graph[id]["class_type"]].schema.is_output_node]
     if not ends:
         names = sorted(name for name, kind in known.items() if kind.schema.is_output_node)
@@ -57,7 +57,7 @@ def _no_class(id: str, node: Node, known: Kinds) -> str:
 
 
 def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
-    """These nodes and all that they need, directly or not, each with what it needs itself."""
+    """These nodes and all their direct and indirect dependencies, each with its own dependencies."""
     needs: dict[str, list[str]] = {}
     pending = list(reversed(ends))
     while pending:
@@ -69,7 +69,7 @@ def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
 
 
 def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any], list[str]]:
-    """The converted inputs, and what is wrong with them. As in ComfyUI, inputs that the schema has not are left out."""
+    """The converted inputs, and their problems. As in ComfyUI, inputs that are not in the schema are ignored."""
     kind = known[node["class_type"]]
     own_checks = _own_checks(kind.node)
     values, problems = {}, []
@@ -100,7 +100,7 @@ def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     if source not in graph:
         raise ValueError(f"it is linked to node {source}, which does not exist.")
     kind = known.get(graph[source]["class_type"])
-    if kind is None:  # told already, and its outputs are not known
+    if kind is None:  # already reported, and its outputs are unknown
         return
     outputs = kind.schema.outputs
     if not 0 <= index < len(outputs):
@@ -152,14 +152,14 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
 
 
 def _own_checks(node: type[io.ComfyNode]) -> tuple[str, ...]:
-    """The inputs that a class validates itself, which ComfyUI then leaves to it."""
+    """The inputs that a class validates itself, which ComfyUI then does not check."""
     if node.validate_inputs.__func__ is io.ComfyNode.validate_inputs.__func__:
         return ()
     return tuple(inspect.signature(node.validate_inputs).parameters)
 
 
 def _run_own_checks(node: type[io.ComfyNode], names: tuple[str, ...], values: dict[str, Any]) -> Iterator[str]:
-    """Linked inputs are not known yet, and given as None."""
+    """Linked inputs are not known yet and are passed as None."""
     given = {name: None if isinstance(values[name], list) else values[name] for name in names if name in values}
     answer = node.validate_inputs(**given)
     if answer is not True:

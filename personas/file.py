@@ -1,4 +1,4 @@
-"""A persona as one .safetensors file: tensors, and in its metadata what they are for and how they were made. No pickle, no paths."""
+"""A persona as one .safetensors file, with its purpose and provenance in the metadata. No pickle, no paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMAT = "personal-restore-persona-1"
 def save_persona(persona: Persona, folder: Path, name: str) -> Path:
     """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
 
-    Raises UserError for a name that is none and where the file cannot be written.
+    Raises UserError for an invalid name and if the file cannot be written.
     """
     path = persona_path(folder, name)
     metadata = {
@@ -35,7 +35,7 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
         save_file(
             {name: value.cpu().clone().contiguous() for name, value in persona.tensors.items()}, unfinished, metadata
         )
-        # A crash leaves the old file or the new one, never half of one.
+        # A crash leaves either the old file or the new one, never a partial file.
         unfinished.replace(path)
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
 
 
 def load_persona(folder: Path, name: str) -> Persona:
-    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError where it is missing or is no persona."""
+    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError if it is missing or not a persona."""
     path = persona_path(folder, name)
     if not path.is_file():
         raise UserError(f"There is no persona {path.name}. Check the spelling, or train a persona first.")
@@ -67,17 +67,17 @@ def load_persona(folder: Path, name: str) -> Persona:
 
 
 def persona_path(folder: Path, name: str) -> Path:
-    """``folder/name.safetensors``. Raises UserError for what is no plain name."""
+    """``folder/name.safetensors``. Raises UserError for an invalid name."""
     return stored(folder, name, "persona")
 
 
 def without_pictures(persona: Persona) -> Persona:
-    """The persona without the reference pictures that an adapter may carry; it then needs an album at hand."""
+    """The persona without the reference pictures that an adapter may contain; it then needs an album."""
     return replace(persona, tensors={name: value for name, value in persona.tensors.items() if name != "reference"})
 
 
 def describe(persona: Persona) -> str:
-    """What the persona is, where it comes from and what it carries, for people."""
+    """A human-readable description of the persona, its provenance and its contents."""
     about, settings = persona.provenance, persona.provenance.get("settings", {})
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
     lines = [

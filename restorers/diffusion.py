@@ -20,20 +20,21 @@ from .generation import SkipGuidance, generate
 
 
 def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float) -> torch.Tensor:
-    """Equation 9 of PFStorer as ComfyUI's cfg reads it: 0 is the negative side, 1 the positive, above it further on.
+    """Equation 9 of PFStorer in terms of ComfyUI's cfg: 0 is the negative side, 1 the positive; above 1 extrapolates.
 
-    Exact at 0, at 1, and where both sides are equal.
+    Exact at 0, at 1, and if both sides are equal.
     """
     return torch.lerp(negative, positive, scale)
 
 
 @dataclass(frozen=True)
 class DiffusionRestorer:
-    """load() gives the model on its device; base names it, for the personas that were made on it.
+    """load() returns the model on its device; base is its name, stored in the personas that were trained on it.
 
     steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
-    schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
-    cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
+    schedule's 1000, mapped to equal noise in the model's own; samples: the number of sampling steps. control: strength
+    of the ControlNet, 0 leaves it out. cfg: 1 runs the model once per step; above 1, it also runs with the negative
+    prompt and extrapolates away from it. prompt: added to the persona's.
     guidance: SkipGuidance toward the damaged picture, whose `every` counts steps of the 1000, not strides.
     A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
@@ -55,7 +56,8 @@ class DiffusionRestorer:
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` in 0..1 to the same. Same seed, same picture; zero steps give the input back bit for bit.
+        """``[B, 3, H, W]`` in 0..1 to the same. The same seed gives the same picture; zero steps return the input bit
+        for bit.
 
         Raises UserError for a persona of another model.
         """
@@ -66,7 +68,7 @@ class DiffusionRestorer:
             check_base(persona, self.base)
         height, width = image.shape[-2:]
         whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
-        if self.control:  # without it nothing but the damaged picture itself says what to make
+        if self.control:  # without it, only the damaged picture itself guides the result
             whole = net.cleaner(whole)
         damaged = net.encode(whole.to(next(net.parameters()).device))
         steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
@@ -80,7 +82,7 @@ class DiffusionRestorer:
         references = torch.stack(crops) if crops else None
         said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
         exact, guidance = self.guidance is not None and self.guidance.exact, self.guidance
-        if guidance is not None and guidance.every:  # as often as without strides, as far as there are so many
+        if guidance is not None and guidance.every:  # as often as without strides, if there are enough of them
             guidance = replace(guidance, every=max(round(guidance.every * len(times) / self.steps), 1))
         channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]
         tile = max(damaged.shape[-2:]) if self.native_size is None else self.native_size // shrink
@@ -94,7 +96,8 @@ class DiffusionRestorer:
                 return classifier_free(predict(x, t, self.negative, hint, self.control), positive, self.cfg)
 
             def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
-                """Tile by tile at every step, as StableSR and PFStorer do, so that neighbors agree before the next one."""
+                """Denoises tile by tile at every step, as in StableSR and PFStorer, so that neighbors agree before the
+                next step."""
 
                 def progress(done: int, total: int) -> None:
                     conditions.progress((len(times) - 1 - t) * total + done, len(times) * total)
@@ -113,9 +116,10 @@ class DiffusionRestorer:
 def generation(
     load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
 ) -> DiffusionRestorer:
-    """Restoration by Generation as published: nothing steers, every step is taken, colors stay as they come out.
+    """Restoration by Generation as published: no control, every step is taken, and colors are not corrected.
 
-    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
+    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script uses guidance every 10
+    steps.
     """
     return DiffusionRestorer(
         load,
@@ -145,7 +149,7 @@ def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
 def class_pictures(
     restorer: DiffusionRestorer, prompt: str, count: int, samples: int, conditions: Conditions
 ) -> torch.Tensor:
-    """What the base itself makes of a prompt in so many samples, ``[count, 3, S, S]`` in 0..1."""
+    """Pictures generated by the base itself from a prompt, ``[count, 3, S, S]`` in 0..1."""
     free = replace(
         restorer, steps=1000, samples=samples, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None
     )
@@ -155,9 +159,9 @@ def class_pictures(
 
 @dataclass(frozen=True)
 class PersonalRestorer:
-    """A restorer that wears a persona. person: only for faces recognized as that person; empty for all.
+    """A restorer with a persona. person: apply it only to faces recognized as that person; empty for all.
 
-    Everything else, and a strength of 0, is the restorer's own doing.
+    For all other faces, and with strength 0, the restorer works as without the persona.
     """
 
     restorer: Restorer

@@ -27,12 +27,12 @@ Denoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class SkipGuidance:
-    """Every so many steps a push toward the damaged picture: equation 6, in the form of the code, where the norm is not squared.
+    """Guidance toward the damaged picture every few steps: equation 6, as in the code, where the norm is not squared.
 
-    scale: lambda, how much of the distance's gradient is taken off the picture, which is in -1..1.
+    scale: lambda, the factor of the distance's gradient that is subtracted from the picture, which is in -1..1.
     every: n; time steps t with (t + 1) divisible by it are guided, none for 0.
-    exact: the gradient passes through the network, which costs a backward pass and the memory for it; else the network is
-    taken for the identity, so that the push goes straight to the damaged picture and has the length lambda.
+    exact: the gradient passes through the network, which costs a backward pass and its memory. Otherwise, the network
+    is treated as the identity, so that the update points straight to the damaged picture and has the length lambda.
     """
 
     scale: float = 0.3
@@ -51,7 +51,7 @@ class SkipGuidance:
         if not self.exact:
             step = schedule.reverse(x, t, denoise(x, t))
             return step, towards(goal, step.clean)
-        # ComfyUI executes under inference mode, which no gradient enters and no tensor leaves but as a copy.
+        # ComfyUI executes under inference mode, which allows no gradients and lets tensors out only as copies.
         with torch.inference_mode(False), torch.enable_grad():
             x, goal = x.clone().requires_grad_(), goal.clone()
             step = schedule.reverse(x, t, denoise(x, t))
@@ -105,8 +105,9 @@ def generative_album(
     conditions: Conditions,
     count: int = ALBUM_SIZE,
 ) -> torch.Tensor:
-    """Pictures like the damaged one, to tune the denoiser on where there is no album. ``[1, 3, S, S]`` in 0..1 to
-    ``[count, 3, S, S]``, with guidance by the restorer's, else the paper's. Seeds count up from that of the conditions.
+    """Pictures similar to the damaged one, for training the denoiser if there is no album. ``[1, 3, S, S]`` in 0..1 to
+    ``[count, 3, S, S]``, with the restorer's guidance or, by default, the paper's. Seeds count up from that of the
+    conditions.
     """
     maker = replace(restorer, steps=ALBUM_STEPS, guidance=restorer.guidance or SkipGuidance())
     pictures = []

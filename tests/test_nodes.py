@@ -188,7 +188,7 @@ def test_the_report_is_json_and_ignores_a_truth_of_another_picture(image):
     right = json.loads(Report.execute(image * 0.9, image, truth=image).args[0])
     assert right["quality"]["psnr_after"] == 100 and right["faces"] == [] and right["damage"] is None
     wrong = json.loads(Report.execute(image, image, truth=1 - image).args[0])
-    assert wrong["quality"] is None and "another picture" in wrong["quality_note"]
+    assert wrong["quality"] is None and "different picture" in wrong["quality_note"]
 
 
 def test_progress_counts_the_faces(image, faces):

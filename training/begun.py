@@ -1,4 +1,4 @@
-"""A folder in which a long run is taken up again: only with the settings that it was begun with."""
+"""Folders of long runs, which can be resumed only with the settings that they were started with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SETTINGS = "settings.json"
 
 
 def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> None:
-    """Keeps the settings, as JSON has them, in the folder, which is made. where: how the user named it; advice: what to do.
+    """Creates the folder and stores the settings in it as JSON. where: the user's name for it; advice: what to do.
 
-    Raises UserError where it was begun with others: half of the result would be one thing, half another.
+    Raises UserError if it was started with different settings, because the result would mix both.
     """
     path, settings = folder / SETTINGS, json.loads(json.dumps(settings))
     if path.is_file():
@@ -30,7 +30,7 @@ def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> N
 
 
 def _differing(before: Any, now: Any, name: str = "") -> list[str]:
-    """Names of the values that differ, those within others with dots."""
+    """Names of the values that differ; nested names are joined by dots."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [
@@ -40,7 +40,7 @@ def _differing(before: Any, now: Any, name: str = "") -> list[str]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Never half of it."""
+    """Writes the file atomically."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -63,7 +63,7 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """The defaults with what a JSON file changes, such as ``{"schedule": {"steps": 9000}}``. Raises UserError."""
+    """The defaults with the overrides of a JSON file, such as ``{"schedule": {"steps": 9000}}``. Raises UserError."""
     try:
         return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -71,7 +71,7 @@ def read_config(path: Path) -> Config:
 
 
 class Photographs(Groups):
-    """Groups whose crops are cut from photographs, each read when it is needed."""
+    """Groups of crops from photographs, each read when it is needed."""
 
     def __init__(self, files: list[Path], config: DataConfig, length: int):
         super().__init__(np.empty(0), config, length)
@@ -124,7 +124,7 @@ class SceneLoss(nn.Module):
             self.register_buffer(name, text, persistent=False)
 
     def parameter_groups(self) -> list[dict]:
-        """The restorer's and the discriminator's, which are clipped apart."""
+        """The parameters of the restorer and of the discriminator, whose gradients are clipped separately."""
         groups = [[*self.adapters, *self.mapnet.parameters()], list(self.critic.parameters()) if self.critic else []]
         return [{"params": group} for group in groups if group]
 
@@ -191,7 +191,8 @@ def run(
     prepared: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Trains, or resumes, in ``folder`` and writes the model there. prompts: embedded, positive and negative ``[1, N, C]``.
+    """Trains or resumes in ``folder`` and writes the model there. prompts: encoded, positive and negative ``[1, N,
+    C]``.
 
     prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
@@ -239,7 +240,7 @@ def run(
 
 
 def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial.Critic | None]:
-    """What the losses look through, from the models folders; None, and one line that says so, where it is not there."""
+    """The networks of the losses, from the models folders; None and a log message for those that are missing."""
     critic = None
     found = [folder / DINO for folder in folders if (folder / DINO / "config.json").is_file()]
     if found:

@@ -1,7 +1,7 @@
 """Which photographs are good enough to train Face2Scene on: the filters of the paper's dataset (supplement, section 6.2).
 
-Three stages, as published: size and face, content, quality. Every gate is a measured number that is reported; what fails a stage is
-not measured by the next, which costs more.
+Three stages, as published: size and face, content, quality. Every gate reports a measured number. A photograph that
+fails one stage is not measured by the next, which costs more.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Scorer = Callable[[torch.Tensor], float]
 
 @dataclass(frozen=True)
 class Gates:
-    """The least values that let a photograph in.
+    """The minimum values for accepting a photograph.
 
     short_side: pixels of the file; face_share: of the face's box in the square that is cut out; sharpness: variance of the Laplacian of
     the square and of the face in it, 256 levels of gray (the paper gives no number; docs/training.md says where this one is from);
-    identity: cosine of ArcFace to the most alike reference; musiq, clipiqa, maniqa: as pyiqa gives them.
+    identity: cosine of ArcFace to the most similar reference; musiq, clipiqa, maniqa: as computed by pyiqa.
     side: of the square, not a gate; most_faces: None for any number.
     """
 
@@ -49,15 +49,15 @@ class Gates:
 
 
 QUALITY = {"musiq", "clipiqa", "maniqa"}
-SMALLEST_FACE = 2 * SMALLEST  # pixels; a little is lost where the pair is cut
+SMALLEST_FACE = 2 * SMALLEST  # pixels; cropping the pair loses a little
 
 
 @dataclass
 class Examined:
-    """What was found out about one photograph.
+    """The results for one photograph.
 
-    measured: numbers by gate; skipped: gates that nothing could be said about, and why; refused: gates that it failed, with a
-    sentence each, empty where it is let in. picture: the square ``[3, S, S]`` with its main face, and whom it shows.
+    measured: numbers by gate; skipped: gates that could not be measured, and why; refused: gates that it failed, with a
+    sentence each; empty if it is accepted. picture: the square ``[3, S, S]`` with its main face, and whom it shows.
     """
 
     measured: dict[str, float] = field(default_factory=dict)
@@ -82,10 +82,11 @@ def examine(
     scorers: Mapping[str, Scorer],
     model_folder: Path | None = None,
 ) -> Examined:
-    """A photograph through all gates. name: of the person that its folder names, if that one has an album.
+    """Runs a photograph through all gates. name: of the person that its folder is named after, if that person has an
+    album.
 
-    Without a name the most alike person of the library is meant, if alike enough, and else nobody. scorers: by QUALITY's names; what
-    is not among them is skipped. Raises UserError where the file is no picture.
+    Without a name, the most similar person in the library is used, if similar enough. scorers: by QUALITY's names;
+    missing ones are skipped. Raises UserError if the file is not a picture.
     """
     found = Examined()
     photo = read_picture(path)
@@ -135,12 +136,12 @@ def window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _content(file: str, name: str | None, library: Library, found: Examined, gates: Gates, embedder: Embedder) -> None:
-    """Sharpness of the square and of the face; whether it shows whom it should."""
+    """Sharpness of the square and of the face, and whether the face shows the right person."""
     grey = cv2.cvtColor(to_uint8(found.picture), cv2.COLOR_RGB2GRAY)
     x0, y0, x1, y1 = (round(min(max(side, 0), gates.side)) for side in found.face.box)
     found.gate("sharpness", sharpness(grey), gates.sharpness, "the sharpness")
     found.gate("face_sharpness", sharpness(grey[y0:y1, x0:x1]), gates.sharpness, "the face's sharpness")
-    # A photograph is no reference of itself.
+    # A photograph is not a reference for itself.
     people = [_without(person, file) for person in library.people if name in (None, person.name)]
     people = [person for person in people if person.references]
     if not people:
@@ -175,9 +176,9 @@ def sharpness(grey: np.ndarray) -> float:
 
 
 def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
-    """MUSIQ, CLIP-IQA and MANIQA by pyiqa, which fetches their weights itself where it has not yet: only on request.
+    """MUSIQ, CLIP-IQA and MANIQA by pyiqa, which downloads their weights itself if necessary: only on request.
 
-    Raises UserError where pyiqa is not installed or cannot load one of them.
+    Raises UserError if pyiqa is not installed or cannot load one of them.
     """
     if importlib.util.find_spec("pyiqa") is None:
         raise UserError("--quality needs pyiqa, which is not installed. Run pip install pyiqa.")

@@ -151,6 +151,6 @@ def draw(seed: int, size: int = SIZE) -> np.ndarray:
 
 
 def page(seeds: range, columns: int = 4, size: int = SIZE) -> np.ndarray:
-    """Pictures side by side, for people to look at: uint8 ``[rows * size, columns * size, 3]`` RGB."""
+    """Pictures side by side, for viewing: uint8 ``[rows * size, columns * size, 3]`` RGB."""
     pictures = [draw(seed, size) for seed in seeds]
     return np.vstack([np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
