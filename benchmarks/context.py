@@ -64,7 +64,7 @@ def shown(scene: torch.Tensor, out: torch.Tensor) -> np.ndarray:
 
 
 def table(figures: dict) -> str:
-    """What a person reads."""
+    """The human-readable table."""
     names = next(iter(figures["flat"].values()))
     lines = [f"{'scene':10}{'context':10}" + "".join(f"{name:>22}" for name in names)]
     for scene, contexts in figures.items():

@@ -66,7 +66,7 @@ class Row:
 
 
 def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
-    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError where there is none."""
+    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError if there is none."""
     embedder, proposer = best_embedder(), by_name("classical")
     library, guessed = load_library(album, embedder), load_library(album, proposer)
     jobs = [
@@ -111,7 +111,7 @@ def measure(
     family: str,
     seed: int,
 ) -> Row | None:
-    """None where even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
+    """None if even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
     library, embedder = known
     seen = detect_faces(truth[0])
     if not seen:
@@ -192,7 +192,7 @@ def _better(rows: list[Row], method: str) -> dict[str, int]:
 
 
 def table(figures: dict) -> str:
-    """What a person reads: a line per face, then the means."""
+    """The human-readable table: a line per face, then the means."""
     lines = [
         f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18} "
         " worse"

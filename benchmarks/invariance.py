@@ -1,4 +1,4 @@
-"""Does the code tell the damage and not the picture: retrieval of the operator, and the figure 3 of Face2Scene."""
+"""Whether the code identifies the damage and not the picture: retrieval of the operator, and figure 3 of Face2Scene."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def embeddings(crops: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 
 def crops(pictures: list[torch.Tensor], seed: int) -> torch.Tensor:
-    """Disjoint crops ``[N, 3, 160, 160]`` of all pictures, shuffled, without the flattest quarter: a patch of sky shows no blur
-    to anybody."""
+    """Disjoint crops ``[N, 3, 160, 160]`` of all pictures, shuffled, without the flattest quarter: a patch of sky shows
+    no blur."""
     side = CROP + 2 * MARGIN
     cells = [
         picture[..., top : top + side, left : left + side]

@@ -1,10 +1,11 @@
-"""The papers' shapes in small: ``python run.py bench personas --plots --photos DIR``, with one subfolder per person.
+"""The papers' main effects at small scale: ``python run.py bench personas --plots --photos DIR``, one subfolder per
+person.
 
 Four questions about the small base, each answered for every person with the last photograph held back, damaged and restored:
 does the album keep much noise from leading away from the person (Restoration by Generation, figure 8); what does skip guidance
 do to a generative album (its figure 9); what are the two pivots worth alone and together (Dual-Pivot Tuning, figure 4); what do
-learned gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is kept as soon as it is measured, so that a run that
-was stopped, or whose time was up, goes on where it was.
+learned gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is saved as soon as it is measured, so
+that an interrupted run, or one whose time is up, can be resumed.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
             yield str(every), lambda guidance=guidance: sampled(subject, guidance)
 
     def sampled(subject: Subject, guidance: SkipGuidance | None) -> Values:
-        # A guidance that never acts, because without any an album is made with the paper's.
+        # Guidance that never acts, because without guidance the paper's default would be used.
         maker = replace(free, samples=STRIDES, guidance=guidance or SkipGuidance(every=0))
         pictures = generative_album(maker, subject.damaged[0], Conditions(), ALBUM)
         away = np.mean([psnr(one[None], subject.damaged[0]) for one in pictures])

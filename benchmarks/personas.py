@@ -1,7 +1,7 @@
 """Whether a persona carries an identity: ``python run.py bench personas --photos DIR``, with one subfolder per person.
 
-Of every person all photographs but the last one are learned; that one is damaged and restored with the persona, without any, and
-with the persona of the next person. The network is the embedded diffusion base: faces of 128x128.
+The persona of each person is trained on all photographs but the last. That one is damaged and restored with the
+persona, without any, and with the persona of the next person. The network is the embedded diffusion base: faces of 128x128.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def people_of(photos: Path, draws: int = 1) -> tuple[DiffusionRestorer, list[Sub
 
     The damage is made on the aligned face of 512x512, as the papers make theirs, and brought to the size of the base with it: made
     there, it would leave no face to restore (17.0 dB and a dlib distance of .68, against 23.8 dB and .53).
-    Raises UserError where there are not two such people, and without dlib's network.
+    Raises UserError if there are not two such people, and without dlib's network.
     """
     identity = by_name("dlib")
     library = load_library(photos, identity)

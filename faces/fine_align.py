@@ -1,4 +1,4 @@
-"""Fine alignment: bends a restored face by the few pixels by which it disagrees with the scene around it.
+"""Fine alignment: warps a restored face by a few pixels to align it with the surrounding scene.
 
 RANSAC-Flow's two stages (Shen et al. 2020): a homography from matches that hold together, then a dense flow, the mean
 displacement under the softmax of 7x7 local correlations. With its published weights the matches and correlations are
@@ -50,9 +50,9 @@ FURTHEST_HOMOGRAPHY, FURTHEST_FLOW = 0.08, 0.04
 FINE_BAND, COARSE_BAND = 1.5, 12.0
 # The share of the disagreement that a warp has to remove.
 LEAST_GAIN = 0.1
-# Pixels of the picture, in the mean; to move less than that is not worth the blur of resampling.
+# Mean displacement in pixels; smaller displacements are not worth the blur of resampling.
 LEAST_SHIFT = 0.25
-# Below it two pictures do not show the same, however they are warped.
+# Below it, two pictures show different content, however they are warped.
 LEAST_AGREEMENT = 0.5
 
 
@@ -85,7 +85,7 @@ class Warp:
 
 
 def find_networks(folder: Path | None) -> Networks | None:
-    """RANSAC-Flow's networks, where both of its published files lie in a folder of models, else None."""
+    """RANSAC-Flow's networks if both of its published files are in the models folder, otherwise None."""
     if folder is None or not folder.is_dir():
         return None
     files = [next(iter(sorted(folder.rglob(pattern))), None) for pattern in (COARSE_FILE, FLOW_FILE)]
@@ -163,7 +163,7 @@ def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> H
 
 
 def _peak(response: np.ndarray) -> tuple[float, float] | None:
-    """The maximum (x, y) to a fraction of a pixel; None where it is weak or at the rim, so perhaps beyond it."""
+    """The maximum (x, y) to a fraction of a pixel; None if it is weak or at the rim, so perhaps beyond it."""
     _, value, _, (x, y) = cv2.minMaxLoc(response)
     if value < LEAST_CORRELATION or not (0 < x < response.shape[1] - 1 and 0 < y < response.shape[0] - 1):
         return None

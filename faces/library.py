@@ -1,4 +1,4 @@
-"""Albums: from a folder of good pictures to people with aligned references."""
+"""Albums: load people with aligned references from a folder of good pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FEW_REFERENCES = 3
 def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
     """The people of an album folder: one subfolder per person, or just pictures of one person.
 
-    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an
-    empty library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not
+    Names are folder names. Unusable pictures are skipped and listed in the library's notes; an empty album gives an
+    empty library. embedder: None leaves the references without embeddings. Raises UserError if the folder does not
     exist.
     """
     folder = Path(folder).expanduser()
@@ -56,7 +56,7 @@ def library_from_images(
 
 
 def merge(first: Library, second: Library) -> Library:
-    """The people of both; the references of a person in both are put together, the ten most detailed of them.
+    """The people of both libraries; the references of a person in both are merged, keeping the ten most detailed.
 
     Raises UserError for two embedding spaces.
     """
@@ -66,12 +66,12 @@ def merge(first: Library, second: Library) -> Library:
             "Make both with the same one."
         )
     people = {person.name: person for person in first.people}
-    # What one of them says about being empty is no longer so.
+    # Notes about an empty library no longer apply.
     notes = [note for one in (first, second) if one.people or not (first.people or second.people) for note in one.notes]
     for person in second.people:
         known = people.get(person.name)
         if known:
-            # What each of them says about having few references is no longer so.
+            # Notes about few references no longer apply.
             outdated = {*_too_few(person.name, known.references), *_too_few(person.name, person.references)}
             notes = [note for note in notes if note not in outdated]
             person = replace(known, references=_best(person.name, known.references + person.references, notes))
@@ -149,7 +149,7 @@ def _person(
 
 
 def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
-    """The note that a person has few references, if so."""
+    """The note that a person has few references, if that is the case."""
     if not 0 < len(references) < FEW_REFERENCES:
         return []
     return [f"{name}: only {len(references)} usable. {FEW_REFERENCES} or more pictures give a better likeness."]
@@ -158,7 +158,8 @@ def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
 def _same_person(
     name: str, references: list[Reference], embedder: Embedder | None, notes: list[str]
 ) -> tuple[Reference, ...]:
-    """The references without those that show someone else; who only proposes cannot tell, and leaves them all."""
+    """The references without those that show someone else; an embedder that only proposes cannot tell, and keeps them
+    all."""
     if embedder is None or embedder.proposes or len(references) < 2:
         return tuple(references)
     embeddings = np.stack([reference.embedding for reference in references])

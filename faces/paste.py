@@ -1,4 +1,4 @@
-"""From a crop back into the photograph, touching only the region that the crop covers."""
+"""Warps a crop back into the photograph, computing only the region that the crop covers."""
 
 from __future__ import annotations
 

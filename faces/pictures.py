@@ -1,4 +1,4 @@
-"""Reading a picture file, whatever it holds, into the one layout that everything else uses."""
+"""Reads picture files of any format into the common layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = frozenset(
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the name says picture. Hidden files, such as thumbnails and resource forks, never are."""
+    """Whether the file name is that of a picture. Hidden files, such as thumbnails and resource forks, are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

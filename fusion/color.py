@@ -1,4 +1,4 @@
-"""Color fixes: a restored picture keeps its detail and takes its colors from the picture that it was made from.
+"""Color fixes: keep the detail of a restored picture, and transfer the colors of the original.
 
 Wavelet: StableSR (Wang et al. 2023), a-trous decomposition; AdaIN: Huang and Belongie 2017, equation 8. Pictures are
 ``[B, 3, H, W]`` in 0..1; results are not clamped.
@@ -24,7 +24,7 @@ def color_fix(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.
 
 
 def wavelet_fix(content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-    """High bands of the content over the lowest band of the style. Raises UserError where their sizes differ."""
+    """High bands of the content over the lowest band of the style. Raises UserError if their sizes differ."""
     if content.shape[-2:] != style.shape[-2:]:
         raise UserError(
             f"Color Fix 'wavelet': the pictures are {content.shape[-1]}x{content.shape[-2]} and "

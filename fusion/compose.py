@@ -1,4 +1,4 @@
-"""All restored faces into one scene: warped back, colored, masked, blended."""
+"""Composes all restored faces into one scene: warp, color fix, mask, blend."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def compose_faces(
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
     The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
-    align: bend every face by the few pixels by which it disagrees with the scene, by RANSAC-Flow's networks where given.
+    align: warp every face by a few pixels to align it with the scene, with RANSAC-Flow's networks if given.
     mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
-    grain: 0..1, the share of the scene's noise that a face is given where it lacks it (``grain.py``); seed: of that noise.
+    grain: 0..1, the share of the scene's noise that is added to a face that lacks it (``grain.py``); seed: of that
+    noise.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
     factor = _factor(scenes, faces)
@@ -106,7 +107,7 @@ def face_patch(
         picture, known, inside = (found.apply(part) for part in (picture, known, inside))
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
-        # Beyond the crop's border there is nothing to take colors from: the scene stands in, on both sides of the fix.
+        # Outside the crop's border there are no colors to transfer, so the scene is used there on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
         picture = color_fix(filled, below, color)[0].clamp(0, 1)
     if mask is not None:
@@ -123,7 +124,7 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
 
 
 def own_mask(face: Face) -> torch.Tensor:
-    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back where no other mask is given."""
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back if no other mask is given."""
     return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 

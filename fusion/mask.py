@@ -1,4 +1,4 @@
-"""Soft masks that say how much of a restored crop goes into the photograph."""
+"""Soft masks that determine how much of a restored crop is blended into the photograph."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def face_mask(size: int = 512) -> torch.Tensor:
 def border_fade(size: int = 512) -> torch.Tensor:
     """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 toward its border.
 
-    For masks from elsewhere, which may reach beyond the crop: its border must never show.
+    For external masks, which may extend beyond the crop: its border must never be visible.
     """
     at = (torch.arange(size) + 0.5) / size
     edge = (torch.minimum(at, 1 - at) / FADE).clamp(0, 1)
@@ -53,8 +53,8 @@ def border_fade(size: int = 512) -> torch.Tensor:
 def region_mask(face: Face, region: str, segment: torch.Tensor | None = None) -> torch.Tensor:
     """``[1, S, S]`` in 0..1, which part of a face's crop belongs to a region of REGIONS, fading out within it.
 
-    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows; "crop": its whole square up to
-    the hard edge, which shows what context is good for. segment: ``[1, S, S]`` in the
+    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows; "crop": the whole
+    square with a hard edge, which demonstrates the effect of context. segment: ``[1, S, S]`` in the
     crop's frame, 1 where the person is, which bounds the region. Raises UserError for another region.
     """
     if region not in REGIONS:
@@ -85,7 +85,7 @@ def hull(points: np.ndarray, size: int, forehead: float, width: float, neck: flo
 
 
 def segment_of(face: Face, segments: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
-    """The segment ``[1, S, S]``, in the face's crop, of the person that the face belongs to; None where there is none.
+    """The segment ``[1, S, S]``, in the face's crop, of the person that the face belongs to; None if there is none.
 
     segments: ``[N, h, w]`` in 0..1 over the whole photograph of ``size`` (H, W), of one or several people each. Of those that
     hold most of the face the one that holds least besides is taken, so that an instance goes before a group.

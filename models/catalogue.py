@@ -1,4 +1,4 @@
-"""Published weights: what they are for, under which license, where they come from and belong. Nothing is fetched unasked."""
+"""Published weights: purpose, license, source and folder. Nothing is downloaded unless the user asks for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Weights:
 
     @property
     def place(self) -> Path:
-        """Where it lies inside its folder."""
+        """The path inside its folder."""
         return Path(self.below) / self.file
 
     @property
@@ -71,7 +71,7 @@ def entry(name: str) -> Weights:
 
 
 def find(name: str, folders: list[Path]) -> Path:
-    """The file in the first of the folders that has it. Raises UserError that says everything needed to get it."""
+    """The file in the first of the folders that has it. Raises UserError with everything needed to get it."""
     weights = entry(name)
     for folder in folders:
         if (folder / weights.place).is_file():
@@ -97,9 +97,10 @@ def find_all(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list
 
 
 def download(name: str, folder: Path) -> Path:
-    """Fetches a file into ``folder`` with a progress bar, resuming an earlier try; verifies it where its hash is known.
+    """Downloads a file into ``folder`` with a progress bar, resuming an earlier attempt; verifies it if its hash is
+    known.
 
-    Raises UserError where it cannot be fetched or is not what the catalog says.
+    Raises UserError if it cannot be downloaded or does not match the catalog.
     """
     weights = entry(name)
     if weights.repository is None:
@@ -127,7 +128,7 @@ def download(name: str, folder: Path) -> Path:
 
 
 def verify(weights: Weights, path: Path) -> None:
-    """Raises UserError, and removes the file, where it is not the published one."""
+    """Raises UserError, and removes the file, if it is not the published one."""
     if weights.sha256 is None:
         return
     with path.open("rb") as file:

@@ -24,7 +24,7 @@ FILES = tuple(
 
 
 class _Inert:
-    """Stands in for a class of a file; made of anything, it is nothing."""
+    """A placeholder for a class in a file; accepts any arguments and does nothing."""
 
     def __init__(self, *given):
         pass
@@ -33,7 +33,7 @@ class _Inert:
         pass
 
 
-# What PyTorch Lightning leaves beside the weights. The loader of torch refuses a file that names what it does not know.
+# What PyTorch Lightning stores next to the weights. torch's loader rejects files that refer to unknown names.
 BESIDE = [
     type(name.rpartition(".")[2], (_Inert,), {"__module__": name.rpartition(".")[0]})
     for name in (
@@ -48,7 +48,7 @@ BESIDE = [
 
 @dataclass(frozen=True)
 class Part:
-    """folder: of the part in the diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames, or
+    """folder: of the part in diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames, or
     several where files differ."""
 
     folder: str

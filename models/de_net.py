@@ -1,4 +1,4 @@
-"""The degradation estimator that S3Diff listens to: how blurred and how noisy a picture is (MM-RealSR's DEResNet).
+"""S3Diff's degradation estimator: how blurred and how noisy a picture is (MM-RealSR's DEResNet).
 
 One small residual network per degradation; parameter names are those of the public ``de_net.pth``.
 """

@@ -44,7 +44,7 @@ class Extractor(nn.Module):
 
 
 def _tiny_diffusion(**config) -> nn.Module:
-    # Here and not above: diffusers takes seconds to import.
+    # Imported here because diffusers takes seconds to import.
     from .tiny_diffusion import TinyDiffusion
 
     return TinyDiffusion(**config)

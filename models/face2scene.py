@@ -68,7 +68,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Face2SceneWeights:
-    """What a training has learned.
+    """The result of training.
 
     config: ``adapters`` (rank and targets per network) and ``extractor`` (its sizes); tensors: as the module's docstring says;
     token_space: names the tokens of this one MapNet; where: the file's name, for errors.
@@ -94,11 +94,11 @@ class Face2SceneWeights:
 
     @property
     def replaced(self) -> Tensors:
-        """The UNet's weights that are exchanged as a whole, by diffusers' name."""
+        """The UNet's weights that are replaced entirely, by diffusers' name."""
         return {name: one for name, one in _part(self.tensors, "unet.").items() if not name.endswith((DOWN, UP))}
 
     def extractor(self) -> Extractor:
-        """What makes the tokens, in evaluation mode. Raises UserError where its tensors do not fit."""
+        """The networks that make the tokens, in evaluation mode. Raises UserError if its tensors do not fit."""
         module = Extractor(**self.config["extractor"])
         own = _part(self.tensors, "extractor.")
         check_fit(module.state_dict(), own, self.where, ADVICE)
@@ -157,7 +157,7 @@ def adapt(turbo: SDTurbo, adapters: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 @torch.no_grad()
 def fill(trained: Mapping[str, nn.Parameter], weights: Face2SceneWeights) -> None:
-    """Gives what `adapt` returned its values. Raises UserError where they do not fit."""
+    """Gives what `adapt` returned its values. Raises UserError if they do not fit."""
     found = {name: one for name, one in weights.tensors.items() if name.startswith(("vae.", "unet."))}
     check_fit(trained, found, weights.where, ADVICE)
     for name, tensor in trained.items():
@@ -176,7 +176,7 @@ def core_vae_name(name: str) -> str:
 
 
 def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], provenance: dict[str, Any]) -> None:
-    """One trained model as one file, in float16. Its token space is named after MapNet's weights: nobody else speaks it."""
+    """One trained model as one file, in float16. Its token space is named after MapNet's weights, so that it is unique."""
     stored = {
         name: (one.half() if one.is_floating_point() else one).detach().cpu().contiguous()
         for name, one in sorted(tensors.items())
@@ -207,7 +207,7 @@ def read(path: Path, only: str = "") -> Face2SceneWeights:
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Raises where the sizes cannot be built from."""
+    """Raises if the sizes cannot be built from."""
     for side in ADAPTERS:
         rank, targets = config["adapters"][side]["rank"], config["adapters"][side]["targets"]
         if not isinstance(rank, int) or rank < 1:

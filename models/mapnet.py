@@ -16,7 +16,7 @@ TOKENS = sum(side * side for side in GRIDS)
 def with_tokens(text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Embedded text ``[B, N, C]`` and degradation tokens ``[1 or B, T, C]`` to one context ``[B, N + T, C]``.
 
-    Raises UserError where their widths differ.
+    Raises UserError if their widths differ.
     """
     if text.shape[-1] != tokens.shape[-1]:
         raise UserError(

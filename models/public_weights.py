@@ -48,7 +48,7 @@ def read_file(path: Path, what: str) -> Any:
 
 
 def fill(network: Network, tensors: dict[str, torch.Tensor], where: str, advice: str) -> Network:
-    """The network with these tensors in float32, frozen and in evaluation mode. Raises UserError where they do not fit."""
+    """The network with these tensors in float32, frozen and in evaluation mode. Raises UserError if they do not fit."""
     check_fit(network.state_dict(), tensors, where, advice)
     network.load_state_dict(tensors)
     return network.float().eval().requires_grad_(False)

@@ -132,7 +132,7 @@ def networks(
 def assemble(
     unet: Tensors, vae: Tensors, unet_config: dict[str, Any], vae_config: dict[str, Any], where: str
 ) -> SDTurbo:
-    """The network around tensors under diffusers' names, which it keeps. Raises UserError where they do not fit."""
+    """The network around tensors under diffusers' names, which it keeps. Raises UserError if they do not fit."""
     return _turbo(
         _built(UNet2DConditionModel, unet_config, unet, f"{where} (UNet)", ADVICE),
         _built(AutoencoderKL, vae_config, vae, f"{where} (VAE)", ADVICE),

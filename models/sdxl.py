@@ -65,7 +65,7 @@ ADVICE = "Choose an SDXL checkpoint: one .safetensors file in models/checkpoints
 
 @dataclass(frozen=True)
 class Topology:
-    """The four configurations, by the names of their folders in the diffusers format."""
+    """The four configurations, by the names of their folders in diffusers format."""
 
     unet: Config
     vae: Config

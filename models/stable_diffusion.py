@@ -39,7 +39,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Topology:
-    """The configurations, by the names of their folders in the diffusers format."""
+    """The configurations, by the names of their folders in diffusers format."""
 
     unet: Config
     vae: Config

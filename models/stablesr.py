@@ -140,7 +140,7 @@ class ModulatedBlock(ResnetBlock2D):
 
 
 class StableSR(StableDiffusion):
-    """The UNet keeps its layers and their names; its residual blocks learn to be modulated. The control hears no text."""
+    """The UNet keeps its layers and their names; its residual blocks learn to be modulated. The control takes no text."""
 
     control: StructureEncoder
 

@@ -1,7 +1,7 @@
 """A diffusion model small enough to ship (5 MB), on which every way of making a persona runs without downloads.
 
 It is built as Stable Diffusion with DiffBIR's ControlNet is: diffusers' UNet that predicts noise, a ControlNet that is shown the
-latent of the damaged picture, cleaned, beside the noisy one, and text. Pixel-unshuffle stands in the place of the VAE, a learned
+latent of the damaged picture, cleaned, beside the noisy one, and text. Pixel-unshuffle replaces the VAE, a learned
 table of words in that of the text encoder. It was trained on procedural pictures and has never seen a face.
 """
 
