@@ -35,13 +35,18 @@ def load_package():
     return sys.modules["personal_restore"]
 
 
+# What every command may need of the extras in pyproject.toml, and what else two of them do.
+EXTRAS = ("identity", "insightface", "segmentation", "diffusion", "training", "upscale", "download")
+MORE = {"test": ("test", "dev"), "check": ("dev",)}
+
+
 def wanted(command: str) -> list[str]:
     """pip's arguments for a command: the requirements, the extras and, for tests, the requirements of an available
     ComfyUI."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    arguments = ["-r", str(ROOT / "requirements.txt"), *extras["identity"]]
+    named = [one for extra in (*EXTRAS, *MORE.get(command, ())) for one in extras[extra]]
+    arguments = ["-r", str(ROOT / "requirements.txt"), *dict.fromkeys(named)]
     if command == "test":
-        arguments += extras["test"]
         comfyui = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
         if (comfyui / "requirements.txt").is_file():
             arguments += ["-r", str(comfyui / "requirements.txt")]
@@ -80,6 +85,8 @@ def main() -> int:
         return subprocess.run([PYTHON, str(ROOT / "run.py"), *sys.argv[1:]]).returncode
     if command == "test":
         return subprocess.run([PYTHON, "-m", "pytest", str(ROOT / "tests"), *sys.argv[2:]], cwd=ROOT).returncode
+    if command == "check":
+        return subprocess.run([PYTHON, str(ROOT / "cli" / "tools" / "check.py"), *sys.argv[2:]], cwd=ROOT).returncode
     load_package()
     from personal_restore.cli.main import main as run_command
 

@@ -25,7 +25,7 @@ EMBEDDED = "embedded"
 
 class Degrade(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_Degrade",
             display_name="Degrade Photograph",
@@ -75,7 +75,7 @@ class Degrade(io.ComfyNode):
 
 class EstimateDegradation(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_EstimateDegradation",
             display_name="Estimate Degradation from Face",
@@ -146,7 +146,7 @@ class EstimateDegradation(io.ComfyNode):
 
 class CompareWithTruth(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_CompareWithTruth",
             display_name="Compare with Truth",

@@ -25,7 +25,7 @@ def controls() -> dict[str, Path]:
 
 class DiffBIRRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_DiffBIRRestorer",
             display_name="DiffBIR Restorer",
@@ -33,7 +33,7 @@ class DiffBIRRestorer(io.ComfyNode):
             description="DiffBIR at its published size: Stable Diffusion 2.1 with a ControlNet that sees the cleaned "
             "face at 512x512. It is the base for Dual-Pivot Tuning and for the adapter. Without a ControlNet, it runs "
             "Stable Diffusion or SD-Turbo alone, for Restoration by Generation. Download Weights downloads the files. "
-            "Needs a graphics card.",
+            "Intended for a graphics card.",
             search_aliases=[
                 "diffbir",
                 "stable diffusion",

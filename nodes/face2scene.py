@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lib.bridge import adapted_model, adapted_vae, io, keep, weight_folders
+from ..lib.extras import require
 from ..lib.vocabulary import DegradationCode, UserError
 from ..models.embedded.mapnet import with_tokens
 from ..models.face2scene import network as face2scene
@@ -35,7 +36,7 @@ def trained_named(name: str, node: str) -> Path:
 
 class Face2SceneRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_Face2SceneRestorer",
             display_name="Face2Scene Restorer",
@@ -82,6 +83,7 @@ class Face2SceneRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
+        require("Face2Scene Restorer", "diffusion")
         path = trained_named(model, "Face2Scene Restorer")
         weights = face2scene.read(path)
         (turbo,) = checkpoint_and("Face2Scene Restorer", checkpoint, "sd-turbo")
@@ -93,7 +95,7 @@ class Face2SceneRestorer(io.ComfyNode):
 
 class ApplyFace2Scene(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ApplyFace2Scene",
             display_name="Apply Face2Scene to SD-Turbo",
@@ -133,7 +135,7 @@ class ApplyFace2Scene(io.ComfyNode):
 
 class CodeToConditioning(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_CodeToConditioning",
             display_name="Add Degradation Code to Conditioning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..lib.bridge import io, keep_upscaler
+from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.shared.weight_files import NONE, weight_files
 from ..models.upscale.restorer import UpscalerRestorer
@@ -20,7 +21,7 @@ def face_models() -> dict[str, Path]:
 
 class FaceModelRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_FaceModelRestorer",
             display_name="Face Model Restorer",
@@ -46,6 +47,7 @@ class FaceModelRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
+        require("Face Model Restorer", "upscale")
         # Imported here because spandrel takes seconds to import.
         from ..models.upscale import face_networks
 

@@ -10,7 +10,7 @@ from . import sockets
 
 class FaceMeRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_FaceMeRestorer",
             display_name="FaceMe Restorer",
@@ -18,7 +18,7 @@ class FaceMeRestorer(io.ComfyNode):
             description="FaceMe: generates the face anew with SDXL, guided by the damaged face and the person's "
             "album. Needs an SDXL checkpoint (RealVisXL V3.0), FaceMe's two files and PhotoMaker's file (available "
             "through Download Weights), and ArcFace from antelopev2. FaceMe and ArcFace are not for commercial use. "
-            "Needs a graphics card.",
+            "Intended for a graphics card.",
             search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
             inputs=[
                 io.Combo.Input(

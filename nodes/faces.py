@@ -24,7 +24,7 @@ from ..lib.faces.match import match_faces
 from ..lib.faces.review import label, mark, outline
 from ..lib.fusion.compose import parse_strengths
 from ..lib.pictures.files import from_pil, to_pil
-from ..lib.vocabulary import Faces, Library, UserError
+from ..lib.vocabulary import Face, Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
@@ -33,7 +33,7 @@ PICKER_SIDE = 1024  # pixels, of the picture in which the user clicks
 
 class DetectFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_DetectFaces",
             display_name="Detect Faces",
@@ -121,7 +121,7 @@ class DetectFaces(io.ComfyNode):
         return io.NodeOutput(faces, describe(faces))
 
 
-def boxes_of(boxes: Any, index: int) -> list[dict]:
+def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
     """Core sends one box, a list for one picture, or a list of lists, one per picture."""
     if isinstance(boxes, dict):
         return [boxes]
@@ -132,7 +132,7 @@ def boxes_of(boxes: Any, index: int) -> list[dict]:
 
 class MatchFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_MatchFaces",
             display_name="Match Faces to People",
@@ -205,7 +205,7 @@ class MatchFaces(io.ComfyNode):
         return io.NodeOutput(matched, describe(matched), ui=picker(cls, photos, matched, library))
 
 
-def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list]:
+def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list[Any]]:
     """The data for web/js/face_picker.js: a small picture in the temp folder and the faces of each photograph, and all
     names."""
     scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
@@ -218,7 +218,7 @@ def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library
 
 class ReviewFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ReviewFaces",
             display_name="Review Faces",
@@ -247,7 +247,7 @@ class ReviewFaces(io.ComfyNode):
 
 class FacesToImages(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_FacesToImages",
             display_name="Faces to Images",
@@ -293,7 +293,7 @@ class FacesToImages(io.ComfyNode):
 
 class ImagesToFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ImagesToFaces",
             display_name="Images to Faces",
@@ -324,7 +324,7 @@ class ImagesToFaces(io.ComfyNode):
             )
         rest = iter(given)
 
-        def take(face):
+        def take(face: Face) -> Face:
             crop, size = next(rest), face.similarity.size
             if crop.shape[-2:] != (size, size):
                 crop = F.interpolate(crop, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
@@ -335,7 +335,7 @@ class ImagesToFaces(io.ComfyNode):
 
 def describe(faces: Faces) -> str:
     """One line per face."""
-    lines = []
+    lines: list[str] = []
     for face in (face for frame in faces.frames for face in frame):
         x0, y0, x1, y1 = (round(v) for v in face.box)
         doubt = f" ({face.doubt})" if face.doubt else ""

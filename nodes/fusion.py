@@ -15,7 +15,7 @@ from .layout import to_image, to_photos
 
 class BlendFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_BlendFaces",
             display_name="Blend Faces into Scene",
@@ -127,7 +127,7 @@ class BlendFaces(io.ComfyNode):
 
 class ColorFix(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ColorFix",
             display_name="Color Fix",

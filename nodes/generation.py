@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ..lib.bridge import io, progress
 from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
-from ..lib.vocabulary import Conditions, Restorer, UserError
+from ..lib.extras import require
+from ..lib.vocabulary import Conditions, UserError
 from . import sockets
 from .layout import to_image, to_photos
 
 
 class GenerativeAlbum(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_GenerativeAlbum",
             display_name="Generative Album",
@@ -56,8 +58,9 @@ class GenerativeAlbum(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, restorer: Restorer, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
+        cls, restorer: Any, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
+        require("Generative Album", "diffusion")
         # Imported here because diffusers takes seconds to import.
         from ..models.gen2res.generation import SkipGuidance, generative_album
 
@@ -79,7 +82,7 @@ class GenerativeAlbum(io.ComfyNode):
 
 class NoiseToSigmas(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_NoiseToSigmas",
             display_name="Noise Steps to Sigmas",

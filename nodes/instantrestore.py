@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..lib.bridge import device, io, keep
+from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.shared.weight_files import NONE, weight_files
 from . import sockets
@@ -17,7 +18,7 @@ def own_checkpoints() -> dict[str, Path]:
 
 class InstantRestoreRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_InstantRestoreRestorer",
             display_name="InstantRestore Restorer",
@@ -25,7 +26,7 @@ class InstantRestoreRestorer(io.ComfyNode):
             description="InstantRestore: restores a face in one step of SD-Turbo, with the person's identity from up "
             "to four pictures in the album. Its weights were published without a license, so this pack neither "
             "downloads nor recommends them. If you are allowed to use them, put a checkpoint into "
-            "models/personal_restore. Needs a graphics card.",
+            "models/personal_restore. Intended for a graphics card.",
             search_aliases=["instantrestore", "reference face restoration", "shared attention", "sd-turbo", "identity"],
             inputs=[
                 io.Combo.Input(
@@ -41,6 +42,7 @@ class InstantRestoreRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
+        require("InstantRestore Restorer", "diffusion")
         known = own_checkpoints()
         if checkpoint not in known:
             raise UserError(

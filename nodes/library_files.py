@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..lib.bridge import io, models_folder
 from ..lib.storage.libraries import delete_person, load_library_file, save_library, stamp
@@ -10,7 +11,9 @@ from ..lib.vocabulary import Library
 from . import sockets
 from .sources import report
 
-NAME = dict(default="family", tooltip="The file name in models/personal_restore/libraries, without the extension.")
+NAME: dict[str, Any] = dict(
+    default="family", tooltip="The file name in models/personal_restore/libraries, without the extension."
+)
 
 
 def folder() -> Path:
@@ -19,7 +22,7 @@ def folder() -> Path:
 
 class SaveLibrary(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_SaveLibrary",
             display_name="Save Library",
@@ -40,7 +43,7 @@ class SaveLibrary(io.ComfyNode):
 
 class LoadLibraryFile(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_LoadLibraryFile",
             display_name="Load Saved Library",
@@ -66,7 +69,7 @@ class LoadLibraryFile(io.ComfyNode):
 
 class ForgetPerson(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ForgetPerson",
             display_name="Forget Person",

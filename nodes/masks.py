@@ -17,7 +17,7 @@ from .layout import to_photos
 
 class MaskFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_MaskFaces",
             display_name="Mask Faces",
@@ -64,8 +64,9 @@ class MaskFaces(io.ComfyNode):
             masked = []
             for face in frame:
                 segment = None if here is None else segment_of(face, here, faces.size)
-                masked.append(replace(face, mask=region_mask(face, region, segment)))
-                mask, valid, (x0, y0, x1, y1) = unwarp(masked[-1].mask, face.similarity, faces.size)
+                own = region_mask(face, region, segment)
+                masked.append(replace(face, mask=own))
+                mask, valid, (x0, y0, x1, y1) = unwarp(own, face.similarity, faces.size)
                 place = together[number, y0:y1, x0:x1]
                 torch.maximum(place, (mask * valid)[0].clamp(0, 1), out=place)
             frames.append(tuple(masked))
@@ -74,7 +75,7 @@ class MaskFaces(io.ComfyNode):
 
 class SegmentPeople(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_SegmentPeople",
             display_name="Segment People (YOLOv8)",

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..lib.bridge import io, keep, models_folder, progress
 from ..lib.degradation.families import FAMILIES
+from ..lib.extras import require
 from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
 from ..lib.vocabulary import Conditions, Library, Persona, Restorer, UserError
 from ..models.embedded import ready as embedded
@@ -20,7 +22,9 @@ from .layout import to_photos
 log = logging.getLogger(__name__)
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
-NAME = dict(default="persona", tooltip="The file name in models/personal_restore/personas, without the extension.")
+NAME: dict[str, Any] = dict(
+    default="persona", tooltip="The file name in models/personal_restore/personas, without the extension."
+)
 
 
 def folder() -> Path:
@@ -29,7 +33,7 @@ def folder() -> Path:
 
 class DiffusionBase(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_DiffusionRestorer",
             display_name="Diffusion Restorer",
@@ -90,6 +94,7 @@ class DiffusionBase(io.ComfyNode):
     def execute(
         cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
     ) -> io.NodeOutput:
+        require("Diffusion Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
         from ..models.gen2res.generation import SkipGuidance
 
@@ -109,7 +114,7 @@ class DiffusionBase(io.ComfyNode):
 
 class TrainPersona(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_TrainPersona",
             display_name="Train Persona",
@@ -256,6 +261,7 @@ class TrainPersona(io.ComfyNode):
         low_memory: bool = False,
         preview_every: int = 25,
     ) -> io.NodeOutput:
+        require("Train Persona", "training")
         from ..models.shared.diffusion_restorer import DiffusionRestorer
         from ..training.personas.estimate import estimate
         from ..training.personas.make import make_persona
@@ -317,7 +323,7 @@ class TrainPersona(io.ComfyNode):
 
 class SavePersona(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_SavePersona",
             display_name="Save Persona",
@@ -346,7 +352,7 @@ class SavePersona(io.ComfyNode):
 
 class LoadPersona(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_LoadPersona",
             display_name="Load Persona",
@@ -375,7 +381,7 @@ class LoadPersona(io.ComfyNode):
 
 class ApplyPersona(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ApplyPersona",
             display_name="Apply Persona",
@@ -406,6 +412,7 @@ class ApplyPersona(io.ComfyNode):
 
     @classmethod
     def execute(cls, restorer: Restorer, persona: Persona, strength: float, person: str) -> io.NodeOutput:
+        require("Apply Persona", "diffusion")
         from ..models.personas.restorer import PersonalRestorer
         from ..models.personas.wear import check_base
 

@@ -15,7 +15,7 @@ from .layout import to_photos
 
 class Report(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_Report",
             display_name="Restoration Report",

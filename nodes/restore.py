@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
+from ..lib.extras import require
 from ..lib.faces.match import choose
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
@@ -23,7 +25,7 @@ SEED = "The same seed gives the same result. Restorers without randomness ignore
 
 class EmbeddedRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_EmbeddedRestorer",
             display_name="Embedded Restorer",
@@ -57,7 +59,7 @@ class EmbeddedRestorer(io.ComfyNode):
 
 class RestorationByGeneration(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_GenerationRestorer",
             display_name="Restoration by Generation",
@@ -87,6 +89,7 @@ class RestorationByGeneration(io.ComfyNode):
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
+        require("Restoration by Generation", "diffusion")
         # Imported here because diffusers takes seconds to import.
         from ..lib.storage.fingerprint import fingerprint
         from ..models.gen2res.adm_unet import load_adm_unet
@@ -101,7 +104,7 @@ class RestorationByGeneration(io.ComfyNode):
 
 class ReferenceDetail(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ReferenceRestorer",
             display_name="Reference Restorer",
@@ -133,7 +136,7 @@ class ReferenceDetail(io.ComfyNode):
 
 class UpscaleModelRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_UpscaleModelRestorer",
             display_name="Restorer from Upscale Model",
@@ -156,7 +159,7 @@ class UpscaleModelRestorer(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, upscale_model, aligned_faces: bool) -> io.NodeOutput:
+    def execute(cls, upscale_model: Any, aligned_faces: bool) -> io.NodeOutput:
         return io.NodeOutput(
             UpscalerRestorer(
                 keep_upscaler(upscale_model),
@@ -170,7 +173,7 @@ class UpscaleModelRestorer(io.ComfyNode):
 
 class RestoreFaces(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_RestoreFaces",
             display_name="Restore Faces",
@@ -244,7 +247,7 @@ class RestoreFaces(io.ComfyNode):
 
 class RestoreScene(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_RestoreScene",
             display_name="Restore Scene",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..lib.bridge import device, io, keep, weight_folders
+from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.shared.sd_turbo_restorer import SDTurboRestorer
 from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
@@ -30,14 +31,14 @@ def load_turbo(path: Path) -> SDTurbo:
 
 class S3DiffRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_S3DiffRestorer",
             display_name="S3Diff Restorer",
             category=sockets.CATEGORY,
             description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo, and estimates "
             "blur and noise itself. Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in "
-            "models/personal_restore; Download Weights downloads them. Needs a graphics card.",
+            "models/personal_restore; Download Weights downloads them. Intended for a graphics card.",
             search_aliases=["s3diff", "sd-turbo", "super resolution", "one step diffusion", "upscale"],
             inputs=[
                 io.Combo.Input(
@@ -103,6 +104,7 @@ class S3DiffRestorer(io.ComfyNode):
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
+        require("S3Diff Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
         from ..models.s3diff import network as s3diff
         from ..models.shared import clip_text, sd_turbo
@@ -120,12 +122,15 @@ class S3DiffRestorer(io.ComfyNode):
         ]
         public = () if converted else ("s3diff", "s3diff-degradation")
         turbo, *files = checkpoint_and("S3Diff Restorer", checkpoint, "sd-turbo", *public)
-        if any(one is None for one in given):
+        prompts = [one for one in given if one is not None]
+        if len(prompts) < len(given):
             own = sd_turbo.embed(turbo, s3diff.PROMPTS)
-            given = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
+            prompts = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
         net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*(converted[:1] or files)))
         return io.NodeOutput(
-            SDTurboRestorer(keep(net), *given, guidance=guidance, scale=scale, public_tiles=public_tiles)
+            SDTurboRestorer(
+                keep(net), prompts[0], prompts[1], guidance=guidance, scale=scale, public_tiles=public_tiles
+            )
         )
 
 

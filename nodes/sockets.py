@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..lib.bridge import io
 
 Library = io.Custom("PR_LIBRARY")
@@ -14,13 +16,13 @@ Persona = io.Custom("PR_PERSONA")
 CATEGORY = "Personal Restore"
 
 
-def seed(tooltip: str, most: int = 2**53 - 1, **more) -> io.Int.Input:
+def seed(tooltip: str, most: int = 2**53 - 1, **more: Any) -> io.Int.Input:
     """By default, the frontend would draw a new seed after every run, so that nothing would be cached and no training
     resumed."""
     return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
 
 
-def skip_guidance(**more) -> io.Float.Input:
+def skip_guidance(**more: Any) -> io.Float.Input:
     return io.Float.Input(
         "guidance",
         default=0.0,

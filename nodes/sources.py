@@ -15,7 +15,7 @@ from .layout import to_image, to_photos
 
 class Sample(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_Sample",
             display_name="Sample Photograph and Album",
@@ -38,7 +38,7 @@ class Sample(io.ComfyNode):
 
 class SampleGroup(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_SampleGroup",
             display_name="Sample Group and Albums",
@@ -63,7 +63,7 @@ class SampleGroup(io.ComfyNode):
 
 class LoadLibrary(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_LoadLibrary",
             display_name="Load Library of People",
@@ -103,7 +103,7 @@ class LoadLibrary(io.ComfyNode):
 
 class LibraryFromImages(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_LibraryFromImages",
             display_name="Library from Images",

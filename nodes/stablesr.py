@@ -23,14 +23,14 @@ def files() -> dict[str, Path]:
 
 class StableSRRestorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_StableSRRestorer",
             display_name="StableSR Restorer",
             category=sockets.CATEGORY,
             description="StableSR at its published size: Stable Diffusion 2.1, with every block guided by the damaged "
             "face at 512x512, without a first stage. It is the base for PFStorer and supports every other method of "
-            "training a persona. Download Weights downloads it; its license forbids commercial use. Needs a graphics "
+            "training a persona. Download Weights downloads it; its license forbids commercial use. Intended for a graphics "
             "card.",
             search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
             inputs=[

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import torch
 
 from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.extras import require
 from ..lib.storage.names import stored
 from ..lib.storage.whole import put
 from ..models.face2scene.network import FOLDER
@@ -19,13 +20,13 @@ SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 class TrainFace2Scene(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_TrainFace2Scene",
             display_name="Train Face2Scene",
             category=sockets.CATEGORY,
             description="Trains SD-Turbo to restore scenes guided by what a restored face reveals (Face2Scene, stage "
-            "II). The defaults are the paper's and need a large graphics card. If training is stopped, run it again "
+            "II). The defaults are the paper's and are meant for a large graphics card. If training is stopped, run it again "
             "with the same settings to resume from the last checkpoint.",
             search_aliases=["face2scene", "train", "lora", "finetune"],
             inputs=[
@@ -96,6 +97,7 @@ class TrainFace2Scene(io.ComfyNode):
         learning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
+        require("Train Face2Scene", "training")
         # Imported here because accelerate and diffusers take seconds to import.
         from ..lib.storage.resume import SETTINGS, settle
         from ..training import face2scene

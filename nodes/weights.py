@@ -9,7 +9,7 @@ from . import sockets
 
 class DownloadWeights(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         names = [name for name, weights in catalogue().items() if weights.repository]
         return io.Schema(
             node_id="PR_DownloadWeights",

@@ -6,7 +6,6 @@ fails one stage is not measured by the next, which costs more.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..lib.degradation.estimate import SMALLEST
+from ..lib.extras import require
 from ..lib.faces.detect import Detection, detect_faces, make_face, to_uint8
 from ..lib.faces.embed import Embedder
 from ..lib.faces.library import main_face
@@ -180,8 +180,7 @@ def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
 
     Raises UserError if pyiqa is not installed or cannot load one of them.
     """
-    if importlib.util.find_spec("pyiqa") is None:
-        raise UserError("--quality needs pyiqa, which is not installed. Run pip install pyiqa.")
+    require("--quality", "metrics")
     import pyiqa
 
     def scorer(name: str) -> Scorer:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 
@@ -64,6 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _bench_quality(options: argparse.Namespace) -> int:
+    require("run.py bench quality", "training")
     from ..benchmarks import quality
 
     _show(quality, quality.bench(options.photos, options.side, options.draws, options.out), options.json)
@@ -84,6 +86,7 @@ def _bench_blend(options: argparse.Namespace) -> int:
 
 
 def _bench_fullsize(options: argparse.Namespace) -> int:
+    require("run.py bench fullsize", "diffusion")
     from ..benchmarks import fullsize
 
     return _show(fullsize, fullsize.measure(), options.json)
@@ -98,6 +101,7 @@ def _bench_context(options: argparse.Namespace) -> int:
 
 
 def _bench_personas(options: argparse.Namespace) -> int:
+    require("run.py bench personas", "training")
     from ..benchmarks import personas
 
     if options.steps < 1 or options.draws < 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...lib.extras import require
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     persona = commands.add_parser("persona", help="train a persona on a diffusion restorer; see docs/personas.md")
@@ -41,6 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _persona(options: argparse.Namespace) -> int:
+    require("run.py persona", "training")
     from ..persona import teach
 
     return teach(options)

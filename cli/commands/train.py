@@ -6,10 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
-TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
+TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "samples", "bound", "tiny")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -35,6 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    require(f"run.py train {options.stage}", "training")
     from ...models.embedded import weights as embedded
     from ...training import bound, procedural, stages
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 
@@ -44,6 +45,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _convert(names: list[str]) -> int:
+    require("run.py models convert", "diffusion")
     from ...lib.bridge import weight_folders
     from ...models.s3diff import network as s3diff
     from ...models.shared.catalogue import find_all

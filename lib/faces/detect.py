@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..vocabulary import Box, Face, UserError
+from ..extras import command
+from ..vocabulary import Box, Face, Size, UserError
 from . import mtcnn
 from .align import crop_face
 from .paste import face_region
@@ -82,13 +83,13 @@ def get_detector(backend: str = "auto", model_folder: Path | None = None) -> Det
         detector = DETECTORS[backend](model_folder)
         if detector is None:
             raise UserError(
-                f"The face detector {backend} is not available. To use it, {MISSING[backend]} Or choose auto."
+                f"The face detector {backend} is not available. To use it, {how_to_get(backend)} Or choose auto."
             )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. To add one, %s", MISSING["mtcnn"])
+        log.warning("No face detector is installed, so no faces are found. To add one, %s", how_to_get("mtcnn"))
     return detector
 
 
@@ -157,7 +158,7 @@ def _moved(detection: Detection, factor: float, x: float, y: float) -> Detection
     return replace(detection, box=(x0 + x, y0 + y, x1 + x, y1 + y), landmarks=landmarks)
 
 
-def _checked_box(box: dict[str, Any], size: tuple[int, int], number: int) -> Box:
+def _checked_box(box: dict[str, Any], size: Size, number: int) -> Box:
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0 or x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
         raise UserError(
@@ -194,8 +195,8 @@ def _from_mesh(face: dict[str, Any]) -> Detection:
         eyes = points[[468, 473]]
     else:
         eyes = np.stack([points[[33, 133]].mean(0), points[[362, 263]].mean(0)])
-    box = tuple(float(side) for side in face["bbox_xyxy"])
-    return Detection(box, np.concatenate([eyes, points[[1, 61, 291]]]), float(face["score"]))
+    x0, y0, x1, y1 = (float(side) for side in face["bbox_xyxy"])
+    return Detection((x0, y0, x1, y1), np.concatenate([eyes, points[[1, 61, 291]]]), float(face["score"]))
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:
@@ -282,9 +283,9 @@ def _dlib(model_folder: Path | None) -> Detector | None:
         found = []
         for rectangle, margin in zip(rectangles, margins, strict=True):
             points = np.array([(point.x, point.y) for point in predictor(picture, rectangle).parts()], np.float64)
-            sides = rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1
+            left, top, right, bottom = rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()
             score = float(1 / (1 + np.exp(-margin)))
-            found.append(Detection(tuple(map(float, sides)), five_points(points), score))
+            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_points(points), score))
         return found
 
     return Detector("dlib", 0.5, scan)
@@ -296,8 +297,12 @@ def five_points(points: np.ndarray) -> np.ndarray:
 
 
 DETECTORS: dict[str, Callable[[Path | None], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
-MISSING = {
-    "insightface": "install insightface and put its SCRFD model (det_*.onnx) into the models folder.",
-    "mtcnn": "run pip install --no-deps facenet-pytorch, which contains its weights.",
-    "dlib": "run pip install dlib-bin face_recognition_models.",
-}
+
+
+def how_to_get(backend: str) -> str:
+    """What a detector needs that is missing, as the end of a sentence."""
+    return {
+        "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",
+        "mtcnn": 'run pip install --no-deps "facenet-pytorch>=2.5,<2.6", which contains its weights.',
+        "dlib": f"run {command('identity')}.",
+    }[backend]

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..extras import command
 from ..vocabulary import UserError
 from .align import TEMPLATE_512, least_squares_similarity, warp
 from .detect import dlib_file, to_uint8
@@ -136,7 +137,9 @@ def by_name(name: str, model_folder: Path | None = None) -> Embedder:
         raise UserError(f"There is no identity embedding {name!r}. Choose auto or one of {', '.join(EMBEDDERS)}.")
     embedder = _find(name, model_folder)
     if embedder is None:
-        raise UserError(f"The identity embedding {name} is not available. To use it, {EMBEDDERS[name]} Or choose auto.")
+        raise UserError(
+            f"The identity embedding {name} is not available. To use it, {how_to_get(name)} Or choose auto."
+        )
     return embedder
 
 
@@ -165,9 +168,12 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-# Best first, each with its installation instructions.
-EMBEDDERS = {
-    "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
-    "dlib": "run pip install dlib-bin face_recognition_models.",
-    "classical": "",
-}
+EMBEDDERS = ("arcface", "dlib", "classical")  # best first
+
+
+def how_to_get(name: str) -> str:
+    """What an embedding needs that is missing, as the end of a sentence. The classical one needs nothing."""
+    return {
+        "arcface": f"run {command('insightface')} and put its recognition model (w600k_*.onnx) into the models folder.",
+        "dlib": f"run {command('identity')}.",
+    }[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ...lib.vocabulary import Restorer
 from ..shared.bases import PREDICTIONS, restorer, tokenizer
 
@@ -23,6 +24,7 @@ def restorer_from(
 ) -> DiffusionRestorer:
     """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
     contents."""
+    require("DiffBIR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
     from ..gen2res.generation import SkipGuidance
     from ..shared import stable_diffusion

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ...lib.extras import require
 from . import weights as embedded
 from .one_step_restorer import OneStepRestorer
 
@@ -32,6 +33,7 @@ def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
 
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
+    require("Diffusion Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
     from ...lib.storage.fingerprint import fingerprint
     from ..shared.diffusion_restorer import DiffusionRestorer, first_stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...lib.bridge import device, keep
-from ...lib.vocabulary import UserError
+from ...lib.extras import require
 from ..shared.weight_files import NONE, checkpoint_and
 
 if TYPE_CHECKING:
@@ -23,18 +23,14 @@ def restorer_from(
 
     Raises UserError that names what is missing, and where it belongs.
     """
+    require("FaceMe Restorer", "diffusion", "insightface")
     base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
     # Imported here because diffusers takes seconds to import.
     from ...lib.faces.embed import ArcFace
     from . import network
     from .restorer import FaceMeRestorer
 
-    try:
-        identify = ArcFace(arcface).embed
-    except ImportError as error:
-        raise UserError(
-            "FaceMe Restorer needs insightface to run ArcFace. Install it with `pip install insightface`."
-        ) from error
+    identify = ArcFace(arcface).embed
     net = network.load(network.Files(base, control, mix, photomaker))
     if device().type == "cuda":
         for part in (net.unet, net.controlnet):

@@ -198,7 +198,7 @@ def _read_public(file: Path) -> dict[str, Any]:
     try:
         content = read_pickled(file)
     except Unreadable as error:
-        raise UserError(f"S3Diff: {file.name} is damaged or holds more than weights ({error}). {ADVICE}") from error
+        raise UserError(f"S3Diff: {file.name} is damaged or contains more than weights ({error}). {ADVICE}") from error
     if not isinstance(content, dict):
         raise UserError(f"S3Diff: {file.name} contains a {type(content).__name__}, not named tensors. {ADVICE}")
     return content

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 DATA = Path(__file__).with_suffix(".json")
@@ -108,6 +109,7 @@ def download(name: str, folder: Path) -> Path:
             f"{weights.file} cannot be downloaded automatically. Get it from {weights.source} and put it into "
             f"{(folder / weights.place).parent}."
         )
+    require("Download Weights", "download")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ..shared.bases import restorer, tokenizer
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
     """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
     contents."""
+    require("StableSR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
     from ..gen2res.generation import SkipGuidance
     from . import network as stablesr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
 
+from ...lib.extras import command
 from ...lib.vocabulary import UserError
 from ..shared.public_weights import read_file
 
@@ -31,7 +32,7 @@ def load(path: Path) -> ImageModelDescriptor:
         if tensors.keys() >= CODEFORMER:
             raise UserError(
                 f"{path.name} is CodeFormer (S-Lab License 1.0, not for commercial use), which spandrel provides in a "
-                "separate package. Install spandrel_extra_arches, or choose GFPGAN or RestoreFormer."
+                f"separate package. Run: {command('codeformer')}. Or choose GFPGAN or RestoreFormer."
             ) from error
         raise UserError(f"{path.name} is not a network that spandrel supports. Choose {WHAT}.") from error
     except (RuntimeError, KeyError) as error:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ...lib.extras import command, require
 from ...lib.vocabulary import UserError
 
 SIDE, STRIDE = 640, 32
@@ -46,13 +47,14 @@ def load(path: Path) -> nn.Module:
     that is no such network or asks for anything that is not part of one."""
     # ultralytics would install packages at run time.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    require("Segment People", "segmentation")
     try:
         with others_left_alone():
             from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
     except ImportError as error:
         raise UserError(
-            "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 "
-            "or newer: pip install -U ultralytics. Or connect masks from another segmentation to Mask Faces."
+            "Segment People needs a version of ultralytics that reads weights without running code. "
+            f"Run: {command('segmentation')}"
         ) from error
     if not _SafeLoad.SUPPORTED:
         raise UserError("Segment People reads its weights without running code, which needs PyTorch 2.6 or newer.")
@@ -76,10 +78,10 @@ def segment_people(photo: Tensor, network: nn.Module, threshold: float) -> Tenso
     picture, (top, left, height, width) = _letterbox(photo.to(weight))
     (predictions, protos), _ = network(picture)
     found = non_max_suppression(predictions, threshold, OVERLAP, classes=[PERSON], nc=len(network.names))[0]
+    if not len(found):  # older versions of process_mask refuse it
+        return torch.zeros(0, *photo.shape[-2:])
     masks = process_mask(protos[0], found[:, 6:], found[:, :4], picture.shape[-2:], upsample=True).float()
     masks = masks[:, top : top + height, left : left + width]
-    if not len(masks):
-        return torch.zeros(0, *photo.shape[-2:])
     return F.interpolate(masks[None], photo.shape[-2:], mode="bilinear")[0].cpu()
 
 
