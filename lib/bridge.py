@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 class Adapter(Protocol):
     """What was trained beside a layer: the layer gets ``alpha / rank * up @ down`` more."""
 
-    up: torch.Tensor
-    down: torch.Tensor
-    alpha: float
+    @property
+    def up(self) -> torch.Tensor: ...
+    @property
+    def down(self) -> torch.Tensor: ...
+    @property
+    def alpha(self) -> float: ...
 
 
 # Kinds of weights without a folder in core ComfyUI; other face restoration packs use the second one too.
@@ -36,16 +39,16 @@ NOT_OF_CORE = "personal_restore", "facerestore_models"
 
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
-if IN_COMFYUI:
+if not IN_COMFYUI:  # first, because a type checker takes the types of the first branch
+    from .standin import host, io, ui
+    from .standin.io import ComfyExtension
+else:
     import comfy.cli_args
     import comfy.model_management as model_management
     import comfy.model_patcher
     import comfy.utils
     import folder_paths
-    from comfy_api.latest import ComfyExtension, io, ui
-else:
-    from .standin import host, io, ui
-    from .standin.io import ComfyExtension
+    from comfy_api.latest import ComfyExtension, io, ui  # type: ignore[no-redef]
 
 __all__ = [
     "IN_COMFYUI",

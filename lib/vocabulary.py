@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 Box = tuple[float, float, float, float]
+Size = tuple[int, ...]  # (height, width), such as shape[-2:]
 
 
 class UserError(ValueError):
@@ -221,12 +222,17 @@ class Restorer(Protocol):
     needs_references: it has no effect without an album.
     """
 
-    name: str
-    native_size: int | None
-    scale: int
-    tileable: bool
-    needs_references: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def native_size(self) -> int | None: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def tileable(self) -> bool: ...
+    @property
+    def needs_references(self) -> bool: ...
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """Maps Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
+        """Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
         ...

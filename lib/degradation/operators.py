@@ -99,10 +99,11 @@ def varying_blur(image: torch.Tensor, *, size: int, centre: float, corner: float
     y, x = torch.linspace(-1, 1, height, device=image.device), torch.linspace(-1, 1, width, device=image.device)
     place = (y[:, None] ** 2 + x[None] ** 2) / 2 * 4
     sigmas = torch.linspace(centre, corner, 5).tolist()
-    return sum(
+    blurred = (
         blur(image, size=size, sigma_x=sigma, sigma_y=sigma) * (1 - (place - level).abs()).clamp(min=0)
         for level, sigma in enumerate(sigmas)
     )
+    return sum(blurred, torch.zeros(()))
 
 
 def motion_blur(image: torch.Tensor, *, size: int, angle: float) -> torch.Tensor:

@@ -46,11 +46,12 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
         draw.text((left, top + 6), scale.label, INK, font)
         draw.text((right, top + 6), " ".join(words), INK, font, anchor="ra")
         draw.rectangle((left, top + 28, right, top + 38), TRACK)
-        at = lambda values, scale=scale, name=name: left + (right - left) * scale.place(values[name])  # noqa: B023, E731
         if estimated:
-            draw.rectangle((left, top + 28, at(estimated), top + 38), ESTIMATED)
+            end = left + (right - left) * scale.place(estimated[name])
+            draw.rectangle((left, top + 28, end, top + 38), ESTIMATED)
         if true:
-            draw.rectangle((at(true) - 2, top + 24, at(true) + 2, top + 42), TRUE)
+            end = left + (right - left) * scale.place(true[name])
+            draw.rectangle((end - 2, top + 24, end + 2, top + 42), TRUE)
     return from_pil(picture)[None]
 
 

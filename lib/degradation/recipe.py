@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..vocabulary import UserError
 from . import operators
 from .jpeg import diff_jpeg
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
     "blur": operators.blur,
     "varying_blur": operators.varying_blur,
     "motion_blur": operators.motion_blur,

@@ -12,7 +12,7 @@ Range = tuple[float, float]
 MODES = ("area", "bilinear", "bicubic")
 
 
-def gaussian(size: int, sigma_x: float, sigma_y: float, angle: float, **extra) -> Step:
+def gaussian(size: int, sigma_x: float, sigma_y: float, angle: float, **extra: float) -> Step:
     return Step("blur", {"size": size, "sigma_x": sigma_x, "sigma_y": sigma_y, "angle": angle, **extra})
 
 
@@ -21,7 +21,7 @@ def resize(scale: float, rng: np.random.Generator) -> Step:
 
 
 def jpeg(quality: Range, rng: np.random.Generator) -> Step:
-    return Step("jpeg", {"quality": int(rng.integers(quality[0], quality[1] + 1))})
+    return Step("jpeg", {"quality": int(rng.integers(int(quality[0]), int(quality[1]) + 1))})
 
 
 def kernel_size(rng: np.random.Generator) -> int:

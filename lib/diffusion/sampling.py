@@ -19,9 +19,12 @@ class Guidance(Protocol):
     scale: how much of the gradient is taken off; exact: it passes through the network.
     """
 
-    scale: float
-    every: int
-    exact: bool
+    @property
+    def scale(self) -> float: ...
+    @property
+    def every(self) -> int: ...
+    @property
+    def exact(self) -> bool: ...
 
     def acts(self, t: int) -> bool:
         """Whether time step t is guided."""

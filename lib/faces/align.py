@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..vocabulary import Box, Face, Similarity, UserError, inverted
+from ..vocabulary import Box, Face, Similarity, Size, UserError, inverted
 
 TEMPLATE_512 = np.array(
     [
@@ -139,7 +139,7 @@ def from_template(face: Face, picture: Tensor) -> Tensor:
 def warp(
     image: Tensor,
     matrix: np.ndarray,
-    size: tuple[int, int],
+    size: Size,
     border: tuple[float, ...] | None = None,
     antialias: bool = True,
 ) -> Tensor:
@@ -169,7 +169,7 @@ def warp(
     return F.avg_pool2d(result, samples)[0] if samples > 1 else result[0]
 
 
-def coverage(shape: tuple[int, int], matrix: np.ndarray, size: tuple[int, int]) -> Tensor:
+def coverage(shape: Size, matrix: np.ndarray, size: Size) -> Tensor:
     """``[1, *size]`` in 0..1: how much of each result pixel's support lies on a picture of ``shape`` (H, W)."""
     x, y = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
@@ -180,7 +180,7 @@ def coverage(shape: tuple[int, int], matrix: np.ndarray, size: tuple[int, int]) 
     return torch.from_numpy(inside)[None].float()
 
 
-def _normalised(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+def _normalised(matrix: np.ndarray, source: Size, target: Size) -> Tensor:
     """The inverse of ``matrix`` in the -1..1 coordinates of ``affine_grid``, composed in float64."""
 
     def to_unit(height: int, width: int) -> np.ndarray:

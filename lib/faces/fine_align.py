@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
+from ..vocabulary import Size
 from .correlation import expected_offset, local_correlation
 from .homography import Homography, ransac_homography, transform
 
@@ -134,8 +135,8 @@ def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> H
         if peak is not None:
             start.append((x, y))
             end.append((left + PATCH + peak[0], top + PATCH + peak[1]))
-    points = (np.array(side, np.float64).reshape(-1, 2) for side in (start, end))
-    return ransac_homography(*points, PATCH_TOLERANCE, seed)
+    before, after = (np.array(side, np.float64).reshape(-1, 2) for side in (start, end))
+    return ransac_homography(before, after, PATCH_TOLERANCE, seed)
 
 
 def _peak(response: np.ndarray) -> tuple[float, float] | None:
@@ -168,7 +169,7 @@ def match_cells(source: Tensor, target: Tensor, networks: Networks, seed: int) -
     return ransac_homography(start, np.concatenate(places)[forward[mutual].numpy()], CELL_TOLERANCE, seed)
 
 
-def _cell_centres(cells: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def _cell_centres(cells: Size, size: Size) -> np.ndarray:
     """``[h * w, 2]`` pixels of a picture of ``size`` (H, W) that is divided into ``cells`` (h, w)."""
     y, x = ((np.arange(count) + 0.5) * side / count - 0.5 for count, side in zip(cells, size, strict=True))
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
@@ -223,7 +224,7 @@ def smooth_flow(flow: Tensor, weight: Tensor, sigma: float) -> Tensor:
     return mean[:2] / (mean[2:] + 1e-6)
 
 
-def displacement(matrix: np.ndarray, size: tuple[int, int]) -> Tensor:
+def displacement(matrix: np.ndarray, size: Size) -> Tensor:
     """``[2, H, W]``: how far a homography ``[3, 3]`` moves each pixel of a picture of ``size`` (H, W)."""
     grid = _cell_centres(size, size)
     return torch.from_numpy((transform(matrix, grid) - grid).T.reshape(2, *size)).float()
@@ -243,7 +244,8 @@ def improves(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, afte
 def agreements(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, after: Tensor) -> tuple[float, float]:
     """Normalized cross-correlations under two displacements ``[2, H, W]``, over the region that both of them fill."""
     filled = torch.minimum(_sample(valid, before), _sample(valid, after))
-    return tuple(_agreement(_sample(source, flow), target, filled) for flow in (before, after))
+    old, new = (_agreement(_sample(source, flow), target, filled) for flow in (before, after))
+    return old, new
 
 
 def _agreement(a: Tensor, b: Tensor, weight: Tensor) -> float:
@@ -283,5 +285,5 @@ def _luma(picture: Tensor) -> Tensor:
     return (picture * picture.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
 
 
-def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(picture: Tensor, size: Size) -> Tensor:
     return F.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]

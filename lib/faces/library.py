@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..pictures.files import is_picture, read_picture
-from ..vocabulary import Face, Library, Person, Reference, UserError
+from ..vocabulary import Face, Library, Person, Reference, Size, UserError
 from .align import moved
 from .detect import Detection, detect_faces, make_face
 from .embed import Embedder
@@ -46,7 +46,7 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
 
 
 def library_from_images(
-    images: Tensor, name: str, embedder: Embedder | None, model_folder: Path | None = None
+    images: Iterable[Tensor], name: str, embedder: Embedder | None, model_folder: Path | None = None
 ) -> Library:
     """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
     notes: list[str] = []
@@ -143,9 +143,9 @@ def _person(
             notes.append(f"{name}: skipped {file}, {reason}")
             continue
         references.append(_reference(file, face, embedder))
-    references = _best(name, _same_person(name, references, embedder, notes), notes)
-    notes.extend(_too_few(name, references))
-    return Person(name, references) if references else None
+    kept = _best(name, _same_person(name, references, embedder, notes), notes)
+    notes.extend(_too_few(name, kept))
+    return Person(name, kept) if kept else None
 
 
 def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
@@ -162,7 +162,7 @@ def _same_person(
     all."""
     if embedder is None or embedder.proposes or len(references) < 2:
         return tuple(references)
-    embeddings = np.stack([reference.embedding for reference in references])
+    embeddings = np.stack([one.embedding for one in references if one.embedding is not None])
     others = outliers(embedder.similarity(embeddings, embeddings), embedder.threshold)
     if others is None:
         notes.append(
@@ -191,7 +191,7 @@ def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
     return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))
 
 
-def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
+def main_face(detections: list[Detection], size: Size) -> Detection:
     """The largest and most central face of a picture of ``size`` (H, W): area, halved toward a corner."""
 
     def weight(detection: Detection) -> float:

@@ -169,14 +169,14 @@ def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[
     rest = text.casefold().strip(GAPS)
     while rest:
         found = re.match(rf"({names})\s*(?:[,;\n]|$)", rest)
-        unknown = re.match(r"[^,;\n]*", rest)
+        name = found[1] if found else re.split(r"[,;\n]", rest)[0]
         if not found and complete:
             raise UserError(
-                f"There is nobody called {unknown[0].strip()!r} in the library. Known: "
+                f"There is nobody called {name.strip()!r} in the library. Known: "
                 f"{', '.join(people) or 'nobody'}. Besides names, you can enter {EVERYBODY_KNOWN!r} and {STRANGERS!r}."
             )
-        chosen.add(words[found[1]] if found else unknown[0])
-        rest = rest[(found or unknown).end() :].strip(GAPS)
+        chosen.add(words[name] if found else name)
+        rest = rest[found.end() if found else len(name) :].strip(GAPS)
 
     def wanted(person: str | None) -> bool:
         return not chosen or person in chosen or (STRANGERS if person is None else EVERYBODY_KNOWN) in chosen

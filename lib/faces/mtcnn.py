@@ -109,7 +109,9 @@ def load(folder: Path) -> tuple[PNet, RNet, ONet]:
 
 
 @torch.no_grad()
-def detect(photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, threshold: float):
+def detect(
+    photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes ``[N, 4]``, landmarks ``[N, 5, 2]`` and scores ``[N]`` of the faces in ``[3, H, W]`` in 0..1.
 
     min_face: smallest face side to look for, pixels; it sets the largest picture that is scanned, hence the time.

@@ -17,8 +17,18 @@ from .detect import dlib_file, five_points, to_uint8
 # Half of it: jaw from the ear to the chin, then the brow from its outer end, for a crop of 512 px. Medians of dlib's points
 # over 49 aligned faces, made symmetric about the template's middle.
 MIDDLE = 256.0
-JAW = [[119.5, 248], [121, 283], [126.5, 320], [132, 356], [145, 389], [165, 418], [191, 442], [222, 459.5], [256, 465]]
-BROW = [[144.5, 225], [163, 208.5], [186, 203], [211, 206], [236, 214.5]]
+JAW: list[list[float]] = [
+    [119.5, 248],
+    [121, 283],
+    [126.5, 320],
+    [132, 356],
+    [145, 389],
+    [165, 418],
+    [191, 442],
+    [222, 459.5],
+    [256, 465],
+]
+BROW: list[list[float]] = [[144.5, 225], [163, 208.5], [186, 203], [211, 206], [236, 214.5]]
 # The box that dlib's detector would find in such a crop (medians).
 BOX = (118, 160, 394, 436)
 # Pixels of a 512 px crop by which the predictor's eyes and mouth may miss the landmarks.

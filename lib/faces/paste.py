@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..vocabulary import Box, Similarity
+from ..vocabulary import Box, Similarity, Size
 from .align import coverage, warp
 
 Region = tuple[int, int, int, int]
 
 
-def unwarp(crop: Tensor, similarity: Similarity, size: tuple[int, int]) -> tuple[Tensor, Tensor, Region]:
+def unwarp(crop: Tensor, similarity: Similarity, size: Size) -> tuple[Tensor, Tensor, Region]:
     """A crop ``[C, S, S]`` laid back into the frame of a photograph of ``size`` (H, W).
 
     Returns the region ``[C, h, w]``, its validity ``[1, h, w]`` in 0..1 (0 beyond the crop), and where it lies
@@ -26,7 +26,7 @@ def unwarp(crop: Tensor, similarity: Similarity, size: tuple[int, int]) -> tuple
     return warp(crop, matrix, shape), coverage(crop.shape[-2:], matrix, shape), region
 
 
-def covered_region(inverse: np.ndarray, crop_size: int, size: tuple[int, int], margin: int = 0) -> Region:
+def covered_region(inverse: np.ndarray, crop_size: int, size: Size, margin: int = 0) -> Region:
     """The pixels of a photograph of ``size`` (H, W) that a crop reaches.
 
     inverse: ``[2, 3]``, crop pixels to photograph pixels. Clipped to the photograph, and at least one pixel, even for a
@@ -38,7 +38,7 @@ def covered_region(inverse: np.ndarray, crop_size: int, size: tuple[int, int], m
     return _clip((x0 - margin, y0 - margin, x1 + margin, y1 + margin), size)
 
 
-def face_region(box: Box, margin: float, size: tuple[int, int]) -> Region:
+def face_region(box: Box, margin: float, size: Size) -> Region:
     """The upright region around a face at the photograph's own scale, clipped to ``size`` (H, W).
 
     margin: how much is added on every side, as a fraction of the box's longer side.
@@ -91,7 +91,7 @@ def _onto(inverse: np.ndarray, region: Region) -> tuple[np.ndarray, tuple[int, i
     return inverse - np.array([[0, 0, x0], [0, 0, y0]]), (y1 - y0, x1 - x0)
 
 
-def _clip(box: Box, size: tuple[int, int]) -> Region:
+def _clip(box: Box, size: Size) -> Region:
     height, width = size
     x0, y0 = min(max(math.floor(box[0]), 0), width - 1), min(max(math.floor(box[1]), 0), height - 1)
     return x0, y0, max(min(math.ceil(box[2]), width), x0 + 1), max(min(math.ceil(box[3]), height), y0 + 1)

@@ -70,7 +70,7 @@ def blend_faces(
             continue
         if context == "target":
             fill = below
-        elif context == "lq":
+        elif context == "lq" and reference is not None:
             fill = reference[:, rows, columns]
         elif context == "reflect":
             fill = _mirrored(source, valid > 0)

@@ -98,7 +98,7 @@ def face_patch(
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    stack = torch.cat([face.restored, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
+    stack = torch.cat([face.best, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box

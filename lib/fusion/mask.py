@@ -9,7 +9,7 @@ import torch
 from ..faces.align import warp
 from ..faces.outline import covering, outline
 from ..pictures.pyramid import each_plane
-from ..vocabulary import Face, UserError
+from ..vocabulary import Face, Size, UserError
 
 # In units of the crop's side, for the five-point template of ``lib/faces/align.py``: forehead to chin and cheek to cheek.
 CENTRE = (0.500, 0.540)
@@ -84,7 +84,7 @@ def hull(points: np.ndarray, size: int, forehead: float, width: float, neck: flo
     return torch.from_numpy(covering(np.concatenate([jaw, wider, above]), size))[None]
 
 
-def segment_of(face: Face, segments: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
+def segment_of(face: Face, segments: torch.Tensor, size: Size) -> torch.Tensor | None:
     """The segment ``[1, S, S]``, in the face's crop, of the person that the face belongs to; None if there is none.
 
     segments: ``[N, h, w]`` in 0..1 over the whole photograph of ``size`` (H, W), of one or several people each. Of those that
@@ -100,7 +100,7 @@ def segment_of(face: Face, segments: torch.Tensor, size: tuple[int, int]) -> tor
     return best
 
 
-def _in_crop(segment: torch.Tensor, face: Face, size: tuple[int, int]) -> torch.Tensor:
+def _in_crop(segment: torch.Tensor, face: Face, size: Size) -> torch.Tensor:
     """A mask ``[h, w]`` of a photograph of ``size`` (H, W) as the face's crop ``[1, S, S]`` shows it."""
     matrix = face.similarity.matrix.copy()
     scale = np.array([size[1] / segment.shape[1], size[0] / segment.shape[0]])

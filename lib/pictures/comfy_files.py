@@ -89,7 +89,12 @@ def _padded(frame: av.VideoFrame) -> av.VideoFrame:
     right, bottom = -frame.width % 32, -frame.height % 32
     graph = av.filter.Graph()
     nodes = [
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base),
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format.name,  # type: ignore[arg-type]  # PyAV takes a name as well
+            time_base=frame.time_base,
+        ),
         graph.add("pad", f"{frame.width + right}:{frame.height + bottom}:0:0"),
         graph.add("fillborders", f"left=0:right={right}:top=0:bottom={bottom}:mode=smear"),
         graph.add("buffersink"),
@@ -98,13 +103,16 @@ def _padded(frame: av.VideoFrame) -> av.VideoFrame:
         source.link_to(target)
     graph.configure()
     nodes[0].push(frame)
-    return nodes[-1].pull()
+    padded = nodes[-1].pull()
+    assert isinstance(padded, av.VideoFrame)
+    return padded
 
 
 def _decode_with_pillow(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    images, masks = [], []
+    images: list[torch.Tensor] = []
+    masks: list[torch.Tensor] = []
     for page in ImageSequence.Iterator(_tolerant(Image.open, path)):
-        page = _tolerant(ImageOps.exif_transpose, page)
+        page = _tolerant(ImageOps.exif_transpose, page)  # type: ignore[assignment]  # None only where in_place is set
         pixels = torch.from_numpy(np.array(page.convert("RGB")).astype(np.float32) / 255.0)
         if images and pixels.shape != images[0].shape:
             continue
@@ -157,7 +165,7 @@ def save_images(
 
 def _filled(prefix: str, width: int, height: int) -> str:
     now = time.localtime()
-    values = {"width": width, "height": height, "year": now.tm_year}
+    values: dict[str, int | str] = {"width": width, "height": height, "year": now.tm_year}
     values |= {"month": f"{now.tm_mon:02}", "day": f"{now.tm_mday:02}"}
     values |= {"hour": f"{now.tm_hour:02}", "minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}"}
     for name, value in values.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def stamp(folder: Path, name: str) -> tuple[int, int] | None:
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
-def _people(file: OpenTensors, people: list[dict]) -> Iterator[Person]:
+def _people(file: OpenTensors, people: list[dict[str, Any]]) -> Iterator[Person]:
     for number, person in enumerate(people):
         references = []
         for index, name in enumerate(person["references"]):
