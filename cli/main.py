@@ -27,7 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("run.py", description="Restores whole photographs of people you know.")
+    parser = argparse.ArgumentParser(
+        "run.py",
+        description="Restores whole photographs of people you know.",
+        epilog="For developers: run.py test runs the tests; run.py check runs the linter and the type checker.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

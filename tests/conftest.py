@@ -20,7 +20,7 @@ spec.loader.exec_module(run)
 run.load_package()
 
 GOLDEN = Path(os.environ.get("PR_GOLDEN_DIR", ROOT.parent / "shared" / "golden"))
-PHOTOS = ROOT.parent / "shared" / "photos"
+PHOTOS = Path(os.environ.get("PR_PHOTOS", ROOT.parent / "shared" / "photos"))
 
 
 @pytest.fixture
@@ -29,7 +29,10 @@ def golden():
 
     def load(item: str):
         if not (GOLDEN / f"{item}.safetensors").is_file():
-            pytest.skip(f"no golden vectors at {GOLDEN / item}.safetensors (set PR_GOLDEN_DIR)")
+            pytest.skip(
+                f"no golden vectors {item}.safetensors in {GOLDEN}: set PR_GOLDEN_DIR to a folder with inputs and outputs "
+                "of the published code; tests/README.md says which"
+            )
         return load_file(GOLDEN / f"{item}.safetensors"), json.loads((GOLDEN / f"{item}.json").read_text())
 
     load.folder = GOLDEN
@@ -39,7 +42,10 @@ def golden():
 @pytest.fixture
 def photos() -> Path:
     if not PHOTOS.is_dir():
-        pytest.skip(f"no test photographs at {PHOTOS}")
+        pytest.skip(
+            f"no photographs in {PHOTOS}: set PR_PHOTOS to a folder with sample pictures of public repositories; "
+            "tests/README.md says which"
+        )
     return PHOTOS
 
 

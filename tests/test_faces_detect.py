@@ -13,7 +13,9 @@ from personal_restore.lib.faces import align, detect, mtcnn
 from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import UserError
 
-needs_mtcnn = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
+needs_mtcnn = pytest.mark.skipif(
+    mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed; python run.py test installs it"
+)
 # Eileen Collins's pupils in the portrait, read off by eye.
 EYES = np.array([[203.5, 100.4], [246, 102.6]])
 FACE_BOX = {"x": 170, "y": 60, "width": 110, "height": 130}
@@ -76,7 +78,7 @@ def test_a_face_becomes_an_aligned_crop(astronaut):
 
 def test_dlib_agrees_with_the_known_eyes(astronaut):
     if detect.dlib_file("shape_predictor_68_face_landmarks.dat") is None:
-        pytest.skip("dlib or its models are not installed")
+        pytest.skip("dlib or its models are not installed; python run.py test installs it")
     found = detect.detect_faces(astronaut[0], "dlib")
     assert min(np.abs(face.landmarks[:2] - EYES).max() for face in found) < 6
 
@@ -162,7 +164,10 @@ def test_the_mesh_of_the_graph_is_reduced_to_five_points(count):
     assert found.box == (20, 10, 130, 150) and found.score == pytest.approx(0.8)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("insightface") is None, reason="insightface is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("insightface") is None,
+    reason="insightface is not installed; python run.py test installs it",
+)
 def test_scrfd_is_used_where_its_model_lies(tmp_path):
     onnx = pytest.importorskip("onnx")
     # A detector that sees one face, always at the same anchor: cell (20, 10) of stride 16 in its 640 px input.

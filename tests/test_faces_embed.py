@@ -13,7 +13,8 @@ from personal_restore.lib.vocabulary import Faces, UserError
 
 AVAILABLE = [
     pytest.param("dlib", marks=pytest.mark.skipif(
-        detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None, reason="dlib's network is not installed"
+        detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None,
+        reason="dlib's network is not installed; python run.py test installs it",
     )),
     "classical",
 ]  # fmt: skip
@@ -77,7 +78,10 @@ def test_there_is_always_an_embedder(monkeypatch, tmp_path):
     assert embed.best_embedder(tmp_path).name == "classical"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("insightface") is None, reason="insightface is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("insightface") is None,
+    reason="insightface is not installed; python run.py test installs it",
+)
 def test_arcface_is_used_where_its_model_lies(tmp_path, crop):
     onnx = pytest.importorskip("onnx")
     # A network that returns the mean of every column of the 112 px chip.
@@ -106,7 +110,7 @@ def test_arcface_is_used_where_its_model_lies(tmp_path, crop):
 @pytest.mark.slow
 @pytest.mark.skipif(
     detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None or mtcnn.weight_folder() is None,
-    reason="dlib's network or the detector is not installed",
+    reason="dlib's network or the detector is not installed; python run.py test installs it",
 )
 def test_two_known_men_are_recognised_and_the_child_beside_them_is_not(photos):
     embedder, people = embed.by_name("dlib"), photos / "face_recognition"

@@ -7,7 +7,9 @@ import pytest
 import torch
 from personal_restore.lib.faces import align, detect, extract, mtcnn
 
-pytestmark = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
+pytestmark = pytest.mark.skipif(
+    mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed; python run.py test installs it"
+)
 
 
 @pytest.mark.parametrize("points", [None, 68], ids=["five points", "dlib's 68"])
@@ -16,7 +18,7 @@ def test_in_perfuse_frame_the_eyes_are_level_and_the_template_is_still_at_hand(a
     if points is None:
         monkeypatch.setattr(extract, "predicted", lambda face: None)
     elif extract.predicted(detect.make_face(astronaut[0], found)) is None:
-        pytest.skip("dlib or its models are not installed")
+        pytest.skip("dlib or its models are not installed; python run.py test installs it")
     usual, face = (extract.extract_face(astronaut[0], found, name) for name in extract.ALIGNMENTS)
     seen = found.landmarks if points is None else align.moved(extract.predicted(usual), usual.similarity.inverse)
     placed = align.moved(seen, face.similarity.matrix)

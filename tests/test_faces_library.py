@@ -14,7 +14,9 @@ from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from PIL import Image, ImageFilter
 
-needs_detector = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
+needs_detector = pytest.mark.skipif(
+    mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed; python run.py test installs it"
+)
 
 
 @pytest.fixture
@@ -207,7 +209,8 @@ def test_pictures_that_show_somebody_else_are_named_and_not_used(tmp_path, portr
 
 @needs_detector
 @pytest.mark.skipif(
-    detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None, reason="dlib's network is not installed"
+    detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None,
+    reason="dlib's network is not installed; python run.py test installs it",
 )
 @pytest.mark.parametrize(("man", "other"), [("obama", "biden"), ("biden", "obama")])
 def test_another_man_among_two_real_pictures_is_named(photos, tmp_path, man, other):

@@ -48,7 +48,8 @@ def test_mask_has_no_steep_edge():
 
 PREDICTOR = [
     pytest.param(True, marks=pytest.mark.skipif(
-        dlib_file("shape_predictor_68_face_landmarks.dat") is None, reason="dlib's predictor is not installed"
+        dlib_file("shape_predictor_68_face_landmarks.dat") is None,
+        reason="dlib's predictor is not installed; python run.py test installs it",
     )),
     False,
 ]  # fmt: skip
@@ -65,7 +66,7 @@ def face(request, astronaut, monkeypatch):
 def test_both_outlines_of_a_face_agree(astronaut, monkeypatch):
     face = make_face(astronaut[0], detect_faces(astronaut[0])[0])
     if dlib_file("shape_predictor_68_face_landmarks.dat") is None:
-        pytest.skip("dlib's predictor is not installed")
+        pytest.skip("dlib's predictor is not installed; python run.py test installs it")
     seen = outline.outline(face)
     monkeypatch.setattr(outline, "dlib_file", lambda name: None)
     typical = outline.outline(face)

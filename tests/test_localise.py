@@ -60,7 +60,7 @@ def test_a_node_has_help_where_the_frontend_looks_for_it(schema):
 
 def test_a_missing_translation_is_named(sources):
     schemas, help, po = sources
-    without = re.sub(r'^(msgid "How sure the detector .*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
+    without = re.sub(r'^(msgid "Minimum confidence of the detector.*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
     _, problems = localise.build(schemas, help, without)
     assert problems == ["cli/tools/zh.po: PR_DetectFaces.inputs.threshold.tooltip is not translated"]
 
@@ -91,7 +91,7 @@ def test_every_page_shows_the_picture_of_its_example(tmp_path):
     left.parent.mkdir(parents=True)
     left.touch()
     lacking, gone = localise.picture_problems(SCHEMAS[:1], tmp_path)
-    assert f"{SCHEMAS[0].node_id}.webp is not there" in lacking and "PR_Gone.webp belongs to no node" in gone
+    assert f"{SCHEMAS[0].node_id}.webp is missing" in lacking and "PR_Gone.webp belongs to no node" in gone
 
 
 def test_a_page_of_a_node_that_is_gone_is_stale(tmp_path):
@@ -109,9 +109,9 @@ def test_the_catalogue_survives_a_round_trip(sources):
 
 def test_a_node_without_help_and_help_without_a_node_are_named(sources):
     schemas, help, po = sources
-    with pytest.raises(ValueError, match="nothing of PR_Sample"):
+    with pytest.raises(ValueError, match="no section for PR_Sample"):
         localise.build(schemas, {id: own for id, own in help.items() if id != "PR_Sample"}, po)
-    with pytest.raises(ValueError, match="PR_Gone, which is no node"):
+    with pytest.raises(ValueError, match="PR_Gone, which is not a node"):
         localise.build(schemas, help | {"PR_Gone": {}}, po)
 
 
@@ -136,7 +136,7 @@ def test_the_examples_can_be_wired(sources):
 def test_texts_that_the_frontend_takes_for_placeholders_are_named(sources):
     schema = io.Schema(node_id="PR_X", display_name="X", description="Reads {this}.")
     files, problems = localise.build([schema], {"core": {}, "PR_X": {"use": "", "example": [], "trouble": []}}, "")
-    assert "en: PR_X.description has one of {}@|" in problems
+    assert "en: PR_X.description contains one of {}@|" in problems
 
 
 def test_markdown_shows_texts_unchanged():

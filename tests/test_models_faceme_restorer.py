@@ -174,7 +174,10 @@ def test_the_node_names_every_missing_file_its_folder_and_its_licence(monkeypatc
         Node.execute("mine", 50, 5.0, "wavelet")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("insightface") is None, reason="insightface is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("insightface") is None,
+    reason="insightface is not installed; python run.py test installs it",
+)
 def test_the_node_restores_a_known_face_with_the_files_where_they_belong(
     monkeypatch, tmp_path, files, astronaut, album
 ):

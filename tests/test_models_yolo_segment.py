@@ -16,7 +16,8 @@ from personal_restore.models.yolo import segment as yolo_segment
 from personal_restore.nodes.masks import SegmentPeople
 
 needs_ultralytics = pytest.mark.skipif(
-    importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed"
+    importlib.util.find_spec("ultralytics") is None,
+    reason="ultralytics is not installed; python run.py test installs it",
 )
 
 

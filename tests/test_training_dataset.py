@@ -256,7 +256,7 @@ def test_who_is_shown_must_look_like_the_album_that_the_folder_names(photos, tmp
         shutil.copy(source / name, tmp_path / "Obama")
     embedder = best_embedder()
     if embedder.proposes:
-        pytest.skip("no identity network is installed")
+        pytest.skip("no identity network is installed; python run.py test installs one")
     library, gates = load_library(tmp_path, embedder), replace(GATES, sharpness=0.0)
     look = lambda path, name: examine(path, name, library, gates, embedder, {})  # noqa: E731
     same, other = look(source / "obama1.jpg", "Obama"), look(source / "biden_biden2.jpg", "Obama")

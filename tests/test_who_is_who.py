@@ -16,10 +16,13 @@ from personal_restore.models.embedded import ready as embedded
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(mtcnn.weight_folder() is None, reason="the detector is not installed"),
+    pytest.mark.skipif(
+        mtcnn.weight_folder() is None, reason="the detector is not installed; python run.py test installs it"
+    ),
 ]
 needs_dlib = pytest.mark.skipif(
-    detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None, reason="dlib's network is not installed"
+    detect.dlib_file("dlib_face_recognition_resnet_model_v1.dat") is None,
+    reason="dlib's network is not installed; python run.py test installs it",
 )
 
 

@@ -8,6 +8,7 @@ release, remove the node from the file by hand.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -75,10 +76,15 @@ def breaks(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Updates the snapshot of what saved workflows know of the nodes.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where it is stale")
+    check = parser.parse_args().check
     before = json.loads(SNAPSHOT.read_text("utf-8")) if SNAPSHOT.is_file() else {}
     after = describe(node.define_schema() for node in NODES)
     found = breaks(before, after)
-    if not found:
+    if check and before != after:
+        found = found or [f"{SNAPSHOT.relative_to(ROOT)} is stale: python cli/tools/snapshot.py"]
+    elif not found:
         SNAPSHOT.write_text(json.dumps(after, indent=2) + "\n", "utf-8", newline="\n")
     print(*(found or [f"{len(after)} nodes"]), sep="\n")
     return bool(found)
