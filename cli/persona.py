@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from ..lib.bridge import keep, models_folder
+from ..lib.bridge import keep, weight_folders
 from ..lib.faces import embed
 from ..lib.storage.personas import describe, load_persona
 from ..lib.vocabulary import UserError
@@ -43,7 +43,11 @@ def teach(options: argparse.Namespace) -> int:
     made = persona.run(
         restorer,
         lambda: persona.gather(
-            options.photos, options.others, options.class_pictures, settings, embed.best_embedder(models_folder())
+            options.photos,
+            options.others,
+            options.class_pictures,
+            settings,
+            embed.best_embedder(weight_folders("personal_restore")),
         ),
         settings,
         options.name,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lib.bridge import adapted_model, adapted_vae, io, keep, weight_folders
+from ..lib.storage.names import shown
 from ..lib.vocabulary import DegradationCode, UserError
 from ..models.embedded.mapnet import with_tokens
 from ..models.face2scene import network as face2scene
@@ -27,7 +28,7 @@ def trained_named(name: str, node: str) -> Path:
     if name not in known:
         raise UserError(
             f"{node}: there is no trained Face2Scene model {name!r}. Known: {', '.join(known) or NONE}. Trained models "
-            f"belong in {weight_folders('personal_restore')[0] / face2scene.FOLDER}. Nobody has published one yet; "
+            f"belong in {shown(weight_folders('personal_restore')[0] / face2scene.FOLDER)}. Nobody has published one yet; "
             "train one with `python run.py train face2scene` (see docs/training.md)."
         )
     return known[name]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, models_folder, ui
+from ..lib.bridge import io, ui, weight_folders
 from ..lib.faces.detect import (
     Detection,
     detect_faces,
@@ -108,10 +108,14 @@ class DetectFaces(io.ComfyNode):
                 meshes = landmarks["frames"]
                 return detections_from_mesh(meshes[index] if index < len(meshes) else [])
             if boxes is not None:
-                return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=models_folder())
-            found = detect_faces(photo, threshold=threshold or None, model_folder=models_folder())
+                return detections_from_boxes(
+                    photo, boxes_of(boxes, index), model_folder=weight_folders("personal_restore")
+                )
+            found = detect_faces(photo, threshold=threshold or None, model_folder=weight_folders("personal_restore"))
             if second_look is not None:
-                found += detect_faces(look, threshold=threshold or None, model_folder=models_folder())
+                found += detect_faces(
+                    look, threshold=threshold or None, model_folder=weight_folders("personal_restore")
+                )
             return reading_order(merge(found))
 
         frames = tuple(
@@ -194,7 +198,9 @@ class MatchFaces(io.ComfyNode):
         image: torch.Tensor | None = None,
         strengths: str = "",
     ) -> io.NodeOutput:
-        matched = match_faces(faces, library, best_embedder(models_folder()), threshold or None, override)
+        matched = match_faces(
+            faces, library, best_embedder(weight_folders("personal_restore")), threshold or None, override
+        )
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))

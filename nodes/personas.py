@@ -6,16 +6,22 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..lib.bridge import io, keep, models_folder, progress
+from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
-from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.storage.names import holding
+from ..lib.storage.personas import delete_persona, describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.storage.whole import alone
 from ..lib.vocabulary import Conditions, Library, Persona, Restorer, UserError
 from ..models.embedded import ready as embedded
 from . import sockets
 from .layout import to_photos
+
+if TYPE_CHECKING:
+    from ..training.personas.methods import Settings
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +29,14 @@ METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
 NAME = dict(default="persona", tooltip="The file name in models/personal_restore/personas, without the extension.")
 
 
+def folders() -> list[Path]:
+    """Where personas are looked for."""
+    return [folder / "personas" for folder in weight_folders("personal_restore")]
+
+
 def folder() -> Path:
-    return models_folder() / "personas"
+    """Where new ones go."""
+    return folders()[0]
 
 
 class DiffusionBase(io.ComfyNode):
@@ -257,11 +269,7 @@ class TrainPersona(io.ComfyNode):
         preview_every: int = 25,
     ) -> io.NodeOutput:
         from ..models.shared.diffusion_restorer import DiffusionRestorer
-        from ..training.personas.estimate import estimate
-        from ..training.personas.make import make_persona
-        from ..training.personas.methods import Material, Settings
-        from ..training.personas.preview import Watch
-        from ..training.personas.prior import has_prior, prior
+        from ..training.personas.methods import Settings
 
         if not isinstance(restorer, DiffusionRestorer):
             raise UserError(
@@ -282,37 +290,62 @@ class TrainPersona(io.ComfyNode):
             damage=damage,
             low_memory=low_memory,
         )
-        unfinished = folder() / "training"
-        kept = prior(restorer, noun, unfinished, Conditions(progress=progress())) if has_prior(settings) else None
-        material = Material(pictures, kept, strangers if others else None)
-        cost = estimate(restorer.load(), material, settings)
-        log.info("Train Persona: %s for %s", cost, name)
-        watch = Watch(restorer, pictures, settings, f"{name}: {cost}", progress())
-        if preview_every:
-            watch.start()
-
-        def report(step: int, total: int, losses: Mapping[str, float]) -> None:
-            if step == 1 or step % max(total // 20, 1) == 0:
-                log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
-            watch.report(step, total, losses)
-
-        def rescue(learnt: Persona) -> None:
-            path = save_persona(learnt, folder(), f"{plain(name)} unfinished")
-            log.info("Train Persona was stopped. The persona so far is saved as %s", path.name)
-
-        persona = make_persona(
-            restorer.load(),
-            restorer.base,
-            material,
-            settings,
-            name,
-            report,
-            unfinished,
-            rescue,
-            watch.show,
-            preview_every,
-        )
+        busy = "Train Persona: another training is running in this models folder. Wait for it."
+        with alone(folder() / "training", busy):
+            persona = _taught(restorer, pictures, strangers if others else None, settings, name, preview_every)
+        delete_persona(folder(), _unfinished(name))  # of a training that was stopped
         return io.NodeOutput(persona, describe(persona))
+
+
+def _taught(
+    restorer: Restorer,
+    pictures: torch.Tensor,
+    strangers: torch.Tensor | None,
+    settings: Settings,
+    name: str,
+    preview_every: int,
+) -> Persona:
+    """Trains with a preview and a log; what was learned before it is stopped is saved."""
+    from ..training.personas.estimate import estimate
+    from ..training.personas.make import make_persona
+    from ..training.personas.methods import Material
+    from ..training.personas.preview import Watch
+    from ..training.personas.prior import has_prior, prior
+
+    state = folder() / "training"
+    kept = prior(restorer, settings.noun, state, Conditions(progress=progress())) if has_prior(settings) else None
+    material = Material(pictures, kept, strangers)
+    cost = estimate(restorer.load(), material, settings)
+    log.info("Train Persona: %s for %s", cost, name)
+    watch = Watch(restorer, pictures, settings, f"{name}: {cost}", progress())
+    if preview_every:
+        watch.start()
+
+    def report(step: int, total: int, losses: Mapping[str, float]) -> None:
+        if step == 1 or step % max(total // 20, 1) == 0:
+            log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
+        watch.report(step, total, losses)
+
+    def rescue(learnt: Persona) -> None:
+        path = save_persona(learnt, folder(), _unfinished(name))
+        log.info("Train Persona was stopped. The persona so far is saved as %s", path.name)
+
+    return make_persona(
+        restorer.load(),
+        restorer.base,
+        material,
+        settings,
+        name,
+        report,
+        state,
+        rescue,
+        watch.show,
+        preview_every,
+    )
+
+
+def _unfinished(name: str) -> str:
+    return f"{plain(name)} unfinished"
 
 
 class SavePersona(io.ComfyNode):
@@ -364,12 +397,12 @@ class LoadPersona(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        path = persona_path(folder(), name)
+        path = persona_path(holding(folders(), name, "persona"), name)
         return str((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None)
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        persona = load_persona(folder(), name)
+        persona = load_persona(holding(folders(), name, "persona"), name)
         return io.NodeOutput(persona, describe(persona))
 
 

@@ -115,6 +115,31 @@ def test_what_is_no_path_is_refused(folders, path):
         bridge.resolve_input(path)
 
 
+def test_a_share_is_refused_without_a_look_at_it(folders, monkeypatch):
+    looked, resolve = [], Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda self, **more: (looked.append(str(self)), resolve(self, **more))[1])
+    for path in ("//server/share/a.png", "//server/share/a.png [output]"):
+        with pytest.raises(UserError, match="lies outside"):
+            bridge.resolve_input(path)
+    assert not any("server" in path for path in looked)
+
+
+def test_no_message_about_a_path_names_a_folder_of_the_machine(folders):
+    for path in (
+        "nothing.png",
+        "/etc/passwd",
+        "../secret",
+        "a\0b",
+        f"{folders.input}/gone.png",
+        "~/x",
+        "C:\\Users\\me\\x.png",
+    ):
+        with pytest.raises(UserError) as error:
+            bridge.resolve_input(path)
+        said = str(error.value)
+        assert str(folders.input.parent) not in said and "/etc" not in said and "Users" not in said
+
+
 def test_a_folder_named_on_the_command_line_is_open(folders):
     secret = folders.input.parent / "secret"
     assert host.allow_folder(secret) == secret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,30 @@ def test_names_with_commas_can_be_overridden():
 def test_an_override_that_cannot_be_meant_is_explained(text, complaint):
     with pytest.raises(UserError, match=complaint):
         match.parse_override(text, 2, ["Anna", "Ben"])
+
+
+def test_names_with_semicolons_keep_them():
+    assert match.parse_override("0=Smith; Anna;1=Ben", 2, ["Smith; Anna", "Ben"]) == {0: "Smith; Anna", 1: "Ben"}
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 40_000, ", " * 40_000 + "x", "0=Anna" + "\n" * 40_000 + "x", "0=" + "1" * 40_000]
+)
+def test_a_long_text_takes_no_time(text):
+    start = time.perf_counter()
+    for parse in (lambda: match.parse_override(text, 2, ["Anna"]), lambda: match.choose(text, ["Anna"])):
+        try:
+            parse()
+        except UserError as error:
+            assert len(str(error)) < 1000
+    match.choose(text, ["Anna"], complete=False)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u00b2", "1e3"])
+def test_a_number_that_no_face_has_is_explained(number):
+    with pytest.raises(UserError, match="override"):
+        match.parse_override(f"{number}=Anna", 2, ["Anna"])
 
 
 def test_an_override_without_any_face_says_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -141,3 +142,13 @@ def test_strengths_are_read_and_what_cannot_be_meant_is_refused():
     for text in ("0", "a=1", "0=2", "5=0.5", "0=1..2"):
         with pytest.raises(UserError, match="per_face"):
             parse_strengths(text, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 40_000 + "x", "0" * 40_000, "0=" + "1" * 40_000, "0=0" + " " * 40_000 + "x", "9" * 5000 + "=1"]
+)
+def test_strengths_that_are_too_long_are_refused_in_no_time(text):
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="per_face") as error:
+        parse_strengths(text, 3)
+    assert time.perf_counter() - start < 1 and len(str(error.value)) < 600

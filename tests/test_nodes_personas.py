@@ -9,6 +9,7 @@ import pytest
 import torch
 from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.lib.standin import host
+from personal_restore.lib.storage.whole import alone
 from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes import personas as nodes
@@ -108,6 +109,7 @@ def test_cancel_keeps_what_was_learnt_and_the_next_run_goes_on(folder, restorer,
     with host.reporting(lambda done, total: seen.append(done)):
         resumed = trained(restorer, library)[0]
     assert seen == [0, 2], "the first picture, then on from where it was"
+    assert not list(folder.glob("*unfinished*")), "nothing of a person remains beside what was finished"
     whole = trained(restorer, library)[0]
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
 
@@ -208,3 +210,9 @@ def test_what_cannot_be_meant_is_said(folder, restorer, library):
 
 def test_the_methods_on_the_node_are_those_there_are():
     assert list(nodes.METHODS) == list(METHODS)
+
+
+def test_a_second_training_in_the_same_folder_is_told_at_once(folder, restorer, library):
+    with alone(folder / "training"), pytest.raises(UserError, match="another training is running"):
+        trained(restorer, library)
+    trained(restorer, library)

@@ -148,6 +148,11 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
     assert torch.equal(run(tmp_path / "killed", groups, 8), whole)
 
 
+def test_a_second_training_in_the_same_folder_is_told_at_once(tmp_path, groups):
+    with alone(tmp_path / "run"), pytest.raises(UserError, match="Another process is training in run"):
+        run(tmp_path / "run", groups, 2)
+
+
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
     torch.manual_seed(1)
     task = Task()

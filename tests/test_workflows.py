@@ -19,6 +19,7 @@ from personal_restore.lib.standin.graph import GraphError, kinds
 from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
+from personal_restore.lib.storage.names import shown
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
@@ -418,7 +419,9 @@ def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tm
         ("de_net.pth", "9 MB", "Apache-2.0", tmp_path / "models"),
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
-        assert all(part in line for part in (size, licence, f"It belongs in {folder}.", "python run.py models get"))
+        assert all(
+            part in line for part in (size, licence, f"It belongs in {shown(folder)}.", "python run.py models get")
+        )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
 
 

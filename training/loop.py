@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from ..lib.storage.whole import put, write_whole
+from ..lib.storage.whole import alone, put, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,12 @@ def train(
     same data and random numbers.
     """
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    busy = f"Another process is training in {folder.name}. Wait for it, or choose another name or folder."
+    with alone(folder, busy) if accelerator.is_main_process else nullcontext():
+        return _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report)
+
+
+def _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report) -> nn.Module:
     set_seed(schedule.seed)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, schedule))
     trained, optimizer, scheduler = accelerator.prepare(trained, optimizer, scheduler)

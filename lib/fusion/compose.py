@@ -17,6 +17,8 @@ from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
 from .mask import border_fade, face_mask
 
+DECIMAL = re.compile(r"\d{1,50}(\.\d{1,50})?|\.\d{1,50}")
+
 
 def compose_faces(
     scenes: torch.Tensor,
@@ -131,15 +133,16 @@ def own_mask(face: Face) -> torch.Tensor:
 def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
     """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names ``where`` and the part that cannot be read."""
     out = {}
-    for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
-        match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
-        if not match or not 0 <= float(match[2]) <= 1:
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        number, _, value = (side.strip() for side in part.partition("="))
+        shown = part if len(part) <= 200 else f"{part[:200]}..."
+        if not number.isdecimal() or not DECIMAL.fullmatch(value) or not 0 <= float(value) <= 1:
             raise UserError(
-                f"{where} contains {part!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
+                f"{where} contains {shown!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
             )
-        if int(match[1]) >= count:
-            raise UserError(f"{where} names face {match[1]}, but there are {count} (numbered from 0).")
-        out[int(match[1])] = float(match[2])
+        if len(number) > 9 or int(number) >= count:
+            raise UserError(f"{where} names face {number[:200]}, but there are {count} (numbered from 0).")
+        out[int(number)] = float(value)
     return out
 
 

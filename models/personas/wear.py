@@ -61,12 +61,14 @@ def wearing(
     if persona is None or strength == 0:
         persona, tuned, word = None, {}, None
     else:
-        tuned = tuned_weights(net, persona, strength)
+        with _of_this_shape():
+            tuned = tuned_weights(net, persona, strength)
         word = (net.text.row(persona.token), persona.tensors["token"].to(net.text.rows)) if persona.token else None
     places = [name.removesuffix(".gamma") for name in persona.tensors if name.endswith(".gamma")] if persona else []
     reference = _reference(net, persona, references, goal) if places else None
-    bases = {place: net.get_submodule(place) for place in places}
-    blocks = personalise(net, places)
+    with _of_this_shape():
+        bases = {place: net.get_submodule(place) for place in places}
+        blocks = personalise(net, places)
     looked = None
     try:
         for place, block in blocks.items():
@@ -107,6 +109,17 @@ def wearing(
             net.get_submodule(parent).register_module(name, base)
 
 
+@contextmanager
+def _of_this_shape() -> Iterator[None]:
+    """Turns what torch raises for tensors that belong to another network, or to none, into a UserError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, AttributeError, RuntimeError, TypeError) as error:
+        raise UserError(f"The persona does not fit this base ({error}). Train it again.") from error
+
+
 def _looking(net: Diffusion, persona: Persona, count: int):
     indices = net.text.indices([persona.prompt]).to(net.text.rows.device)
     return reading(net.unet, *token_positions(net, indices, net.text.row(persona.token), count))
@@ -134,7 +147,8 @@ def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: fl
     own = {
         name.removeprefix(f"{place}."): value for name, value in persona.tensors.items() if name.startswith(f"{place}.")
     }
-    missing, surplus = block.load_state_dict(own, strict=False)
+    with _of_this_shape():
+        missing, surplus = block.load_state_dict(own, strict=False)
     if surplus or any(name == "gamma" or name.startswith("image_cross_attention") for name in missing):
         raise UserError("The persona's file is incomplete: its blocks do not fit. Train it again.")
     block.strength = strength

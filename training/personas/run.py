@@ -23,7 +23,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.embed import Embedder
 from ...lib.faces.library import load_library
-from ...lib.storage.personas import persona_path, save_persona
+from ...lib.storage.personas import delete_persona, persona_path, save_persona
+from ...lib.storage.whole import alone
 from ...lib.vocabulary import Conditions, Person, Persona, UserError
 from ...models.shared.diffusion_restorer import DiffusionRestorer
 from ..loop import Journal
@@ -166,7 +167,12 @@ def run(
             "Stopped. The persona so far is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished")
         )
 
-    with logging_redirect_tqdm():
+    def finished(persona: Persona) -> None:
+        save_persona(persona, path.parent, path.stem)
+        delete_persona(path.parent, f"{path.stem} unfinished")  # of a run that was stopped
+
+    busy = f"Another process is training {path.stem!r}. Wait for it, or choose another name."
+    with alone(state, busy), logging_redirect_tqdm():
         try:
             make_persona(
                 restorer.load(),
@@ -177,7 +183,7 @@ def run(
                 watch.report,
                 state,
                 rescue,
-                finished=lambda persona: save_persona(persona, path.parent, path.stem),
+                finished=finished,
                 processes=processes,
             )
         finally:

@@ -139,7 +139,9 @@ def _save(
         tensors |= {f"state.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     # Cloned, because safetensors refuses tensors that share memory.
     whole = {name: value.detach().clone() for name, value in tensors.items()}
-    write_tensors(path, whole, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature})
+    write_tensors(
+        path, whole, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature}, private=True
+    )
 
 
 def _resume(
