@@ -11,6 +11,8 @@ import pytest
 import torch
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.recipe import Recipe
+from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.models.embedded.one_step import OneStepNet

@@ -19,7 +19,7 @@ from torch import nn
 from ...lib.diffusion.noise_schedule import stable_diffusion_schedule
 from ...lib.vocabulary import UserError
 from ..shared import clip_text
-from ..shared.fit import filled
+from ..shared.fit import filled, named_tensors
 from ..shared.public_weights import advice, read_file
 from ..shared.sd_turbo import UNET, VAE
 from ..shared.sd_vae import LATENT_SCALE
@@ -94,6 +94,7 @@ def load(
     model = settings.get("model") if isinstance(settings, dict) else None
     if not isinstance(tensors, dict) or not isinstance(model, dict):
         raise UserError(f"{path.name} has no state_dict and cfg of InstantRestore. {advice(WHAT)}")
+    named_tensors(tensors, path.name, advice(WHAT))
     # Trained on several cards, every network is wrapped.
     tensors = {name.replace(".module.", "."): tensor for name, tensor in tensors.items()}
     kinds = {"unet": (UNet2DConditionModel, unet_config), "vae": (AutoencoderKL, vae_config)}

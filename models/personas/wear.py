@@ -33,13 +33,14 @@ def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str
     """The tensors that differ from the base's under a persona with a strength of 0..1, by name, for `functional_call`."""
     own = dict(net.named_parameters())
     tuned = {}
-    for name, value in persona.tensors.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
-            tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
-        elif name in own:
-            tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
+    with _of_this_shape():
+        for name, value in persona.tensors.items():
+            if name.endswith(".lora_A.weight"):
+                layer = name.removesuffix(".lora_A.weight")
+                weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
+                tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
+            elif name in own:
+                tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
     return tuned
 
 
@@ -61,14 +62,12 @@ def wearing(
     if persona is None or strength == 0:
         persona, tuned, word = None, {}, None
     else:
-        with _of_this_shape():
-            tuned = tuned_weights(net, persona, strength)
+        tuned = tuned_weights(net, persona, strength)
         word = (net.text.row(persona.token), persona.tensors["token"].to(net.text.rows)) if persona.token else None
     places = [name.removesuffix(".gamma") for name in persona.tensors if name.endswith(".gamma")] if persona else []
     reference = _reference(net, persona, references, goal) if places else None
     with _of_this_shape():
-        bases = {place: net.get_submodule(place) for place in places}
-        blocks = personalise(net, places)
+        bases, blocks = {place: net.get_submodule(place) for place in places}, personalise(net, places)
     looked = None
     try:
         for place, block in blocks.items():

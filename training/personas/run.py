@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -167,10 +168,6 @@ def run(
             "Stopped. The persona so far is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished")
         )
 
-    def finished(persona: Persona) -> None:
-        save_persona(persona, path.parent, path.stem)
-        delete_persona(path.parent, f"{path.stem} unfinished")  # of a run that was stopped
-
     busy = f"Another process is training {path.stem!r}. Wait for it, or choose another name."
     with alone(state, busy), logging_redirect_tqdm():
         try:
@@ -183,12 +180,18 @@ def run(
                 watch.report,
                 state,
                 rescue,
-                finished=finished,
+                finished=partial(_finish, path),
                 processes=processes,
             )
         finally:
             watch.close()
     return path
+
+
+def _finish(path: Path, persona: Persona) -> None:
+    """Saves it, and removes what a run that was stopped has left."""
+    save_persona(persona, path.parent, path.stem)
+    delete_persona(path.parent, f"{path.stem} unfinished")
 
 
 def _unfinished(folder: Path, name: str) -> Path:
