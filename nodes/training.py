@@ -7,17 +7,17 @@ from dataclasses import asdict, replace
 
 import torch
 
-from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
 from ..lib.storage.names import stored
 from ..lib.storage.whole import put
 from ..models.face2scene.network import FOLDER
-from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
+from ..models.shared.weight_files import checkpoint_and
 from . import sockets
 
 SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 
-class TrainFace2Scene(io.ComfyNode):
+class TrainFace2Scene(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -35,11 +35,7 @@ class TrainFace2Scene(io.ComfyNode):
                     tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
                     "them with `python run.py dataset`.",
                 ),
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
-                ),
+                sockets.sd_turbo(),
                 io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
                 io.Int.Input(
                     "steps", default=20000, min=1, max=1000000, tooltip="Training steps. Published value: 20000."
@@ -78,11 +74,6 @@ class TrainFace2Scene(io.ComfyNode):
             is_output_node=True,
             not_idempotent=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow may name files that do not exist yet; execute reports what to do.
-        return True
 
     @classmethod
     def execute(
@@ -134,6 +125,7 @@ class TrainFace2Scene(io.ComfyNode):
                 None if prepared else source,
                 source if prepared else None,
                 weight_folders("personal_restore"),
+                place("training", torch.bfloat16),
                 progress(steps),
             )
         put(made, target)
