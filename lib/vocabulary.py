@@ -228,5 +228,44 @@ class Restorer(Protocol):
     needs_references: bool
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """Maps Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
+        """Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
         ...
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a restorer can do beyond restoring. Nodes ask for this, never for a restorer's other attributes.
+
+    base: the model that its personas belong to, by the name that is stored in them; empty if it cannot wear any.
+    teachable: Train Persona can train it. generates: Generative Album can make pictures with it.
+    takes_references: it looks at the album; `Restorer.needs_references` says that it does nothing without one.
+    half: the half precision that its networks tolerate, or None. memory: bytes that its weights take up.
+    """
+
+    base: str = ""
+    teachable: bool = False
+    generates: bool = False
+    takes_references: bool = False
+    half: torch.dtype | None = None
+    memory: int = 0
+
+
+@runtime_checkable
+class Able(Protocol):
+    """A restorer that can do more than restore without an album."""
+
+    @property
+    def abilities(self) -> Abilities: ...
+
+
+def abilities(restorer: Restorer) -> Abilities:
+    """What the restorer says of itself; one that says nothing only restores."""
+    return restorer.abilities if isinstance(restorer, Able) else Abilities(takes_references=restorer.needs_references)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where networks run and in which precision, as the user of the host wants it."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32

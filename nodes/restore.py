@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
+from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress
 from ..lib.faces.match import choose
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
 from ..models.embedded import ready as embedded
 from ..models.embedded.reference_restorer import ReferenceRestorer
-from ..models.shared.catalogue import find
+from ..models.gen2res.build import restorer_from as generation
 from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
@@ -45,9 +45,7 @@ class EmbeddedRestorer(io.ComfyNode):
                     "model.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores any picture at its own scale.")
-            ],
+            outputs=[sockets.restorer("Restores any picture at its own scale.")],
         )
 
     @classmethod
@@ -78,25 +76,15 @@ class RestorationByGeneration(io.ComfyNode):
                 sockets.skip_guidance(),
             ],
             outputs=[
-                sockets.Restorer.Output(
-                    display_name="restorer",
-                    tooltip="Restores faces, and serves as a base for Train Persona (method album) and Apply Persona.",
+                sockets.restorer(
+                    "Restores faces, and serves as a base for Train Persona (method album) and Apply Persona."
                 )
             ],
         )
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        # Imported here because diffusers takes seconds to import.
-        from ..lib.storage.fingerprint import fingerprint
-        from ..models.gen2res.adm_unet import load_adm_unet
-        from ..models.gen2res.generation import SkipGuidance, generation
-        from ..models.gen2res.pixel_diffusion import PixelDiffusion
-
-        net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
-        base = f"gen2res-256 {fingerprint(net)}"
-        pull = SkipGuidance(scale=guidance) if guidance else None
-        return io.NodeOutput(generation(keep(net), base, net.native_size, noise_steps, pull))
+        return io.NodeOutput(generation(noise_steps, guidance))
 
 
 class ReferenceDetail(io.ComfyNode):
@@ -121,9 +109,7 @@ class ReferenceDetail(io.ComfyNode):
                     "transfer more detail, at a higher risk of errors.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")
-            ],
+            outputs=[sockets.restorer("Restores faces of people in the library.")],
         )
 
     @classmethod
@@ -150,9 +136,7 @@ class UpscaleModelRestorer(io.ComfyNode):
                     "it off for all other models.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores with this model, at its scale.")
-            ],
+            outputs=[sockets.restorer("Restores with this model, at its scale.")],
         )
 
     @classmethod

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
 from ..lib.storage.names import stored
 from ..lib.storage.whole import alone, put
 from ..models.face2scene.network import FOLDER
-from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
+from ..models.shared.weight_files import checkpoint_and
 from . import sockets
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 
-class TrainFace2Scene(io.ComfyNode):
+class TrainFace2Scene(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -40,11 +40,7 @@ class TrainFace2Scene(io.ComfyNode):
                     tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
                     "them with `python run.py dataset`.",
                 ),
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
-                ),
+                sockets.sd_turbo(),
                 io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
                 io.Int.Input(
                     "steps", default=20000, min=1, max=1000000, tooltip="Training steps. Published value: 20000."
@@ -83,11 +79,6 @@ class TrainFace2Scene(io.ComfyNode):
             is_output_node=True,
             not_idempotent=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow may name files that do not exist yet; execute reports what to do.
-        return True
 
     @classmethod
     def execute(
@@ -154,6 +145,7 @@ def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -
             None if prepared else source,
             source if prepared else None,
             weight_folders("personal_restore"),
+            place("training", torch.bfloat16),
             progress(config.schedule.steps),
         )
     put(made, target)

@@ -162,7 +162,10 @@ def test_a_face_is_known_by_its_restoration_as_well_as_by_itself():
 
 def test_below_the_sure_limit_a_face_must_stand_out_from_those_that_nobody_claims():
     """In a crowd somebody always looks a little like a known person, and somebody else nearly as much."""
-    weigh = lambda column, names: match.weigh(np.array(column)[:, None], ["Anna"], names, sure=0.6)  # noqa: E731
+
+    def weigh(column, names):
+        return match.weigh(np.array(column)[:, None], ["Anna"], names, sure=0.6)
+
     crowd = weigh([0.51, 0.55, 0.54], [None, "Anna", None])
     assert [one.person for one in crowd] == [None] * 3 and "perhaps Anna (0.55)" in crowd[1].doubt
     alone = weigh([0.2, 0.55], [None, "Anna"])[1]

@@ -84,7 +84,10 @@ def test_a_mask_from_the_graph_bounds_the_face_and_hides_the_crops_border(astron
 def test_ground_truth_inserted_under_a_mask_stays_inside_of_it():
     """The paper's isolation of the face: M = 0 gives the restoration, M = 1 the truth, beyond the mask nothing changes."""
     truth, restored = torch.rand(2, 3, 60, 60)
-    patch = lambda mask: Patch(truth, mask, torch.ones(1, 60, 60), (0, 0, 60, 60))  # noqa: E731
+
+    def patch(mask):
+        return Patch(truth, mask, torch.ones(1, 60, 60), (0, 0, 60, 60))
+
     assert torch.equal(blend_faces(restored, [patch(torch.zeros(1, 60, 60))]), restored)
     torch.testing.assert_close(blend_faces(restored, [patch(torch.ones(1, 60, 60))]), truth, atol=1e-5, rtol=0)
     corner = torch.zeros(1, 60, 60)

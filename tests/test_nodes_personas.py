@@ -10,7 +10,18 @@ import torch
 from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.lib.standin import host
 from personal_restore.lib.storage.whole import alone
-from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+from personal_restore.lib.vocabulary import (
+    Abilities,
+    Face,
+    Faces,
+    Library,
+    Person,
+    Reference,
+    Similarity,
+    UserError,
+    abilities,
+)
+from personal_restore.models.faceme.restorer import FaceMeRestorer
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes import personas as nodes
 from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
@@ -184,6 +195,24 @@ def test_one_damaged_face_gives_an_album_that_can_be_learnt(folder, restorer, as
     assert persona.provenance["person"] == "Somebody" and persona.provenance["pictures"] == 3
     with pytest.raises(UserError, match="cannot generate"):
         GenerativeAlbum.execute(ReferenceDetail.execute(0.8).args[0], image, 1, 0.3, 20, 0)
+
+
+def test_who_cannot_generate_or_be_taught_says_so_beforehand(folder, restorer, library, astronaut):
+    """Both have what only looked like the ability: a persona hides the restorer's settings, FaceMe has settings of its own."""
+    persona = trained(restorer, library)[0]
+    worn = ApplyPersona.execute(restorer, persona, 1.0, "").args[0]
+    faceme = FaceMeRestorer(lambda: None, lambda crop: np.zeros(512))
+    image = astronaut[..., 40:72, 180:212].movedim(1, -1)
+    for one in (worn, faceme):
+        assert not abilities(one).generates and not abilities(one).teachable
+        with pytest.raises(UserError, match="cannot generate.*without Apply Persona"):
+            GenerativeAlbum.execute(one, image, 1, 0.3, 20, 0)
+        with pytest.raises(UserError, match="cannot be trained"):
+            trained(one, library)
+    assert abilities(worn).base == abilities(restorer).base == BASE and abilities(restorer).generates
+    assert abilities(ReferenceDetail.execute(0.8).args[0]) == Abilities(takes_references=True)
+    with pytest.raises(UserError, match="'FaceMe' cannot use a persona"):
+        ApplyPersona.execute(faceme, persona, 1.0, "")
 
 
 def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():

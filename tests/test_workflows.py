@@ -336,7 +336,10 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     """With its own prompts, and no node of ComfyUI's core that loads or samples."""
     photo = picture(tmp_path / "photo.png", small)
     out = tmp_path / "out"
-    change = lambda text: ("--set", f"PR_S3DiffRestorer.{text}")  # noqa: E731
+
+    def change(text):
+        return ("--set", f"PR_S3DiffRestorer.{text}")
+
     for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
         assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
     report = json.loads((out / "photo_report.json").read_text())

@@ -35,12 +35,16 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    import torch
+
+    from ...lib.bridge import place
     from ...models.embedded import weights as embedded
     from ...training import bound, procedural, stages
 
     if options.stage == FACE2SCENE:
         return _train_face2scene(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
+    where = place("training", torch.bfloat16)
     match options.stage:
         case "samples":
             from PIL import Image
@@ -51,22 +55,24 @@ def _train(options: argparse.Namespace) -> int:
         case "tiny":
             from ...training import tiny_diffusion
 
-            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data, where), config.data, embedded.FOLDER)
         case "bound":
-            print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
+            print(json.dumps(bound.run(options.out, config, options.photos, 512, where), indent=2))
         case "export":
             stages.export(options.out, config, embedded.FOLDER)
         case "all":
             for stage in stages.STAGES:
-                stages.run(stage, options.out, config)
+                stages.run(stage, options.out, config, where)
             stages.export(options.out, config, embedded.FOLDER)
         case stage:
-            stages.run(stage, options.out, config)
+            stages.run(stage, options.out, config, where)
     return 0
 
 
 def _train_face2scene(options: argparse.Namespace) -> int:
-    from ...lib.bridge import weight_folders
+    import torch
+
+    from ...lib.bridge import place, weight_folders
     from ...training import face2scene
 
     if options.base is None:
@@ -75,6 +81,7 @@ def _train_face2scene(options: argparse.Namespace) -> int:
         )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
-    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
+    where = place("training", torch.bfloat16)
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders, where)
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under any name.")
     return 0

@@ -50,18 +50,9 @@ def compose_faces(
     used = torch.zeros(len(scenes), *size)
     _check_count(mask, "mask", faces)
     _check_count(photos, "photograph", faces)
-    if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
-        raise UserError(
-            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
-            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
-        )
     if mask is not None:
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
-    around = None
-    if photos is not None:
-        same = photos.shape[-2:] == scenes.shape[-2:]
-        around = photos if same else F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
-        around = around.expand(len(scenes), -1, -1, -1)
+    around = None if photos is None else _around(photos, scenes, faces)
     if context == "lq" and around is None:
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
@@ -150,7 +141,7 @@ def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
     if given is not None and len(given) not in (1, len(faces.frames)):
         raise UserError(
             f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s). "
-            "Provide one for each. Provide one for each."
+            "Provide one for each."
         )
 
 
@@ -168,3 +159,16 @@ def _factor(scenes: torch.Tensor, faces: Faces) -> int:
             f"{width}x{height}; the scene must be a whole multiple of the photograph."
         )
     return factor
+
+
+def _around(photos: torch.Tensor, scenes: torch.Tensor, faces: Faces) -> torch.Tensor:
+    """The photographs in the size of the scenes, one for each. Raises UserError for those of another size."""
+    size = tuple(scenes.shape[-2:])
+    if tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
+        raise UserError(
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
+        )
+    if photos.shape[-2:] != scenes.shape[-2:]:
+        photos = F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
+    return photos.expand(len(scenes), -1, -1, -1)

@@ -47,7 +47,9 @@ def restore_faces(
         able = references or not restorer.needs_references
         if strength * face.strength > 0 and wanted(face.person) and able:
             # Called between the steps of one face, so that it can be canceled in the middle.
-            inner = lambda _step, _steps: progress(done, total)  # noqa: E731
+            def inner(_step, _steps):
+                return progress(done, total)
+
             conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
             restored = restore_crop(photos[number], face, restorer, conditions)
             out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)

@@ -139,7 +139,10 @@ def _noisy(
 ) -> tuple[torch.Tensor, float]:
     """Latents ``[B, 4, h, w]`` as they are at a time step, float32, and the share of their variance that is left there."""
     posterior = vae.encode(pictures.to(vae.dtype)).latent_dist
-    draw = lambda: torch.randn(posterior.mean.shape, generator=generator).to(pictures)  # noqa: E731
+
+    def draw():
+        return torch.randn(posterior.mean.shape, generator=generator).to(pictures)
+
     latent = (posterior.mean.float() + posterior.std.float() * draw()) * LATENT_SCALE
     schedule = stable_diffusion_schedule()
     return schedule.add_noise(latent, time + 1, draw()), schedule.left(time + 1)

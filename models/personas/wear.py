@@ -73,11 +73,8 @@ def wearing(
         for place, block in blocks.items():
             _fill(block, persona, place, strength)
         if differentiable:
-            idle = "text.", "vae."  # no gradient passes there
-            own = [*net.named_parameters(), *net.named_buffers()]
-            tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
+            tuned = _differentiable(net, tuned)
             with torch.inference_mode(False):
-                tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
                 reference = None if reference is None else reference.clone()
 
         @cache
@@ -117,6 +114,15 @@ def _of_this_shape() -> Iterator[None]:
         raise
     except (LookupError, AttributeError, RuntimeError, TypeError) as error:
         raise UserError(f"The persona does not fit this base ({error}). Train it again.") from error
+
+
+def _differentiable(net: Diffusion, tuned: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All weights that a gradient passes, tuned or the net's own, none of them made under inference mode."""
+    idle = "text.", "vae."
+    own = [*net.named_parameters(), *net.named_buffers()]
+    tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
+    with torch.inference_mode(False):
+        return {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
 
 
 def _looking(net: Diffusion, persona: Persona, count: int):

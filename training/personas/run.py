@@ -121,9 +121,9 @@ def _crops(people: tuple[Person, ...]) -> torch.Tensor:
     return torch.stack([reference.crop for person in people for reference in person.references])
 
 
-def launched() -> PartialState:
-    """The processes started by a launcher, or the only one. Only the main process logs."""
-    processes = PartialState(cpu=not torch.cuda.is_available())
+def launched(device: torch.device) -> PartialState:
+    """The processes started by a launcher, or the only one, on this kind of device. Only the main process logs."""
+    processes = PartialState(cpu=device.type == "cpu")
     if not processes.is_main_process:
         logging.getLogger().setLevel(logging.WARNING)
     return processes
