@@ -8,13 +8,14 @@ in the frequencies that survived the damage. Every pixel gets a confidence: seen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from .face_mesh import NOSE_TIP, mirror_index, triangles
+from .face_mesh import FACE_OVAL, NOSE_TIP, mean_shape, mirror_index, triangles
 
 # The spline is evaluated on a grid of this many points each way and enlarged from there; the mesh holds nothing finer.
 GRID = 33
@@ -28,9 +29,11 @@ LEAST_GAIN = 0.02
 # Shares of the crop's side: an expression that differs by this much is no longer the same.
 EXPRESSION = 0.02
 # Of the unit normal towards the camera, where a surface begins to be seen and is seen well.
-GRAZING, FACING = 0.2, 0.5
+GRAZING, FACING = -0.05, 0.25
 # Window of local contrast and of local agreement, shares of the crop's side.
 LIGHTING, WINDOW = 1 / 8, 1 / 16
+# Of the face's outline: standard deviation of the blur that makes it fade, a share of the crop's side.
+FADE = 0.025
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,7 @@ class Frame:
         self.contrast = local_contrast(luma(face), self.survives)
         self._spline = thin_plate((mesh[:, :2] + 0.5) / self.side, _grid(GRID))
         self.seen = self.spread(facing(mesh)).clip(0, 1)
-        hull = cv2.convexHull(mesh[:, :2].astype(np.float32)).astype(np.int32)
-        self.inside = cv2.fillConvexPoly(np.zeros((self.side, self.side), np.float32), hull, 1.0)
+        self.inside = skin(mesh, self.side)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Values at the mesh's points, ``[468]`` or ``[468, C]``, carried to every pixel: float32 ``[S, S]`` or ``[S, S, C]``."""
@@ -103,6 +105,13 @@ class Frame:
         return corrected if new > old * (1 + LEAST_GAIN) else place
 
 
+def skin(mesh: np.ndarray, side: int) -> np.ndarray:
+    """float32 ``[S, S]`` in 0..1: the face from hairline to chin, fading out within its outline, so that hair stays out."""
+    outline = np.round(mesh[list(FACE_OVAL), :2] * 16).astype(np.int32)
+    filled = cv2.fillPoly(np.zeros((side, side), np.float32), [outline], 1.0, shift=4)
+    return (2 * blur(filled, FADE * side) - 1).clip(0, 1)
+
+
 def thin_plate(points: np.ndarray, places: np.ndarray, stiffness: float = STIFFNESS) -> np.ndarray:
     """``[Q, N]``: the matrix that carries values at ``points`` ``[N, 2]`` to ``places`` ``[Q, 2]``, both in 0..1.
 
@@ -135,9 +144,8 @@ def facing(mesh: np.ndarray) -> np.ndarray:
     return np.clip((towards - GRAZING) / (FACING - GRAZING), 0, 1)
 
 
+@lru_cache(maxsize=1)
 def _orientation() -> np.ndarray:
-    from .face_mesh import mean_shape
-
     flat, faces = mean_shape()[:, :2], triangles()
     (a, b, c) = (flat[faces[:, corner]] for corner in range(3))
     return -np.sign(np.cross(b - a, c - a))

@@ -107,3 +107,11 @@ def cutoff(survives: Tensor) -> float:
     below = torch.nonzero(radial(survives)[1:] < 0.5)
     edge = (float(below[0]) + 1) / size if len(below) else 0.5
     return math.sqrt(math.log(2)) / (math.sqrt(2) * math.pi * edge)
+
+
+def band_survival(survives: Tensor, levels: int) -> Tensor:
+    """``[levels]`` in 0..1: the mean share in each octave, finest (a quarter to half a cycle per pixel) first."""
+    size = survives.shape[0]
+    profile = radial(survives)
+    edges = [size // 2 >> level for level in range(levels + 1)]
+    return torch.stack([profile[low:high].mean() for high, low in zip(edges, edges[1:], strict=False)])
