@@ -1,6 +1,6 @@
 """Bootstrap: ``python run.py demo`` on a machine with nothing but Python 3.11 or newer.
 
-Makes ``.venv`` beside this file, installs what is needed there, and hands the command line on to ``headless/cli.py``.
+Makes ``.venv`` beside this file, installs what is needed there, and hands the command line on to ``cli/main.py``.
 Only the standard library is used here.
 """
 
@@ -79,7 +79,7 @@ def main() -> int:
     if command == "test":
         return subprocess.run([PYTHON, "-m", "pytest", str(ROOT / "tests"), *sys.argv[2:]], cwd=ROOT).returncode
     load_package()
-    from personal_restore.headless.cli import main as run_command
+    from personal_restore.cli.main import main as run_command
 
     return run_command(sys.argv[1:])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bridge import ComfyExtension, serve_odd_folder
+from ..lib.bridge import ComfyExtension, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .diffbir import DiffBIRRestorer
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer

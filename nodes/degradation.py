@@ -6,15 +6,16 @@ import json
 
 import torch
 
-from ..bridge import io, keep
-from ..degradation.estimate import describe, estimate, face_pair
-from ..degradation.families import FAMILIES
-from ..degradation.picture import gauge, sheet
-from ..degradation.recipe import Recipe
-from ..metrics import psnr, ssim
-from ..models import face2scene
-from ..restorers import embedded
-from ..vocabulary import DegradationCode, Faces, UserError
+from ..lib.bridge import io, keep
+from ..lib.degradation.estimate import describe, face_pair
+from ..lib.degradation.families import FAMILIES
+from ..lib.degradation.picture import gauge, sheet
+from ..lib.degradation.recipe import Recipe
+from ..lib.pictures.metrics import psnr, ssim
+from ..lib.vocabulary import DegradationCode, Faces, UserError
+from ..models.embedded import ready as embedded
+from ..models.embedded.estimate import estimate
+from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named
 from .layout import check_same_photos, to_image, to_photos

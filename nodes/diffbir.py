@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..bridge import io, keep
-from ..restorers import embedded
-from ..vocabulary import Restorer, UserError
+from ..lib.bridge import io, keep
+from ..lib.vocabulary import Restorer, UserError
+from ..models.diffbir.build import restorer_from
+from ..models.embedded import ready as embedded
+from ..models.shared.bases import PREDICTIONS, bases
+from ..models.shared.weight_files import NONE, checkpoint_and, own_files, weight_files
 from . import sockets
-from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
-from .weight_files import NONE, checkpoint_and, own_files, weight_files
-
-if TYPE_CHECKING:
-    from ..restorers.diffusion import DiffusionRestorer
+from .published_bases import output, prompts, sampling
 
 ALONE = "none"
-# As models/stable_diffusion.py has them; that imports diffusers, which takes seconds. A test compares them.
-PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
 
 
@@ -107,7 +103,7 @@ class DiffBIRRestorer(io.ComfyNode):
             restorer_from(
                 path,
                 None if control_model == ALONE else known[control_model],
-                cleaner,
+                cleaner or embedded.restorer(keep),
                 prediction,
                 steps=noise_steps,
                 samples=samples,
@@ -118,26 +114,3 @@ class DiffBIRRestorer(io.ComfyNode):
                 guidance=guidance,
             )
         )
-
-
-def restorer_from(
-    checkpoint: Path,
-    controlnet: Path | None,
-    cleaner: Restorer | None = None,
-    prediction: str = PREDICTIONS[0],
-    control: float = 1.0,
-    guidance: float = 0.0,
-    **more,
-) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    # Here and not above: diffusers takes seconds to import.
-    from ..models import stable_diffusion
-    from ..models.diffbir_controlnet import load_diffbir_controlnet
-    from ..restorers.diffusion import first_stage
-
-    net = stable_diffusion.load(
-        checkpoint, tokenizer(checkpoint), load_diffbir_controlnet(controlnet) if controlnet else None, prediction
-    )
-    net.cleaner = first_stage(cleaner or embedded.restorer(keep))
-    name, kind = ("DiffBIR", "diffbir") if controlnet else ("Stable Diffusion", "stable_diffusion")
-    return restorer(net, kind, guidance, control=control if controlnet else 0.0, name=name, **more)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..bridge import adapted_model, adapted_vae, io, keep, weight_folders
-from ..models import face2scene
-from ..models.mapnet import with_tokens
-from ..restorers.sd_turbo import SDTurboRestorer
-from ..vocabulary import DegradationCode, UserError
+from ..lib.bridge import adapted_model, adapted_vae, io, keep, weight_folders
+from ..lib.vocabulary import DegradationCode, UserError
+from ..models.embedded.mapnet import with_tokens
+from ..models.face2scene import network as face2scene
+from ..models.shared.sd_turbo_restorer import SDTurboRestorer
+from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
 from .s3diff import load_turbo
-from .weight_files import NONE, checkpoint_and, checkpoints
 
 
 def trained() -> dict[str, Path]:

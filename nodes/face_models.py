@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import io, keep_upscaler
-from ..restorers.upscaler import UpscalerRestorer
-from ..vocabulary import UserError
+from ..lib.bridge import io, keep_upscaler
+from ..lib.vocabulary import UserError
+from ..models.shared.weight_files import NONE, weight_files
+from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
-from .weight_files import NONE, weight_files
 
 SUFFIXES = ".pth", ".safetensors", ".pt", ".ckpt"
 
@@ -46,7 +46,7 @@ class FaceModelRestorer(io.ComfyNode):
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
         # Here and not above: spandrel takes seconds to import.
-        from ..models import face_networks
+        from ..models.upscale import face_networks
 
         known = face_models()
         if model not in known:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ..bridge import device, io, keep
-from ..vocabulary import UserError
+from ..lib.bridge import io
+from ..models.faceme.build import restorer_from
+from ..models.shared.weight_files import NONE, checkpoints
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints
-
-NEEDED = "faceme-controlnet", "faceme-mix", "photomaker", "antelopev2-arcface"
 
 
 class FaceMeRestorer(io.ComfyNode):
@@ -55,21 +53,4 @@ class FaceMeRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
-        base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, "realvisxl", *NEEDED)
-        # Here and not above: diffusers takes seconds to import.
-        from ..faces.embed import ArcFace
-        from ..models import faceme
-        from ..restorers.faceme import FaceMeRestorer as Restorer
-
-        try:
-            identify = ArcFace(arcface).embed
-        except ImportError as error:
-            raise UserError(
-                "FaceMe Restorer: ArcFace is run by insightface; `pip install insightface` brings it."
-            ) from error
-        net = faceme.load(faceme.Files(base, control, mix, photomaker))
-        if device().type == "cuda":
-            for part in (net.unet, net.controlnet):
-                part.half()
-            net.vae.bfloat16()  # half precision overflows in SDXL's VAE
-        return io.NodeOutput(Restorer(keep(net), identify, steps, guidance, None if color == "none" else color))
+        return io.NodeOutput(restorer_from(checkpoint, steps, guidance, None if color == "none" else color))

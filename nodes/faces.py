@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..bridge import io, models_folder, ui
-from ..faces.detect import (
+from ..lib.bridge import io, models_folder, ui
+from ..lib.faces.detect import (
     Detection,
     detect_faces,
     detections_from_boxes,
@@ -18,13 +18,13 @@ from ..faces.detect import (
     merge,
     reading_order,
 )
-from ..faces.embed import best_embedder
-from ..faces.extract import ALIGNMENTS, extract_face
-from ..faces.match import match_faces
-from ..faces.pictures import from_pil, to_pil
-from ..faces.review import label, mark, outline
-from ..fusion.compose import parse_strengths
-from ..vocabulary import Faces, Library, UserError
+from ..lib.faces.embed import best_embedder
+from ..lib.faces.extract import ALIGNMENTS, extract_face
+from ..lib.faces.match import match_faces
+from ..lib.faces.review import label, mark, outline
+from ..lib.fusion.compose import parse_strengths
+from ..lib.pictures.files import from_pil, to_pil
+from ..lib.vocabulary import Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 

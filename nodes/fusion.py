@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..bridge import io, models_folder
-from ..faces.fine_align import find_networks
-from ..fusion.color import color_fix
-from ..fusion.compose import compose_faces
-from ..vocabulary import Faces, UserError
+from ..lib.bridge import io, models_folder
+from ..lib.fusion.compose import compose_faces
+from ..lib.pictures.color import color_fix
+from ..lib.vocabulary import Faces, UserError
+from ..models.ransacflow.network import find_networks
 from . import sockets
 from .layout import to_image, to_photos
 

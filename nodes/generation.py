@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..bridge import io, progress
-from ..models.noise_schedule import linear_schedule, stable_diffusion_schedule
-from ..vocabulary import Conditions, Restorer, UserError
+from ..lib.bridge import io, progress
+from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
+from ..lib.vocabulary import Conditions, Restorer, UserError
 from . import sockets
 from .layout import to_image, to_photos
 
@@ -56,7 +56,7 @@ class GenerativeAlbum(io.ComfyNode):
         cls, restorer: Restorer, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..restorers.generation import SkipGuidance, generative_album
+        from ..models.gen2res.generation import SkipGuidance, generative_album
 
         if not hasattr(restorer, "guidance") or not hasattr(restorer, "steps"):
             raise UserError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import device, io, keep
-from ..vocabulary import UserError
+from ..lib.bridge import device, io, keep
+from ..lib.vocabulary import UserError
+from ..models.shared.weight_files import NONE, weight_files
 from . import sockets
-from .weight_files import NONE, weight_files
 
 
 def own_checkpoints() -> dict[str, Path]:
@@ -47,8 +47,8 @@ class InstantRestoreRestorer(io.ComfyNode):
                 "and are not fetched by this pack; put your checkpoint (.pt) there, or use FaceMe Restorer or Reference Restorer."
             )
         # Here and not above: diffusers takes seconds to import.
-        from ..models.instantrestore import load
-        from ..restorers.instantrestore import InstantRestoreRestorer as Restorer
+        from ..models.instantrestore.network import load
+        from ..models.instantrestore.restorer import InstantRestoreRestorer as Restorer
 
         net = load(known[checkpoint])
         if device().type == "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..vocabulary import Faces, UserError
+from ..lib.vocabulary import Faces, UserError
 
 
 def to_photos(image: torch.Tensor) -> torch.Tensor:

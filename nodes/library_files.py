@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bridge import io, models_folder
-from ..faces.library_file import delete_person, load_library_file, save_library, stamp
-from ..vocabulary import Library
+from ..lib.bridge import io, models_folder
+from ..lib.storage.libraries import delete_person, load_library_file, save_library, stamp
+from ..lib.vocabulary import Library
 from . import sockets
 from .sources import report
 

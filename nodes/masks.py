@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, weight_folders
-from ..faces.paste import unwarp
-from ..fusion.mask import REGIONS, region_mask, segment_of
-from ..models.catalogue import find
-from ..vocabulary import Faces, UserError
+from ..lib.bridge import io, keep, weight_folders
+from ..lib.faces.paste import unwarp
+from ..lib.fusion.mask import REGIONS, region_mask, segment_of
+from ..lib.vocabulary import Faces, UserError
+from ..models.shared.catalogue import find
 from . import sockets
 from .layout import to_photos
 
@@ -108,7 +108,7 @@ class SegmentPeople(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
-        from ..models import yolo_segment  # here and not above: it imports ultralytics
+        from ..models.yolo import segment as yolo_segment  # here and not above: it imports ultralytics
 
         network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
         people = [yolo_segment.segment_people(photo, network, threshold) for photo in to_photos(image)]

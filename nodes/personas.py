@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from ..bridge import io, keep, models_folder, progress
-from ..degradation.families import FAMILIES
-from ..personas.file import describe, load_persona, persona_path, save_persona, without_pictures
-from ..restorers import embedded
-from ..vocabulary import Conditions, Library, Persona, Restorer, UserError
+from ..lib.bridge import io, keep, models_folder, progress
+from ..lib.degradation.families import FAMILIES
+from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.vocabulary import Conditions, Library, Persona, Restorer, UserError
+from ..models.embedded import ready as embedded
 from . import sockets
 from .layout import to_photos
 
@@ -88,7 +88,7 @@ class DiffusionBase(io.ComfyNode):
         cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
     ) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..restorers.generation import SkipGuidance
+        from ..models.gen2res.generation import SkipGuidance
 
         pull = SkipGuidance(scale=guidance) if guidance else None
         return io.NodeOutput(
@@ -245,12 +245,12 @@ class TrainPersona(io.ComfyNode):
         low_memory: bool = False,
         preview_every: int = 25,
     ) -> io.NodeOutput:
-        from ..personas.estimate import estimate
-        from ..personas.make import make_persona
-        from ..personas.methods import Material, Settings
-        from ..personas.preview import Watch
-        from ..personas.prior import has_prior, prior
-        from ..restorers.diffusion import DiffusionRestorer
+        from ..models.shared.diffusion_restorer import DiffusionRestorer
+        from ..training.personas.estimate import estimate
+        from ..training.personas.make import make_persona
+        from ..training.personas.methods import Material, Settings
+        from ..training.personas.preview import Watch
+        from ..training.personas.prior import has_prior, prior
 
         if not isinstance(restorer, DiffusionRestorer):
             raise UserError(
@@ -393,8 +393,8 @@ class ApplyPersona(io.ComfyNode):
 
     @classmethod
     def execute(cls, restorer: Restorer, persona: Persona, strength: float, person: str) -> io.NodeOutput:
-        from ..personas.wear import check_base
-        from ..restorers.diffusion import PersonalRestorer
+        from ..models.personas.restorer import PersonalRestorer
+        from ..models.personas.wear import check_base
 
         base = getattr(restorer, "base", None)
         if base is None:

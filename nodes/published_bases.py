@@ -1,35 +1,9 @@
-"""What the nodes of the published Stable Diffusion bases share: where the files are, how they are sampled, and the restorer."""
+"""What the nodes of the published Stable Diffusion bases share: how they are sampled and prompted, and what comes out."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ..bridge import clip_vocabulary, device, io, keep, weight_folders
-from ..models.catalogue import find_all
+from ..lib.bridge import io
 from . import sockets
-from .weight_files import weight_files
-
-if TYPE_CHECKING:
-    from ..models.stable_diffusion import StableDiffusion
-    from ..restorers.diffusion import DiffusionRestorer
-
-
-def bases() -> dict[str, Path]:
-    """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
-    parents = reversed(weight_folders("diffusers"))
-    folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
-    return weight_files("checkpoints", suffixes=(".safetensors", ".ckpt")) | folders
-
-
-def vocabulary() -> Path:
-    """Where CLIP's vocab.json and merges.txt are: the host's own, else those of the catalogue. Raises UserError without them."""
-    return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent
-
-
-def tokenizer(base: Path) -> Path | None:
-    """None where the base is a folder that has its own."""
-    return None if (base / "tokenizer").is_dir() else vocabulary()
 
 
 def sampling(samples: int, shown: str) -> list[io.Input]:
@@ -89,19 +63,3 @@ def output() -> io.Output:
         display_name="restorer",
         tooltip="Restores faces, and is a base of Train Persona and Apply Persona.",
     )
-
-
-def restorer(net: StableDiffusion, kind: str, guidance: float, **sampled: Any) -> DiffusionRestorer:
-    """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
-    # Here and not above: diffusers takes seconds to import.
-    from ..personas.make import fingerprint
-    from ..restorers.diffusion import DiffusionRestorer
-    from ..restorers.generation import SkipGuidance
-
-    base = f"{kind} {fingerprint(net)}"
-    if device().type == "cuda":
-        net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
-    else:
-        net.float()
-    pull = SkipGuidance(scale=guidance) if guidance else None
-    return DiffusionRestorer(keep(net), base, net.native_size, guidance=pull, **sampled)

@@ -6,9 +6,9 @@ import json
 
 import torch
 
-from ..bridge import io
-from ..report import summarize
-from ..vocabulary import DegradationCode, Faces
+from ..lib.bridge import io
+from ..lib.report import summarize
+from ..lib.vocabulary import DegradationCode, Faces
 from . import sockets
 from .layout import to_photos
 

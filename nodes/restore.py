@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from ..bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
-from ..faces.match import choose
-from ..models.catalogue import find
-from ..restorers import embedded
-from ..restorers.apply import restore_faces, restore_scene
-from ..restorers.preview import Preview
-from ..restorers.reference import ReferenceRestorer
-from ..restorers.upscaler import UpscalerRestorer
-from ..vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
+from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
+from ..lib.faces.match import choose
+from ..lib.restoring.apply import restore_faces, restore_scene
+from ..lib.restoring.preview import Preview
+from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
+from ..models.embedded import ready as embedded
+from ..models.embedded.reference_restorer import ReferenceRestorer
+from ..models.shared.catalogue import find
+from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
@@ -86,11 +86,10 @@ class RestorationByGeneration(io.ComfyNode):
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..models.adm_unet import load_adm_unet
-        from ..models.pixel_diffusion import PixelDiffusion
-        from ..personas.make import fingerprint
-        from ..restorers.diffusion import generation
-        from ..restorers.generation import SkipGuidance
+        from ..lib.storage.fingerprint import fingerprint
+        from ..models.gen2res.adm_unet import load_adm_unet
+        from ..models.gen2res.generation import SkipGuidance, generation
+        from ..models.gen2res.pixel_diffusion import PixelDiffusion
 
         net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
         base = f"gen2res-256 {fingerprint(net)}"

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..bridge import device, io, keep, weight_folders
-from ..restorers.sd_turbo import SDTurboRestorer
-from ..vocabulary import UserError
+from ..lib.bridge import device, io, keep, weight_folders
+from ..lib.vocabulary import UserError
+from ..models.shared.sd_turbo_restorer import SDTurboRestorer
+from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints
 
 if TYPE_CHECKING:
-    from ..models.sd_turbo import SDTurbo
+    from ..models.shared.sd_turbo import SDTurbo
 
 
 def load_turbo(path: Path) -> SDTurbo:
     """SD-Turbo in the precision that the device likes."""
-    from ..models import sd_turbo
+    from ..models.shared import sd_turbo
 
     turbo = sd_turbo.load(path)
     if device().type == "cuda":
@@ -101,7 +101,8 @@ class S3DiffRestorer(io.ComfyNode):
         public_tiles: bool = False,
     ) -> io.NodeOutput:
         # Here and not above: diffusers takes seconds to import.
-        from ..models import clip_text, s3diff, sd_turbo
+        from ..models.s3diff import network as s3diff
+        from ..models.shared import clip_text, sd_turbo
 
         given = [
             None if one is None else prompt_of(one, name)

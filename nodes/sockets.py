@@ -1,8 +1,8 @@
-"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``vocabulary.py``."""
+"""The custom sockets, one per payload, and inputs that several nodes have. What travels is documented in ``lib/vocabulary.py``."""
 
 from __future__ import annotations
 
-from ..bridge import io
+from ..lib.bridge import io
 
 Library = io.Custom("PR_LIBRARY")
 Faces = io.Custom("PR_FACES")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from .. import samples
-from ..bridge import io, models_folder, resolve_input
-from ..faces import library as albums
-from ..faces.embed import best_embedder
-from ..vocabulary import Library
+from ..lib import samples
+from ..lib.bridge import io, models_folder, resolve_input
+from ..lib.faces import library as albums
+from ..lib.faces.embed import best_embedder
+from ..lib.vocabulary import Library
 from . import sockets
 from .layout import to_image, to_photos
 

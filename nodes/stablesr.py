@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..bridge import io
-from ..vocabulary import UserError
+from ..lib.bridge import io
+from ..lib.vocabulary import UserError
+from ..models.shared.bases import bases
+from ..models.shared.weight_files import NONE, checkpoint_and, own_files
+from ..models.stablesr.build import restorer_from
 from . import sockets
-from .published_bases import bases, output, prompts, restorer, sampling, tokenizer
-from .weight_files import NONE, checkpoint_and, own_files
-
-if TYPE_CHECKING:
-    from ..restorers.diffusion import DiffusionRestorer
+from .published_bases import output, prompts, sampling
 
 SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
@@ -89,11 +87,3 @@ class StableSRRestorer(io.ComfyNode):
                 guidance=guidance,
             )
         )
-
-
-def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    from ..models import stablesr  # here and not above: diffusers takes seconds to import
-
-    net = stablesr.load(checkpoint, base, tokenizer(base or checkpoint))
-    return restorer(net, "stablesr", guidance, name="StableSR", **more)

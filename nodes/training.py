@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 
 import torch
 
-from ..bridge import io, models_folder, progress, resolve_input, weight_folders
-from ..models.face2scene import FOLDER
-from ..stored import stored
+from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
+from ..lib.storage.names import stored
+from ..lib.storage.whole import put
+from ..models.face2scene.network import FOLDER
+from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
-from .weight_files import NONE, checkpoint_and, checkpoints
 
 SAVE_EVERY = 100  # steps: what stopping can cost
 
@@ -93,8 +94,8 @@ class TrainFace2Scene(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         # Here and not above: accelerate and diffusers take seconds to import.
+        from ..lib.storage.resume import SETTINGS, settle
         from ..training import face2scene
-        from ..training.begun import SETTINGS, settle
         from ..training.dataset import MANIFEST
 
         target = stored(models_folder() / FOLDER, name, "trained model")
@@ -131,7 +132,7 @@ class TrainFace2Scene(io.ComfyNode):
                 weight_folders("personal_restore"),
                 progress(steps),
             )
-        made.replace(target)
+        put(made, target)
         shutil.rmtree(folder)  # the next training under this name begins anew
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..bridge import io, weight_folders
-from ..models.catalogue import catalogue, download, entry
+from ..lib.bridge import io, weight_folders
+from ..models.shared.catalogue import catalogue, download, entry
 from . import sockets
 
 

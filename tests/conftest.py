@@ -82,7 +82,7 @@ def pictures(astronaut) -> torch.Tensor:
 @pytest.fixture
 def restorer(net):
     """A restorer on that base."""
-    from personal_restore.restorers.diffusion import DiffusionRestorer
+    from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
     from personal_restore.tests.tiny_base import BASE
 
     return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.benchmarks import blend, context, faces, invariance, quality
-from personal_restore.benchmarks.quality import Row
-from personal_restore.vocabulary import UserError
+from personal_restore.cli.benchmarks import blend, context, faces, invariance, quality
+from personal_restore.cli.benchmarks.quality import Row
+from personal_restore.lib import samples
+from personal_restore.lib.vocabulary import UserError
 from PIL import Image
 
 
@@ -48,12 +49,12 @@ def test_photographs_too_small_for_crops_are_a_clear_error():
 
 def test_a_folder_without_pictures_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="no picture"):
-        list(quality.load(tmp_path, 100))
+        list(samples.load(tmp_path, 100))
 
 
 def test_photographs_are_shrunk_to_the_longest_side_and_never_enlarged():
-    assert quality.shrink(torch.rand(1, 3, 50, 200), 100).shape == (1, 3, 25, 100)
-    assert quality.shrink(torch.rand(1, 3, 50, 60), 100).shape == (1, 3, 50, 60)
+    assert samples.shrink(torch.rand(1, 3, 50, 200), 100).shape == (1, 3, 25, 100)
+    assert samples.shrink(torch.rand(1, 3, 50, 60), 100).shape == (1, 3, 50, 60)
 
 
 @pytest.mark.slow

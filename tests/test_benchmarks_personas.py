@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from personal_restore.benchmarks import persona_shapes, personas
-from personal_restore.restorers.diffusion import DiffusionRestorer
+from personal_restore.cli.benchmarks import persona_shapes, personas
+from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
-from personal_restore.vocabulary import Library, Person, Reference, UserError
 
 
 class Colours:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from personal_restore import bridge
-from personal_restore.headless import host
-from personal_restore.vocabulary import UserError
+from personal_restore.lib import bridge
+from personal_restore.lib.standin import host
+from personal_restore.lib.vocabulary import UserError
 
-PACK = Path(bridge.__file__).parent
+PACK = Path(bridge.__file__).parent.parent
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 
 
@@ -39,7 +39,7 @@ def imported(path: Path) -> set[str]:
 
 
 def sources(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((PACK / folder).glob("*.py"))]
+    return [path for folder in folders for path in sorted((PACK / folder).glob("**/*.py" if folder else "*.py"))]
 
 
 def test_comfyui_is_not_taken_to_be_there():

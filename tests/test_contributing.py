@@ -9,40 +9,40 @@ from pathlib import Path
 
 import pytest
 import torch
-from personal_restore.headless.runner import run_graph
-from personal_restore.metrics import psnr
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.vocabulary import Conditions, Restorer
 from personal_restore.nodes import NODES
-from personal_restore.vocabulary import Conditions, Restorer
 
-CONTRIBUTING = Path(__file__).parent.parent / "CONTRIBUTING.md"
+CONTRIBUTING = Path(__file__).parent.parent / ".github" / "CONTRIBUTING.md"
 
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     """The two listings, loaded as the files that they are said to be."""
     listings = re.findall(
-        r"`(restorers|nodes)/(\w+)\.py`:\n\n```python\n(.*?)```", CONTRIBUTING.read_text("utf-8"), re.DOTALL
+        r"`(models|nodes)/([\w/]+)\.py`:\n\n```python\n(.*?)```", CONTRIBUTING.read_text("utf-8"), re.DOTALL
     )
     loaded = {}
     for room, name, code in listings:
-        path = tmp_path / f"{room}_{name}.py"
+        path = tmp_path / f"{room}_{name.replace('/', '_')}.py"
         path.write_text(code, "utf-8")
-        full_name = f"personal_restore.{room}.{name}"
+        full_name = f"personal_restore.{room}.{name.replace('/', '.')}"
         spec = importlib.util.spec_from_file_location(full_name, path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, full_name, module)
         spec.loader.exec_module(module)
         loaded[room] = module
-    assert loaded.keys() == {"restorers", "nodes"}
+    assert loaded.keys() == {"models", "nodes"}
     return loaded
 
 
 def test_the_restorer_has_thirty_lines(modules):
-    assert len(Path(modules["restorers"].__file__).read_text("utf-8").splitlines()) <= 30
+    assert len(Path(modules["models"].__file__).read_text("utf-8").splitlines()) <= 30
 
 
 def test_it_restores(modules, astronaut):
-    restorer = modules["restorers"].MedianRestorer()
+    restorer = modules["models"].MedianRestorer()
     assert isinstance(restorer, Restorer)
     specks = torch.rand(1, 1, 512, 512, generator=torch.Generator().manual_seed(0)) < 0.05
     damaged = astronaut.masked_fill(specks, 1.0)

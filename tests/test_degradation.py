@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from personal_restore.degradation import operators
-from personal_restore.degradation.estimate import describe
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.recipe import Recipe, Step
-from personal_restore.metrics import psnr
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.degradation import operators
+from personal_restore.lib.degradation.estimate import describe
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.recipe import Recipe, Step
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.vocabulary import UserError
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.degradation.estimate import estimate, face_pair
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.presets import PRESETS
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.models import embedded
+from personal_restore.lib.degradation.estimate import face_pair
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.presets import PRESETS
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.estimate import estimate
 from personal_restore.training.procedural import draw
 
 
@@ -62,7 +63,7 @@ def test_the_order_of_the_pair_changes_the_code(extractor, pictures):
 
 
 def test_more_noise_reads_as_more_noise(extractor, pictures):
-    from personal_restore.degradation.operators import gaussian_noise
+    from personal_restore.lib.degradation.operators import gaussian_noise
 
     def read(sigma: float) -> float:
         generator = torch.Generator().manual_seed(0)

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.pfstorer import pfstorer_heavy, pfstorer_light
-from personal_restore.degradation.recipe import Recipe, Step
-from personal_restore.metrics import psnr
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.pfstorer import pfstorer_heavy, pfstorer_light
+from personal_restore.lib.degradation.recipe import Recipe, Step
+from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.training import procedural
 
 DRAWS = 5000

@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 import torch
-from personal_restore.degradation import operators
-from personal_restore.degradation.jpeg import diff_jpeg
+from personal_restore.lib.degradation import operators
+from personal_restore.lib.degradation.jpeg import diff_jpeg
 from PIL import Image
 
 

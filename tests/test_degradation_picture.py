@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.picture import ESTIMATED, PAPER, TRACK, TRUE, gauge, sheet
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.picture import ESTIMATED, PAPER, TRACK, TRUE, gauge, sheet
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.nodes.degradation import CompareWithTruth
-from personal_restore.vocabulary import UserError
 
 HARMLESS = {"blur_sigma": 0.0, "noise_sigma": 0.0, "jpeg_quality": 100.0, "downscale": 1.0}
 WORST = {"blur_sigma": 9.0, "noise_sigma": 90.0, "jpeg_quality": 1.0, "downscale": 8.0}

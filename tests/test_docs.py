@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "models").rglob("*.md"),
+    ]
+)
 MESSAGES = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "guide.md").read_text("utf-8"), re.MULTILINE)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.models import face_networks
+from personal_restore.lib.vocabulary import Conditions, UserError
+from personal_restore.models.upscale import face_networks
+from personal_restore.models.upscale.restorer import UpscalerRestorer
 from personal_restore.nodes.face_models import FaceModelRestorer
-from personal_restore.restorers.upscaler import UpscalerRestorer
-from personal_restore.vocabulary import Conditions, UserError
 from safetensors.torch import save_file
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.faces import align
-from personal_restore.vocabulary import Similarity, UserError
+from personal_restore.lib.faces import align
+from personal_restore.lib.vocabulary import Similarity, UserError
 
 LANDMARKS = align.TEMPLATE_512 * 0.3 + [40, 25]
 
@@ -194,7 +194,7 @@ def test_golden_crops(golden):
 
 
 def test_golden_inverses_and_pastes(golden):
-    from personal_restore.faces.paste import paste_face, upscaled_inverse
+    from personal_restore.lib.faces.paste import paste_face, upscaled_inverse
 
     tensors, description = golden("face_align")
     photo = from_bgr(tensors["in.image_bgr"])
@@ -214,7 +214,7 @@ def test_golden_inverses_and_pastes(golden):
 
 
 def test_golden_two_faces_one_after_the_other(golden):
-    from personal_restore.faces.paste import paste_face
+    from personal_restore.lib.faces.paste import paste_face
 
     tensors, description = golden("face_align")
     result = from_bgr(tensors["multi.background_bgr"])

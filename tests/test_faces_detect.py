@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.faces import align, detect, mtcnn
-from personal_restore.faces.pictures import read_picture
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.faces import align, detect, mtcnn
+from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.vocabulary import UserError
 
 needs_mtcnn = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
 # Eileen Collins's pupils in the portrait, read off by eye.

@@ -7,9 +7,9 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import align, detect, embed, library, match, mtcnn
-from personal_restore.faces.pictures import read_picture
-from personal_restore.vocabulary import Faces, UserError
+from personal_restore.lib.faces import align, detect, embed, library, match, mtcnn
+from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.vocabulary import Faces, UserError
 
 AVAILABLE = [
     pytest.param("dlib", marks=pytest.mark.skipif(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import align, detect, extract, mtcnn
+from personal_restore.lib.faces import align, detect, extract, mtcnn
 
 pytestmark = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
-from personal_restore.faces import fine_align as fine
-from personal_restore.faces.fine_align import Networks, Warp, fine_align
-from personal_restore.faces.homography import transform
-from personal_restore.models.ransacflow import CoarseFeatures, RansacFlow, expected_offset, load_flow, local_correlation
+from personal_restore.lib.faces import fine_align as fine
+from personal_restore.lib.faces.correlation import expected_offset, local_correlation
+from personal_restore.lib.faces.fine_align import Networks, Warp, fine_align
+from personal_restore.lib.faces.homography import transform
+from personal_restore.models.ransacflow.network import CoarseFeatures, RansacFlow, find_networks, load_flow
 
 INNER = 12
 
@@ -189,11 +190,11 @@ def test_with_networks_nothing_gets_worse(face, networks):
 
 
 def test_networks_are_found_only_where_both_files_are(tmp_path, golden, networks):
-    assert fine.find_networks(None) is None and fine.find_networks(tmp_path / "gone") is None
+    assert find_networks(None) is None and find_networks(tmp_path / "gone") is None
     torch.save(networks.coarse.trunk.state_dict(), tmp_path / "resnet50-0676ba61.pth")
-    assert fine.find_networks(tmp_path) is None
+    assert find_networks(tmp_path) is None
     (tmp_path / "sub").mkdir()
     public = tmp_path / "sub" / "MegaDepth_Theta1_Eta001_Grad1_0.774.pth"
     public.symlink_to(golden.folder / "ransacflow.pth")
-    found = fine.find_networks(tmp_path)
-    assert found is not None and found is fine.find_networks(tmp_path)
+    found = find_networks(tmp_path)
+    assert found is not None and found is find_networks(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from personal_restore.faces.homography import (
+from personal_restore.lib.faces.homography import (
     best_sample,
     draw_samples,
     four_point,

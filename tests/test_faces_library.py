@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import detect, embed, gate, library, mtcnn
-from personal_restore.faces.embed import Classical
-from personal_restore.faces.pictures import read_picture
-from personal_restore.vocabulary import Library, Person, Reference, UserError
+from personal_restore.lib.faces import detect, embed, gate, library, mtcnn
+from personal_restore.lib.faces.embed import Classical
+from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from PIL import Image, ImageFilter
 
 needs_detector = pytest.mark.skipif(mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed")

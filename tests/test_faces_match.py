@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import match
-from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+from personal_restore.lib.faces import match
+from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
 
 
 class FakeEmbedder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import align, paste
+from personal_restore.lib.faces import align, paste
 
 LANDMARKS = align.TEMPLATE_512 * 0.35 + [130, 40]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.faces.review import KNOWN, STRANGER, label, mark
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.faces.review import KNOWN, STRANGER, label, mark
+from personal_restore.lib.vocabulary import Faces, UserError
 from personal_restore.nodes.faces import ReviewFaces
-from personal_restore.vocabulary import Faces, UserError
 from PIL import Image
 
 

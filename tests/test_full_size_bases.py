@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import clip_text
-from personal_restore.models.adm_unet import ADMUNet
-from personal_restore.models.clip_words import ClipWords, load_tokenizer
-from personal_restore.models.diffbir_controlnet import DiffBIRControlNet
-from personal_restore.models.pixel_diffusion import PixelDiffusion
-from personal_restore.models.stable_diffusion import TEXT, UNET, VAE, StableDiffusion
-from personal_restore.models.stablesr import StableSR, StructureEncoder
-from personal_restore.personas.make import make_persona
-from personal_restore.personas.methods import Material, Settings
+from personal_restore.models.diffbir.controlnet import DiffBIRControlNet
+from personal_restore.models.gen2res.adm_unet import ADMUNet
+from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
+from personal_restore.models.shared import clip_text
+from personal_restore.models.shared.clip_words import ClipWords, load_tokenizer
+from personal_restore.models.shared.stable_diffusion import TEXT, UNET, VAE, StableDiffusion
+from personal_restore.models.stablesr.network import StableSR, StructureEncoder
 from personal_restore.tests.tiny_sd import write_tokenizer
+from personal_restore.training.personas.make import make_persona
+from personal_restore.training.personas.methods import Material, Settings
 
 pytestmark = [
     pytest.mark.slow,

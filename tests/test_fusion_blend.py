@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.fusion.blend import CONTEXTS, Patch, blend_faces
-from personal_restore.fusion.mask import face_mask
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.fusion.blend import CONTEXTS, Patch, blend_faces
+from personal_restore.lib.fusion.mask import face_mask
+from personal_restore.lib.vocabulary import UserError
 
 SIZES = [(64, 64), (61, 97), (128, 75)]
 

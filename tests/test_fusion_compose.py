@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.faces.detect import detect_faces, make_face
-from personal_restore.faces.extract import extract_face
-from personal_restore.fusion.blend import Patch, blend_faces
-from personal_restore.fusion.compose import compose_faces, parse_strengths
-from personal_restore.metrics import psnr
-from personal_restore.vocabulary import Faces, UserError
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.faces.extract import extract_face
+from personal_restore.lib.fusion.blend import Patch, blend_faces
+from personal_restore.lib.fusion.compose import compose_faces, parse_strengths
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.vocabulary import Faces, UserError
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personal_restore.faces import outline
-from personal_restore.faces.align import TEMPLATE_512
-from personal_restore.faces.detect import detect_faces, dlib_file, make_face
-from personal_restore.fusion.compose import compose_faces
-from personal_restore.fusion.mask import face_mask, region_mask, segment_of
+from personal_restore.lib.faces import outline
+from personal_restore.lib.faces.align import TEMPLATE_512
+from personal_restore.lib.faces.detect import detect_faces, dlib_file, make_face
+from personal_restore.lib.fusion.compose import compose_faces
+from personal_restore.lib.fusion.mask import face_mask, region_mask, segment_of
+from personal_restore.lib.vocabulary import Faces, UserError
 from personal_restore.nodes.masks import MaskFaces
-from personal_restore.vocabulary import Faces, UserError
 
 CHIN, CHEEKS = (255, 465), ((116, 310), (378, 310))  # medians of dlib's outline over aligned photographs
 

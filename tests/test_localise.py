@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-from personal_restore.headless import io
+from personal_restore.cli.tools import localise
+from personal_restore.lib.standin import io
 from personal_restore.nodes import NODES
-from personal_restore.tools import localise
 
 SCHEMAS = [node.define_schema() for node in NODES]
 NODE_DEFS = {
@@ -29,7 +29,7 @@ def is_chinese(text: str) -> bool:
 def test_nothing_is_stale_and_no_translation_is_missing(sources):
     files, problems = localise.build(*sources)
     assert not problems
-    assert not localise.stale(files, localise.ROOT), "python tools/localise.py"
+    assert not localise.stale(files, localise.ROOT), "python cli/tools/localise.py"
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
@@ -62,16 +62,18 @@ def test_a_missing_translation_is_named(sources):
     schemas, help, po = sources
     without = re.sub(r'^(msgid "How sure the detector .*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
     _, problems = localise.build(schemas, help, without)
-    assert problems == ["tools/zh.po: PR_DetectFaces.inputs.threshold.tooltip is not translated"]
+    assert problems == ["cli/tools/zh.po: PR_DetectFaces.inputs.threshold.tooltip is not translated"]
 
 
 def test_a_changed_text_wants_a_new_translation(sources, tmp_path):
     schemas, help, po = sources
     files, problems = localise.build(schemas, help | {"PR_Report": help["PR_Report"] | {"use": "Always."}}, po)
-    assert problems == ["tools/zh.po: PR_Report.help.use is not translated"]
-    assert 'msgid "Always."\nmsgstr ""' in files["tools/zh.po"] and "To keep a record" not in files["tools/zh.po"]
+    assert problems == ["cli/tools/zh.po: PR_Report.help.use is not translated"]
+    assert (
+        'msgid "Always."\nmsgstr ""' in files["cli/tools/zh.po"] and "To keep a record" not in files["cli/tools/zh.po"]
+    )
     assert localise.stale(files, localise.ROOT) == [
-        "tools/zh.po",
+        "cli/tools/zh.po",
         "web/docs/PR_Report.md",
         "web/docs/PR_Report/en.md",
         "web/docs/PR_Report/zh.md",

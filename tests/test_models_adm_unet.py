@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 import torch
-from personal_restore.models.adm_unet import ADMUNet, load_adm_unet
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.gen2res.adm_unet import ADMUNet, load_adm_unet
 
 SMALL = {
     "image_size": 64,

@@ -6,11 +6,11 @@ import hashlib
 
 import huggingface_hub
 import pytest
-from personal_restore.headless.cli import main
-from personal_restore.models import catalogue
-from personal_restore.models.catalogue import Weights, download, entry, find, find_all, verify
+from personal_restore.cli.main import main
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared import catalogue
+from personal_restore.models.shared.catalogue import Weights, download, entry, find, find_all, verify
 from personal_restore.nodes.weights import DownloadWeights
-from personal_restore.vocabulary import UserError
 
 
 def test_every_entry_says_what_a_user_must_know():

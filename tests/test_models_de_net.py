@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.models.de_net import DegradationEstimator
+from personal_restore.models.s3diff.de_net import DegradationEstimator
 
 
 def estimator(config: dict, weights: dict) -> DegradationEstimator:

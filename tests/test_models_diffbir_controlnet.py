@@ -7,8 +7,8 @@ import inspect
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from personal_restore.models.diffbir_controlnet import DiffBIRControlNet, load_diffbir_controlnet
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.diffbir.controlnet import DiffBIRControlNet, load_diffbir_controlnet
 
 SMALL = {"model_channels": 32, "channel_mult": (1, 2, 2, 2), "num_head_channels": 16, "context_dim": 24}
 

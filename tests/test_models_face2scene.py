@@ -7,12 +7,13 @@ import re
 
 import pytest
 import torch
-from personal_restore.degradation.estimate import estimate
-from personal_restore.models import face2scene, lora
-from personal_restore.models.mapnet import TOKENS, with_tokens
-from personal_restore.restorers.sd_turbo import SDTurboRestorer
+from personal_restore.lib.diffusion import lora
+from personal_restore.lib.vocabulary import Conditions, DegradationCode, Restorer, UserError
+from personal_restore.models.embedded.estimate import estimate
+from personal_restore.models.embedded.mapnet import TOKENS, with_tokens
+from personal_restore.models.face2scene import network as face2scene
+from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import Conditions, DegradationCode, Restorer, UserError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.models.faceme import Mix, load_mix
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.faceme.network import Mix, load_mix
 from safetensors.torch import save_file
 
 

@@ -7,9 +7,13 @@ import sys
 
 import pytest
 import torch
-from personal_restore.models.degradation_attention import DegradationAttention, differential_attention, head_rms_norm
-from personal_restore.models.fadex import FaDeX
-from personal_restore.models.mapnet import MapNet
+from personal_restore.models.embedded.degradation_attention import (
+    DegradationAttention,
+    differential_attention,
+    head_rms_norm,
+)
+from personal_restore.models.embedded.fadex import FaDeX
+from personal_restore.models.embedded.mapnet import MapNet
 
 
 def encoder(weights: dict, widths, channels: int) -> FaDeX:
@@ -118,7 +122,7 @@ def test_attention_over_a_512_pixel_face_never_builds_the_square_map():
     """4096 positions, 4 heads, 2 branches: the maps alone would take 512 MB."""
     program = (
         "import sys, resource, torch; sys.path.insert(0, sys.argv[1]); import run; run.load_package();"
-        "from personal_restore.models.degradation_attention import DegradationAttention as A;"
+        "from personal_restore.models.embedded.degradation_attention import DegradationAttention as A;"
         "net, x = A(), torch.randn(1, 4096, 512);"
         "torch.inference_mode().__enter__(); net(x[:, :64]);"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; net(x);"

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from kornia.filters import gaussian_blur2d
-from personal_restore.models.fadex import FaDeX
-from personal_restore.models.pair_spectrum import FLOOR, WINDOW, pair_spectrum
+from personal_restore.models.embedded.fadex import FaDeX
+from personal_restore.models.embedded.pair_spectrum import FLOOR, WINDOW, pair_spectrum
 
 
 @pytest.fixture(scope="module")

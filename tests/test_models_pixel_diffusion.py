@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from personal_restore.models.noise_schedule import ReverseStep, linear_schedule
-from personal_restore.models.pixel_diffusion import PixelDiffusion, level_likelihood
+from personal_restore.lib.diffusion.noise_schedule import ReverseStep, linear_schedule
+from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion, level_likelihood
 
 
 class Nothing(torch.nn.Module):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.models import ransacflow
-from personal_restore.models.ransacflow import CoarseFeatures, RansacFlow, enlarge, expected_offset, local_correlation
-from personal_restore.vocabulary import UserError
+from personal_restore.lib.faces.correlation import expected_offset, local_correlation
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.ransacflow import network as ransacflow
+from personal_restore.models.ransacflow.network import CoarseFeatures, RansacFlow, enlarge
 
 
 @pytest.fixture

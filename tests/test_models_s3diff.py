@@ -10,10 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import lora, s3diff, sd_turbo, sd_vae, vae_strips
-from personal_restore.models.de_net import DegradationEstimator
+from personal_restore.lib.diffusion import lora
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.s3diff import network as s3diff
+from personal_restore.models.s3diff.de_net import DegradationEstimator
+from personal_restore.models.shared import sd_turbo, sd_vae, vae_strips
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
 from torch import nn
 

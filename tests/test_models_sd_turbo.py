@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import sd_turbo
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared import sd_turbo
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.stability_names import open_clip
-from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.models import sdxl
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared import sdxl
 from personal_restore.tests import tiny_sdxl as tiny
-from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
 
 TOKENS = 320, 1125, 539, 1710, 269

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
-from personal_restore.models.shared_attention import Seen, SharedAttention, record, share
+from personal_restore.models.instantrestore.shared_attention import Seen, SharedAttention, record, share
 from personal_restore.tests import tiny_s3diff as tiny
 
 

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from personal_restore.models import clip_text, sd_turbo, stable_diffusion
-from personal_restore.models.noise_schedule import stable_diffusion_schedule, zero_terminal_schedule
-from personal_restore.models.sd_turbo import TEXT_PREFIXES
-from personal_restore.models.stable_diffusion import PREDICTIONS, load
+from personal_restore.lib.diffusion.noise_schedule import stable_diffusion_schedule, zero_terminal_schedule
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared import clip_text, sd_turbo, stable_diffusion
+from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
+from personal_restore.models.shared.stable_diffusion import PREDICTIONS, load
 from personal_restore.tests import tiny_sd
-from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
 
 

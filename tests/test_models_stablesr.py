@@ -10,11 +10,11 @@ import types
 import numpy as np
 import pytest
 import torch
-from personal_restore.models import stablesr
-from personal_restore.models.sd_turbo import TEXT_PREFIXES
-from personal_restore.models.stablesr import PLACES, StructureEncoder, load, load_structure_encoder, public_name
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
+from personal_restore.models.stablesr import network as stablesr
+from personal_restore.models.stablesr.network import PLACES, StructureEncoder, load, load_structure_encoder, public_name
 from personal_restore.tests import tiny_sd
-from personal_restore.vocabulary import UserError
 from safetensors.torch import save_file
 
 T = torch.tensor([500])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.upsampling import Upsample2D
-from personal_restore.models import sd_vae, vae_strips
-from personal_restore.models.upsampling import FusedUpsampling, fuse_upsampling
+from personal_restore.models.shared import sd_vae, vae_strips
+from personal_restore.models.shared.upsampling import FusedUpsampling, fuse_upsampling
 from personal_restore.tests import tiny_s3diff as tiny
 from torch import nn
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from personal_restore.models import sd_turbo, sd_vae, vae_strips
+from personal_restore.models.shared import sd_turbo, sd_vae, vae_strips
 from personal_restore.tests import tiny_s3diff as tiny
 
 ROUNDING = dict(atol=1e-4, rtol=0)  # of sums in another order, on values around 1

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
-from personal_restore.models.vico_block import (
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.pfstorer.vico_block import (
     SD_PLACES,
     PersonalTransformer,
     ReferenceFeatures,
@@ -16,7 +17,6 @@ from personal_restore.models.vico_block import (
     personalise,
     reading,
 )
-from personal_restore.vocabulary import UserError
 
 
 @pytest.fixture

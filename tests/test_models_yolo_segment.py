@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.models import yolo_segment
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.yolo import segment as yolo_segment
 from personal_restore.nodes.masks import SegmentPeople
-from personal_restore.vocabulary import UserError
 
 needs_ultralytics = pytest.mark.skipif(
     importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed"
@@ -60,13 +60,13 @@ def test_loading_a_network_changes_no_other_library(tmp_path):
     script = (
         "import cv2, torch, run; from PIL import Image; kept = Image.open, cv2.imread, cv2.imwrite, torch.save\n"
         "run.load_package(); from pathlib import Path\n"
-        "from personal_restore.models import yolo_segment\n"
+        "from personal_restore.models.yolo import segment as yolo_segment\n"
         f"try: yolo_segment.load(Path({str(tmp_path / 'no.pt')!r}))\n"
         "except Exception as error: print(error)\n"
         "assert kept == (Image.open, cv2.imread, cv2.imwrite, torch.save)\n"
         "import sys; assert 'ultralytics.utils.patches' in sys.modules\n"
     )
-    folder = Path(yolo_segment.__file__).parent.parent
+    folder = Path(yolo_segment.__file__).parents[2]
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
 
 

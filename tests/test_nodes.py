@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import host
-from personal_restore.headless.io import object_info
-from personal_restore.headless.runner import run_graph
-from personal_restore.models import sd_turbo
+from personal_restore.lib.standin import host
+from personal_restore.lib.standin.io import object_info
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.vocabulary import DegradationCode, Library, UserError
+from personal_restore.models.shared import sd_turbo
 from personal_restore.nodes import NODES
 from personal_restore.nodes.degradation import Degrade, EstimateDegradation
 from personal_restore.nodes.face2scene import CodeToConditioning, Face2SceneRestorer
@@ -26,7 +27,6 @@ from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGenera
 from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
 from personal_restore.nodes.sources import LibraryFromImages, Sample
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import DegradationCode, Library, UserError
 from PIL import Image
 
 

@@ -6,21 +6,23 @@ import functools
 
 import pytest
 import torch
-from personal_restore import samples
-from personal_restore.bridge import weight_folders
-from personal_restore.faces.pictures import to_pil
-from personal_restore.headless import host
-from personal_restore.headless.cli import main
-from personal_restore.models import adm_unet, diffbir_controlnet, stable_diffusion
-from personal_restore.models.sd_turbo import TEXT_PREFIXES
+from personal_restore.cli.main import main
+from personal_restore.lib import samples
+from personal_restore.lib.bridge import weight_folders
+from personal_restore.lib.pictures.files import to_pil
+from personal_restore.lib.standin import host
+from personal_restore.lib.vocabulary import Conditions, UserError
+from personal_restore.models.diffbir import controlnet as diffbir_controlnet
+from personal_restore.models.gen2res import adm_unet
+from personal_restore.models.shared import stable_diffusion
+from personal_restore.models.shared.diffusion_restorer import first_stage
+from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
+from personal_restore.models.upscale.restorer import UpscalerRestorer
 from personal_restore.nodes import diffbir
 from personal_restore.nodes.diffbir import DiffBIRRestorer
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, TrainPersona
 from personal_restore.nodes.restore import RestorationByGeneration
-from personal_restore.restorers.diffusion import first_stage
-from personal_restore.restorers.upscaler import UpscalerRestorer
 from personal_restore.tests import tiny_sd
-from personal_restore.vocabulary import Conditions, UserError
 from safetensors.torch import load_file, save_file
 from spandrel import ModelLoader
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import host
-from personal_restore.models.noise_schedule import linear_schedule, stable_diffusion_schedule
+from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
+from personal_restore.lib.standin import host
+from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes import personas as nodes
 from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, SavePersona, TrainPersona
 from personal_restore.nodes.restore import EmbeddedRestorer, ReferenceDetail, RestoreFaces
-from personal_restore.personas.methods import METHODS
-from personal_restore.restorers.diffusion import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, small_base
-from personal_restore.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+from personal_restore.training.personas.methods import METHODS
 
 LINEAR, LATENT = linear_schedule(), stable_diffusion_schedule()
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.bridge import weight_folders
-from personal_restore.headless import host
-from personal_restore.models import stablesr
-from personal_restore.models.sd_turbo import TEXT_PREFIXES
+from personal_restore.lib.bridge import weight_folders
+from personal_restore.lib.standin import host
+from personal_restore.lib.vocabulary import Conditions, UserError
+from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
+from personal_restore.models.stablesr import network as stablesr
 from personal_restore.nodes.personas import ApplyPersona, TrainPersona
 from personal_restore.nodes.stablesr import SAME, StableSRRestorer, files
 from personal_restore.tests import tiny_sd
-from personal_restore.vocabulary import Conditions, UserError
 from safetensors.torch import save_file
 
 

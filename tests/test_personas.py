@@ -7,21 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.models import lora
-from personal_restore.models.tiny_diffusion import TokenTable
-from personal_restore.personas import trainer
-from personal_restore.personas.batches import draw_batch
-from personal_restore.personas.estimate import estimate
-from personal_restore.personas.file import describe, load_persona, save_persona, without_pictures
-from personal_restore.personas.make import fingerprint, make_persona
-from personal_restore.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
-from personal_restore.personas.trainer import Task, train
-from personal_restore.personas.wear import wearing
-from personal_restore.restorers import embedded
-from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer
-from personal_restore.restorers.generation import SkipGuidance
+from personal_restore.lib.diffusion import lora
+from personal_restore.lib.storage.fingerprint import fingerprint
+from personal_restore.lib.storage.personas import describe, load_persona, save_persona, without_pictures
+from personal_restore.lib.vocabulary import Conditions, Persona, Reference, UserError
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.embedded.tiny_diffusion import TokenTable
+from personal_restore.models.gen2res.generation import SkipGuidance
+from personal_restore.models.personas.restorer import PersonalRestorer
+from personal_restore.models.personas.wear import wearing
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, Small
-from personal_restore.vocabulary import Conditions, Persona, Reference, UserError
+from personal_restore.training.personas import trainer
+from personal_restore.training.personas.batches import draw_batch
+from personal_restore.training.personas.estimate import estimate
+from personal_restore.training.personas.make import make_persona
+from personal_restore.training.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
+from personal_restore.training.personas.trainer import Task, train
 
 QUICK = Settings(steps=2, batch=2, rank=2, damage="mild", prior_weight=0.0)
 

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.models.adm_unet import ADMUNet
-from personal_restore.models.pixel_diffusion import PixelDiffusion
-from personal_restore.personas.file import load_persona, save_persona
-from personal_restore.personas.make import fingerprint, make_persona, outside_inference
-from personal_restore.personas.methods import METHODS, PLACEHOLDER, Material, Settings, adapter
-from personal_restore.personas.wear import wearing
-from personal_restore.restorers.diffusion import DiffusionRestorer, PersonalRestorer, generation
-from personal_restore.restorers.generation import SkipGuidance, generative_album
+from personal_restore.lib.storage.fingerprint import fingerprint
+from personal_restore.lib.storage.personas import load_persona, save_persona
+from personal_restore.lib.vocabulary import Conditions, Reference, UserError
+from personal_restore.models.gen2res.adm_unet import ADMUNet
+from personal_restore.models.gen2res.generation import SkipGuidance, generation, generative_album
+from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
+from personal_restore.models.personas.restorer import PersonalRestorer
+from personal_restore.models.personas.wear import wearing
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.tests import tiny_sd
-from personal_restore.vocabulary import Conditions, Reference, UserError
+from personal_restore.training.personas.make import make_persona, outside_inference
+from personal_restore.training.personas.methods import METHODS, PLACEHOLDER, Material, Settings, adapter
 
 QUICK = Settings(steps=1, batch=1, rank=2, damage="mild", prior_weight=0.0, keep_references=True)
 PARTS = {

@@ -6,8 +6,8 @@ import copy
 import json
 
 import pytest
+from personal_restore.cli.tools.snapshot import SNAPSHOT, breaks, describe
 from personal_restore.nodes import NODES
-from personal_restore.tools.snapshot import SNAPSHOT, breaks, describe
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_nothing_that_a_saved_workflow_knows_has_changed(saved, now):
 
 
 def test_the_snapshot_knows_every_node(saved, now):
-    assert saved == now, "something was added: python tools/snapshot.py"
+    assert saved == now, "something was added: python cli/tools/snapshot.py"
 
 
 NEW = {"id": "new", "type": "FLOAT", "optional": True, "widgets": 1, "default": 0.0}

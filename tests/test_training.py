@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personal_restore.degradation.families import FAMILIES
-from personal_restore.degradation.recipe import Recipe
-from personal_restore.models import embedded
-from personal_restore.models.fadex import FaDeX
-from personal_restore.models.one_step import OneStepNet
+from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.recipe import Recipe
+from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.fadex import FaDeX
+from personal_restore.models.embedded.one_step import OneStepNet
 from personal_restore.training import bound, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce

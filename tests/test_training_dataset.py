@@ -14,25 +14,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from personal_restore import samples
-from personal_restore.bridge import keep
-from personal_restore.degradation.recipe import Recipe
-from personal_restore.faces.detect import Detection, to_uint8
-from personal_restore.faces.embed import Classical, best_embedder
-from personal_restore.faces.library import library_from_images, load_library
-from personal_restore.faces.pictures import read_picture, to_pil
-from personal_restore.headless.cli import main
-from personal_restore.metrics import psnr
-from personal_restore.models import face2scene
-from personal_restore.restorers import embedded
-from personal_restore.restorers.reference import ReferenceRestorer
+from personal_restore.cli.main import main
+from personal_restore.lib import samples
+from personal_restore.lib.bridge import keep
+from personal_restore.lib.degradation.recipe import Recipe
+from personal_restore.lib.faces.detect import Detection, to_uint8
+from personal_restore.lib.faces.embed import Classical, best_embedder
+from personal_restore.lib.faces.library import library_from_images, load_library
+from personal_restore.lib.pictures.files import read_picture, to_pil
+from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.vocabulary import Library, UserError
+from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
+from personal_restore.models.face2scene import network as face2scene
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task
 from personal_restore.training import dataset, gates
 from personal_restore.training import face2scene as stage
 from personal_restore.training.gates import Gates, examine, pyiqa_scorers, sharpness, window
-from personal_restore.vocabulary import Library, UserError
 
 GATES = Gates(short_side=400, side=256)
 CONFIG = dataset.Config(gates=GATES, versions=2)

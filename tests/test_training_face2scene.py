@@ -9,16 +9,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.degradation.estimate import estimate
-from personal_restore.models import embedded, face2scene
-from personal_restore.models.mapnet import TOKENS
-from personal_restore.restorers.sd_turbo import SDTurboRestorer
+from personal_restore.lib.vocabulary import Conditions, UserError
+from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.estimate import estimate
+from personal_restore.models.embedded.mapnet import TOKENS
+from personal_restore.models.face2scene import network as face2scene
+from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.training import adversarial, perceptual
 from personal_restore.training import face2scene as stage
 from personal_restore.training.data import DataConfig, Groups, bank
 from personal_restore.training.loop import Schedule
-from personal_restore.vocabulary import Conditions, UserError
 from torchvision.models import vgg16
 from transformers import ViTConfig, ViTModel
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.models.fadex import FaDeX
+from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.procedural import draw
 from personal_restore.training.projector import Draws, ProjectorLoss, features

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personal_restore.models import embedded
-from personal_restore.models.tiny_diffusion import WORDS
+from personal_restore.models.embedded import weights as embedded
+from personal_restore.models.embedded.tiny_diffusion import WORDS
 from personal_restore.tests.tiny_base import Small
 from personal_restore.training.data import DataConfig
 from personal_restore.training.tiny_diffusion import NoiseLoss, caption, export
@@ -76,7 +76,7 @@ def test_negatives_aim_at_the_damaged_picture_and_say_so(batch, monkeypatch):
 
 
 def test_the_export_loads_with_its_provenance_and_is_small_enough_to_ship(tmp_path):
-    from personal_restore.models.tiny_diffusion import TinyDiffusion
+    from personal_restore.models.embedded.tiny_diffusion import TinyDiffusion
 
     torch.manual_seed(0)
     net = TinyDiffusion()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from personal_restore.faces import detect, embed, library, match, mtcnn
-from personal_restore.faces.paste import face_region
-from personal_restore.faces.pictures import read_picture
-from personal_restore.restorers import embedded
-from personal_restore.restorers.apply import restore_faces
-from personal_restore.vocabulary import Faces, Library
+from personal_restore.lib.faces import detect, embed, library, match, mtcnn
+from personal_restore.lib.faces.paste import face_region
+from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.restoring.apply import restore_faces
+from personal_restore.lib.vocabulary import Faces, Library
+from personal_restore.models.embedded import ready as embedded
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import own
-from personal_restore.headless.cli import main
-from personal_restore.headless.convert import to_api
-from personal_restore.headless.core_nodes import CORE_NODES
-from personal_restore.headless.graph import GraphError, kinds
-from personal_restore.headless.host import allow_folder, folders
-from personal_restore.headless.runner import run_graph
-from personal_restore.headless.validate import checked
-from personal_restore.models import face2scene, sd_turbo
-from personal_restore.models.catalogue import entry
+from personal_restore.cli import own
+from personal_restore.cli.main import main
+from personal_restore.lib.standin.convert import to_api
+from personal_restore.lib.standin.core_nodes import CORE_NODES
+from personal_restore.lib.standin.graph import GraphError, kinds
+from personal_restore.lib.standin.host import allow_folder, folders
+from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.standin.validate import checked
+from personal_restore.models.face2scene import network as face2scene
+from personal_restore.models.shared import sd_turbo
+from personal_restore.models.shared.catalogue import entry
 from personal_restore.nodes import NODES, training
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, QUICK_FIRST, TRAINING, WORKFLOWS, bundled

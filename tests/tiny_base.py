@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from personal_restore.models.tiny_diffusion import TinyDiffusion
+from personal_restore.models.embedded.tiny_diffusion import TinyDiffusion
 
 BASE = "small 000"
 

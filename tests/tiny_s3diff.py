@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import face2scene, lora, sd_turbo
-from personal_restore.models.de_net import DegradationEstimator
-from personal_restore.models.embedded import Extractor
-from personal_restore.models.s3diff import ADAPTERS, BLOCKS, BlockModulation
+from personal_restore.lib.diffusion import lora
+from personal_restore.models.embedded.weights import Extractor
+from personal_restore.models.face2scene import network as face2scene
+from personal_restore.models.s3diff.de_net import DegradationEstimator
+from personal_restore.models.s3diff.network import ADAPTERS, BLOCKS, BlockModulation
+from personal_restore.models.shared import sd_turbo
 from personal_restore.tests.stability_names import open_clip, unet_name, vae_entry
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 

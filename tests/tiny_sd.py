@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from personal_restore.models import clip_text, sd_turbo
-from personal_restore.models.clip_words import ClipWords, load_tokenizer
-from personal_restore.models.diffbir_controlnet import DiffBIRControlNet
-from personal_restore.models.stable_diffusion import StableDiffusion, Topology
-from personal_restore.models.stablesr import StableSR, StructureEncoder, public_name
+from personal_restore.models.diffbir.controlnet import DiffBIRControlNet
+from personal_restore.models.shared import clip_text, sd_turbo
+from personal_restore.models.shared.clip_words import ClipWords, load_tokenizer
+from personal_restore.models.shared.stable_diffusion import StableDiffusion, Topology
+from personal_restore.models.stablesr.network import StableSR, StructureEncoder, public_name
 from personal_restore.tests import tiny_s3diff
 
 BASE, SIDE, WIDTH = "tiny sd 000", 128, 32

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from personal_restore.models import faceme, sdxl
+from personal_restore.models.faceme import network as faceme
+from personal_restore.models.shared import sdxl
 from personal_restore.tests.stability_names import open_clip, unet_name, vae_entry
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
 from .perceptual import MEAN, SPREAD
 
 REAL = 0.8  # the label of a real picture: a classifier that is never sure keeps teaching

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..benchmarks.quality import load
-from ..degradation.families import FAMILIES
-from ..degradation.recipe import Recipe
-from ..degradation.steps import MODES
-from ..metrics import psnr
-from ..models.mapnet import TOKENS
-from ..models.one_step import OneStepNet
+from ..lib.degradation.families import FAMILIES
+from ..lib.degradation.recipe import Recipe
+from ..lib.degradation.steps import MODES
+from ..lib.pictures.metrics import psnr
+from ..lib.samples import load
+from ..models.embedded.mapnet import TOKENS
+from ..models.embedded.one_step import OneStepNet
 from .data import Groups, bank
 from .loop import train
 from .stages import Config, read_weights

@@ -16,9 +16,10 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..degradation.families import FAMILIES
-from ..degradation.recipe import Recipe
-from ..models.gauge import DamageGauge
+from ..lib.degradation.families import FAMILIES
+from ..lib.degradation.recipe import Recipe
+from ..lib.storage.whole import whole
+from ..models.embedded.gauge import DamageGauge
 from . import procedural
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,11 @@ def bank(folder: Path, config: DataConfig) -> np.ndarray:
     """All procedural pictures, uint8 ``[N, S, S, 3]``, memory-mapped; drawn once and kept in ``folder``."""
     path = folder / f"bank-{config.seed}-{config.pictures}.npy"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         seeds = range(config.seed * 10**6, config.seed * 10**6 + config.pictures)
         with ProcessPoolExecutor() as pool:
             pictures = list(tqdm(pool.map(procedural.draw, seeds, chunksize=8), "procedural pictures", len(seeds)))
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.stack(pictures))
-        partial.replace(path)
+        with whole(path) as partial, partial.open("wb") as file:
+            np.save(file, np.stack(pictures))
     return np.load(path, mmap_mode="r")
 
 

@@ -23,15 +23,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..degradation.estimate import LARGEST, face_pair
-from ..degradation.recipe import Recipe
-from ..faces.align import take_crop
-from ..faces.embed import Embedder
-from ..faces.pictures import is_picture, read_picture, to_pil
-from ..fusion.mask import border_fade
-from ..restorers.apply import restore_crop
-from ..vocabulary import Conditions, Face, Library, Reference, Restorer, UserError
-from .begun import SETTINGS, settle, write_whole
+from ..lib.degradation.estimate import LARGEST, face_pair
+from ..lib.degradation.recipe import Recipe
+from ..lib.faces.align import take_crop
+from ..lib.faces.embed import Embedder
+from ..lib.fusion.mask import border_fade
+from ..lib.pictures.files import is_picture, read_picture, to_pil
+from ..lib.restoring.apply import restore_crop
+from ..lib.storage.resume import SETTINGS, settle
+from ..lib.storage.whole import put, write_whole
+from ..lib.vocabulary import Conditions, Face, Library, Reference, Restorer, UserError
 from .data import DataConfig, draw_recipe
 from .gates import Examined, Gates, Scorer, examine
 from .stages import changed
@@ -161,7 +162,7 @@ def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dic
     found.picture = stored(found.picture)
     to_pil(found.picture).save(partial / "clean.png")
     versions = [_version(number, key, partial, found, config, tools) for number in range(config.versions)]
-    partial.rename(target)
+    put(partial, target)
     return line | {
         "folder": f"{PICTURES}/{key}",
         "person": found.person.name if found.person else None,

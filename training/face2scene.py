@@ -24,11 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..faces.pictures import is_picture, read_picture
-from ..models import embedded, face2scene, s3diff, sd_turbo
-from ..models.mapnet import with_tokens
-from ..models.one_step import OneStepNet
-from ..vocabulary import UserError
+from ..lib.pictures.files import is_picture, read_picture
+from ..lib.vocabulary import UserError
+from ..models.embedded import weights as embedded
+from ..models.embedded.mapnet import with_tokens
+from ..models.embedded.one_step import OneStepNet
+from ..models.face2scene import network as face2scene
+from ..models.s3diff import network as s3diff
+from ..models.shared import sd_turbo
 from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
 from .dataset import MIXTURE, Prepared

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..models.fadex import FaDeX
+from ..models.embedded.fadex import FaDeX
 
 
 def label_aware_info_nce(

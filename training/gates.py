@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..degradation.estimate import SMALLEST
-from ..faces.detect import Detection, detect_faces, make_face, to_uint8
-from ..faces.embed import Embedder
-from ..faces.library import main_face
-from ..faces.match import similarity_matrix
-from ..faces.pictures import read_picture
-from ..vocabulary import Box, Face, Library, Person, UserError
+from ..lib.degradation.estimate import SMALLEST
+from ..lib.faces.detect import Detection, detect_faces, make_face, to_uint8
+from ..lib.faces.embed import Embedder
+from ..lib.faces.library import main_face
+from ..lib.faces.match import similarity_matrix
+from ..lib.pictures.files import read_picture
+from ..lib.vocabulary import Box, Face, Library, Person, UserError
 
 Scorer = Callable[[torch.Tensor], float]
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from .begun import write_whole
+from ..lib.storage.whole import put, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         older = list(folder.glob("state-*"))
-        partial.rename(folder / f"state-{step}")
+        put(partial, folder / f"state-{step}")
         for state in older:
             shutil.rmtree(state)
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torchvision.models import VGG, vgg16
 
-from ..models.catalogue import find
-from ..models.public_weights import load_public
-from ..vocabulary import UserError
+from ..lib.vocabulary import UserError
+from ..models.shared.catalogue import find
+from ..models.shared.public_weights import load_public
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..models.fadex import FaDeX
+from ..models.embedded.fadex import FaDeX
 from .data import Groups
 from .fadex import label_aware_info_nce
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..models.fadex import FaDeX
-from ..models.mapnet import MapNet
-from ..models.one_step import OneStepNet
+from ..models.embedded.fadex import FaDeX
+from ..models.embedded.mapnet import MapNet
+from ..models.embedded.one_step import OneStepNet
 
 
 def swapped(groups: torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..models import embedded
-from ..models.one_step import OneStepNet
-from ..personas.make import fingerprint
-from ..vocabulary import UserError
-from .begun import settle
+from ..lib.storage.fingerprint import fingerprint
+from ..lib.storage.resume import settle
+from ..lib.storage.tensors import read_tensors, write_tensors
+from ..lib.vocabulary import UserError
+from ..models.embedded import weights as embedded
+from ..models.embedded.one_step import OneStepNet
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train
@@ -78,7 +78,7 @@ def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
         raise UserError(
             f"{path}: there are no weights yet. The stages are, in order: {', '.join(STAGES)}; or train all."
         )
-    return load_file(path)
+    return read_tensors(path)
 
 
 def run(stage: str, folder: Path, config: Config) -> None:
@@ -130,7 +130,7 @@ def run(stage: str, folder: Path, config: Config) -> None:
         schedule,
     )
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
-        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
+        write_tensors(folder / f"{name}.safetensors", module.state_dict())
 
 
 def export(folder: Path, config: Config, target: Path) -> None:

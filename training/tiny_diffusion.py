@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models import embedded
-from ..models.tiny_diffusion import WORDS, TinyDiffusion
+from ..models.embedded import weights as embedded
+from ..models.embedded.tiny_diffusion import WORDS, TinyDiffusion
 from .data import DataConfig, Groups, bank
 from .loop import Schedule, train
 

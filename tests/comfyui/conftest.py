@@ -36,7 +36,7 @@ with contextlib.redirect_stdout(sys.stderr):
     import torch, folder_paths, nodes, comfy.model_management, comfy.utils, comfy_api.latest
     import run
     run.load_package()
-    from personal_restore import bridge
+    from personal_restore.lib import bridge
     for line in sys.stdin:
         try:
             exec(json.loads(line), dict(globals()))

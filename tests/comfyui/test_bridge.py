@@ -103,7 +103,7 @@ def test_a_models_folder_named_by_the_user_comes_first(inside):
 def test_the_stand_in_describes_every_kind_of_input_as_comfyui_does(inside):
     inside("""
         import json
-        from personal_restore.headless import io as stand_in
+        from personal_restore.lib.standin import io as stand_in
 
         def make(io):
             common = dict(display_name="shown", optional=True, tooltip="a hint", advanced=True)
@@ -173,8 +173,9 @@ def test_the_stand_in_describes_every_kind_of_input_as_comfyui_does(inside):
 def test_the_prompts_that_are_known_as_numbers_are_what_comfyui_makes_of_their_words(inside):
     inside("""
         from comfy.text_encoders.sd2_clip import SD2Tokenizer
-        from personal_restore.models import clip_text, s3diff
-        from personal_restore.models.faceme import A_PHOTO_OF_FACE
+        from personal_restore.models.s3diff import network as s3diff
+        from personal_restore.models.shared import clip_text
+        from personal_restore.models.faceme.network import A_PHOTO_OF_FACE
         from personal_restore.training.face2scene import PROMPTS
 
         tokenizer = SD2Tokenizer()

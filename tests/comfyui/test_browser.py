@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from personal_restore.lib.samples import photograph
 from personal_restore.nodes import NODES
-from personal_restore.samples import photograph
 from personal_restore.tests.bundled import LOADERS, NAMES, NAMING, RUN_AS_THEY_ARE, WORKFLOWS, bundled
 from PIL import Image
 

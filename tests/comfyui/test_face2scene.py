@@ -12,12 +12,13 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         from pathlib import Path
         import comfy.sample, comfy.samplers, comfy.sd
         from diffusers import AutoencoderKL, UNet2DConditionModel
-        from personal_restore.models import face2scene, sd_turbo
-        from personal_restore.models.embedded import Extractor
+        from personal_restore.models.face2scene import network as face2scene
+        from personal_restore.models.shared import sd_turbo
+        from personal_restore.models.embedded.weights import Extractor
         from personal_restore.nodes import face2scene as node
-        from personal_restore.restorers.sd_turbo import SDTurboRestorer
+        from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
         from personal_restore.tests.tiny_s3diff import single_file
-        from personal_restore.vocabulary import Conditions, DegradationCode
+        from personal_restore.lib.vocabulary import Conditions, DegradationCode
         from comfy_extras import nodes_custom_sampler as sampling
 
         torch.manual_seed(0)

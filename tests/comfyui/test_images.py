@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from personal_restore.headless import images
+from personal_restore.lib.pictures import comfy_files as images
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -89,8 +89,8 @@ def test_every_kind_of_picture_is_read_to_the_same_bytes(differences, tmp_path):
 
 
 def test_saved_files_have_the_names_and_pixels_of_comfyui(comfyui, tmp_path, monkeypatch):
-    from personal_restore.headless import host
-    from personal_restore.headless.runner import run_graph
+    from personal_restore.lib.standin import host
+    from personal_restore.lib.standin.runner import run_graph
 
     monkeypatch.setattr(host, "folders", host.Folders(tmp_path / "input", tmp_path / "output"))
     (tmp_path / "input").mkdir()

@@ -11,9 +11,9 @@ SETTING = """
 import contextlib, gc, tempfile, weakref
 import psutil
 from personal_restore.models import s3diff
-from personal_restore.restorers.sd_turbo import SDTurboRestorer
+from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
-from personal_restore.vocabulary import Conditions
+from personal_restore.lib.vocabulary import Conditions
 
 tiny.UNET["block_out_channels"], tiny.UNET["attention_head_dim"] = (64, 64, 128, 256), (1, 1, 2, 4)
 folder = pathlib.Path(tempfile.mkdtemp())

@@ -7,7 +7,7 @@ import time
 import urllib.request
 
 import pytest
-from personal_restore.personas.file import load_persona
+from personal_restore.lib.storage.personas import load_persona
 
 pytestmark = pytest.mark.comfyui
 

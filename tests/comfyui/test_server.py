@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from personal_restore.headless.core_nodes import CORE_NODES
-from personal_restore.headless.io import object_info
+from personal_restore.lib.standin.core_nodes import CORE_NODES
+from personal_restore.lib.standin.io import object_info
 from personal_restore.nodes import NODES
 
 pytestmark = pytest.mark.comfyui

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from personal_restore.headless import own
-from personal_restore.headless.host import folders
-from personal_restore.headless.runner import run_graph
+from personal_restore.cli import own
+from personal_restore.lib.standin.host import folders
+from personal_restore.lib.standin.runner import run_graph
 from personal_restore.nodes import NODES
 from personal_restore.tests.bundled import QUICK_FIRST, bundled
 from PIL import Image
@@ -105,7 +105,7 @@ def test_a_rerun_recomputes_only_what_changed(comfyui, tmp_path):
 
 
 def sample(folder: Path) -> Path:
-    from personal_restore.samples import photograph
+    from personal_restore.lib.samples import photograph
 
     path = folder / "sample.png"
     pixels = (photograph()[0].permute(1, 2, 0) * 255).byte().numpy()[:256, 80:336]

@@ -1,0 +1,118 @@
+"""``run.py bench``: what the pack does, measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from types import ModuleType
+
+from ...lib.vocabulary import UserError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
+        required=True, metavar="SUBJECT"
+    )
+    quality = bench.add_parser("quality", help="how well the embedded weights restore")
+    quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
+    quality.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
+    quality.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    quality.set_defaults(run=_bench_quality)
+    faces = bench.add_parser("faces", help="known faces under synthetic damage, restored from their albums")
+    faces.add_argument("--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person")
+    faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
+    faces.set_defaults(run=_bench_faces)
+    blend = bench.add_parser("blend", help="time, memory and seams of blending")
+    blend.set_defaults(run=_bench_blend)
+    context = bench.add_parser("context", help="what surrounds a face while it is blended: PerFuSe's figure S1")
+    context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    context.set_defaults(run=_bench_context)
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
+    fullsize.set_defaults(run=_bench_fullsize)
+    personas = bench.add_parser("personas", help="faces restored with, without and with another's persona")
+    personas.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person"
+    )
+    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
+    personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
+    personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.add_argument(
+        "--plots",
+        action="store_true",
+        help="instead: the papers' shapes in small, one plot each; goes on where an earlier run stopped",
+    )
+    personas.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="with --plots: begin nothing new after so many minutes (default: 60)",
+    )
+    personas.set_defaults(run=_bench_personas)
+    for subject in (quality, faces, blend, context, fullsize, personas):
+        subject.add_argument("--json", type=Path, help="write the figures here, too")
+
+
+def _bench_quality(options: argparse.Namespace) -> int:
+    from ..benchmarks import quality
+
+    _show(quality, quality.bench(options.photos, options.side, options.draws, options.out), options.json)
+    print(f"Pictures: {options.out.resolve()}: grid.png, invariance.png; all figures in figures.json.")
+    return 0
+
+
+def _bench_faces(options: argparse.Namespace) -> int:
+    from ..benchmarks import faces
+
+    return _show(faces, faces.bench(options.photos, options.side), options.json)
+
+
+def _bench_blend(options: argparse.Namespace) -> int:
+    from ..benchmarks import blend
+
+    return _show(blend, blend.bench(), options.json)
+
+
+def _bench_fullsize(options: argparse.Namespace) -> int:
+    from ..benchmarks import fullsize
+
+    return _show(fullsize, fullsize.measure(), options.json)
+
+
+def _bench_context(options: argparse.Namespace) -> int:
+    from ..benchmarks import context
+
+    _show(context, context.bench(options.out), options.json)
+    print(f"Picture: {(options.out / 'context.png').resolve()}: {', '.join(context.CONTEXTS)}.")
+    return 0
+
+
+def _bench_personas(options: argparse.Namespace) -> int:
+    from ..benchmarks import personas
+
+    if options.steps < 1 or options.draws < 1:
+        raise UserError("--steps and --draws must be at least 1.")
+    if options.plots:
+        from ..benchmarks import persona_shapes
+
+        figures = persona_shapes.bench(options.photos, options.steps, options.minutes, options.out)
+        _show(persona_shapes, figures, options.json)
+        print(f"Plots: {options.out.resolve()}: shape_*.png; all figures in shapes.json.")
+        return 0
+    _show(
+        personas,
+        personas.bench(options.photos, options.methods, options.steps, options.draws, options.out),
+        options.json,
+    )
+    print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
+    return 0
+
+
+def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
+    """The table of a benchmark, and its figures as JSON where they are wanted."""
+    if file:
+        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(subject.table(figures))
+    return 0

@@ -1,0 +1,75 @@
+"""``run.py train``: the weights that ship, or Face2Scene."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ...lib.vocabulary import UserError
+
+FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
+TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser("train", help="train the embedded weights again, or Face2Scene; see docs/training.md")
+    train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
+    train.add_argument(
+        "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
+    )
+    train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
+    train.add_argument(
+        "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
+    )
+    train.add_argument("--dataset", type=Path, help="for face2scene: what `run.py dataset` has built, not --photos")
+    train.add_argument(
+        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or the folder in the diffusers format"
+    )
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ...models.embedded import weights as embedded
+    from ...training import bound, procedural, stages
+
+    if options.stage == FACE2SCENE:
+        return _train_face2scene(options)
+    config = stages.read_config(options.config) if options.config else stages.Config()
+    match options.stage:
+        case "samples":
+            from PIL import Image
+
+            options.out.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
+            print(f"What the training sees: {options.out / 'samples.png'}")
+        case "tiny":
+            from ...training import tiny_diffusion
+
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
+        case "bound":
+            print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
+        case "export":
+            stages.export(options.out, config, embedded.FOLDER)
+        case "all":
+            for stage in stages.STAGES:
+                stages.run(stage, options.out, config)
+            stages.export(options.out, config, embedded.FOLDER)
+        case stage:
+            stages.run(stage, options.out, config)
+    return 0
+
+
+def _train_face2scene(options: argparse.Namespace) -> int:
+    from ...lib.bridge import weight_folders
+    from ...training import face2scene
+
+    if options.base is None:
+        raise UserError(
+            "train face2scene: give SD-Turbo, sd_turbo.safetensors or a folder in the diffusers format, as --base."
+        )
+    config = face2scene.read_config(options.config) if options.config else face2scene.Config()
+    folders = weight_folders("personal_restore")
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
+    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
+    return 0

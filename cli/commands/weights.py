@@ -1,0 +1,57 @@
+"""``run.py models``: published weights, listed, fetched or converted."""
+
+from __future__ import annotations
+
+import argparse
+
+from ...lib.vocabulary import UserError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    models = commands.add_parser("models", help="list published weights, fetch some, or convert S3Diff's")
+    models.add_argument("action", choices=("list", "get", "convert"))
+    models.add_argument("names", nargs="*", metavar="NAME")
+    models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
+    models.set_defaults(run=_models)
+
+
+def _models(options: argparse.Namespace) -> int:
+    from ...lib.bridge import weight_folders
+    from ...models.shared.catalogue import catalogue, download, entry
+
+    if options.action == "list":
+        for weights in catalogue().values():
+            folders = weight_folders(weights.folder)
+            there = next((folder for folder in folders if (folder / weights.place).is_file()), None)
+            print(f"{weights.describe()}; {f'is in {there}' if there else f'belongs in {folders[0]}'}\n")
+        return 0
+    if options.action == "convert":
+        return _convert(options.names)
+    if not options.names:
+        raise UserError("models get: say which; `python run.py models list` shows their names.")
+    for weights in [entry(name) for name in options.names]:
+        print(weights.describe())
+        try:
+            agreed = options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in (
+                "y",
+                "yes",
+            )
+        except EOFError as error:
+            raise UserError("Nobody is there to agree to the licence; read it, then add --agree.") from error
+        if agreed:
+            print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
+    return 0
+
+
+def _convert(names: list[str]) -> int:
+    from ...lib.bridge import weight_folders
+    from ...models.s3diff import network as s3diff
+    from ...models.shared.catalogue import find_all
+
+    if names != [s3diff.KIND]:
+        raise UserError("models convert: what can be converted is s3diff: its two public files into one .safetensors.")
+    public = find_all(["s3diff", "s3diff-degradation"], weight_folders)
+    target = public[0].with_name(s3diff.CONVERTED)
+    s3diff.convert(s3diff.read(*public), target)
+    print(f"-> {target}; {' and '.join(path.name for path in public)} are no longer needed.")
+    return 0

@@ -1,0 +1,34 @@
+"""The command line: the same workflows as in ComfyUI, without it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from ..lib.vocabulary import UserError
+from .commands import bench, dataset, demo, graphs, persona, restore, train, weights
+
+COMMANDS = demo, restore, graphs, train, persona, dataset, weights, bench  # in the order of the help
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; 0 where everything went well, 1 where something did not, with a line on standard error that says what."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'Stopped.'}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("run.py", description="Restores whole photographs of people you know.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

@@ -1,0 +1,84 @@
+"""Puts one's own photograph and album into a bundled workflow, and reads what came out."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from ..lib.faces.match import EVERYBODY_KNOWN, STRANGERS
+from ..lib.standin.graph import Graph, links, title
+from ..lib.vocabulary import UserError
+
+PHOTOGRAPH = "Photograph"
+SAMPLES = ("PR_Sample", "PR_SampleGroup")
+
+
+def with_album(graph: Graph, album: Path) -> Graph:
+    """The graph with every library of people taken from the folder ``album``.
+
+    The sample's names mean nobody there: the first restorer of one of them is now for everybody known, the others for nobody.
+    """
+    graph = copy.deepcopy(graph)
+    album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
+    for node in graph.values():
+        for name, (source, output) in links(node).items():
+            kind = graph[source]["class_type"]
+            if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
+                node["inputs"][name] = ["album", 0]
+    named = [
+        node for node in graph.values() if node["inputs"].get("people", "") not in ("", EVERYBODY_KNOWN, STRANGERS)
+    ]
+    for number, node in enumerate(named):
+        node["inputs"] |= {"people": EVERYBODY_KNOWN} | ({"strength": 0.0} if number else {})
+    graph["album"] = album_node
+    return graph
+
+
+def with_photo(graph: Graph, photo: Path) -> Graph:
+    """The graph with ``photo`` in the place of the node titled "Photograph", or of its only LoadImage.
+
+    What else came from the sample, such as the undamaged truth, belongs to another picture and is disconnected.
+    Raises UserError where it is not clear which node is meant.
+    """
+    graph = copy.deepcopy(graph)
+    found = [id for id, node in graph.items() if title(node) == PHOTOGRAPH]
+    found = found or [id for id, node in graph.items() if node["class_type"] == "LoadImage"]
+    if len(found) != 1:
+        raise UserError(
+            f"The workflow has {len(found)} nodes that could be the photograph; give one of them the title {PHOTOGRAPH!r}."
+        )
+    for node in graph.values():
+        for name, (source, output) in links(node).items():
+            if source == found[0] and output == 0:
+                node["inputs"][name] = ["photograph", 0]
+            elif graph[source]["class_type"] in SAMPLES and output == 0:
+                del node["inputs"][name]
+    del graph[found[0]]
+    graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}
+    return graph
+
+
+def with_strength(graph: Graph, strength: float) -> Graph:
+    """The graph with this strength on the faces that are blended in and on the scene that they are blended into; without faces
+    on everything that restores a scene."""
+    graph = copy.deepcopy(graph)
+    blends = [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]
+    for node in [] if blends else [node for node in graph.values() if node["class_type"] == "PR_RestoreScene"]:
+        node["inputs"]["strength"] = strength
+    for node in blends:
+        node["inputs"]["strength"] = strength
+        scene = graph[node["inputs"]["scene"][0]]
+        if scene["class_type"] == "ImageScaleBy":
+            scene = graph[scene["inputs"]["image"][0]]
+        if scene["class_type"] == "PR_RestoreScene":
+            scene["inputs"]["strength"] = strength
+    return graph
+
+
+def with_seed(graph: Graph, seed: int) -> Graph:
+    """The graph with this seed on everything that restores."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] in ("PR_RestoreFaces", "PR_RestoreScene"):
+            node["inputs"]["seed"] = seed
+    return graph

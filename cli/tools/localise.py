@@ -1,0 +1,266 @@
+"""Writes every node's help pages (``web/docs``) and translations (``locales``): ``python cli/tools/localise.py``.
+
+Names, descriptions and tooltips are those of the schemas. What a schema cannot say (when to use a node, how to wire it,
+what goes wrong) stands in ``help.toml``, and ``zh.po`` translates both, text by text. Run this after a change of any of
+them: texts that are new come into ``zh.po`` with an empty translation, to be filled in there, and a changed text is a
+new one; those that nothing uses any more are dropped. ``--check`` writes nothing and fails where a file is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+if not __package__:  # run as a script
+    sys.path.insert(0, str(ROOT))
+    import run
+
+    run.load_package()
+from personal_restore.lib.standin.io import Input, Output, Schema  # noqa: E402
+from personal_restore.nodes import NODES  # noqa: E402
+
+HELP = ROOT / "cli" / "tools" / "help.toml"
+CATALOGUE = "cli/tools/zh.po"
+# The frontend asks for <id>/<language>.md and, where that is missing, for <id>.md. English has both: a page that is asked
+# for and missing is an error in the browser's console.
+PAGES = {"en": ("{}.md", "{}/en.md"), "zh": ("{}/zh.md",)}
+# Of the example, as the browser draws it; the frontend looks for it from web/docs on, whatever page names it.
+PICTURE = "pictures/{}.webp"
+WRITTEN = ("web/docs/**/*.md", "locales/*/nodeDefs.json")
+PLACEHOLDERS = "{}@|"  # what vue-i18n, the frontend's translator, does not take for plain text
+
+Say = Callable[[str, str], str]  # (text, where it stands) -> the text in one language
+
+
+def english(text: str, place: str) -> str:
+    return text
+
+
+class Chinese:
+    """The translations of ``zh.po``. Remembers every text that it was asked for, and where that stands first."""
+
+    def __init__(self, po: str):
+        pairs = re.findall(r'^msgid (".+")\nmsgstr (".*")$', po, re.MULTILINE)
+        self.known = {json.loads(text): json.loads(translation) for text, translation in pairs}
+        self.asked: dict[str, str] = {}
+
+    def __call__(self, text: str, place: str) -> str:
+        self.asked.setdefault(text, place)
+        return self.known.get(text) or text
+
+    def missing(self) -> list[str]:
+        return [
+            f"{CATALOGUE}: {place} is not translated" for text, place in self.asked.items() if not self.known.get(text)
+        ]
+
+    def po(self) -> str:
+        """What `zh.po` ought to be, in the order of the nodes."""
+        quoted = lambda text: json.dumps(text, ensure_ascii=False)  # noqa: E731, PO's escapes are JSON's
+        head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: zh_CN\\n"\n'
+        entries = (
+            f"#: {place}\nmsgid {quoted(text)}\nmsgstr {quoted(self.known.get(text, ''))}\n"
+            for text, place in self.asked.items()
+        )
+        return "\n".join([head, *entries])
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An input or output: its id in a workflow, its name and tooltip in one language, and what else a page says of it."""
+
+    id: str
+    name: str
+    tooltip: str
+    facts: tuple[str, ...]
+
+
+def input_slot(node_id: str, item: Input, say: Say) -> Slot:
+    place = f"{node_id}.inputs.{item.id}"
+    name = say(item.options.get("display_name", item.id), f"{place}.name")
+    facts = [f"`{item.io_type}`"]
+    if "options" in item.options:
+        facts.append(" ".join(f"`{option}`" for option in item.options["options"]))
+    if "max" in item.options:
+        low, high = item.options["min"], item.options["max"]
+        facts.append(f"{low} – {high}" if high < 1e9 else f"≥ {low}")
+    default = None if item.options.get("forceInput") else item.options.get("default")  # a socket shows none
+    if default not in (None, ""):
+        shown = default if isinstance(default, str) else json.dumps(default)
+        facts.append(f"{say('default', 'page')} `{shown}`")
+    facts += [say("optional", "page")] * item.optional
+    facts += [say("advanced", "page")] * bool(item.options.get("advanced"))
+    return Slot(item.id, name, say(item.options["tooltip"], f"{place}.tooltip"), tuple(facts))
+
+
+def output_slot(node_id: str, index: int, item: Output, say: Say) -> Slot:
+    place = f"{node_id}.outputs.{index}"
+    name = item.display_name or item.io_type
+    facts = [f"`{item.io_type}`"] + [say("a list", "page")] * item.is_output_list
+    return Slot(name, say(name, f"{place}.name"), say(item.tooltip, f"{place}.tooltip"), tuple(facts))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node in one language."""
+
+    id: str
+    name: str
+    description: str
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+
+def describe(schema: Schema, say: Say) -> Node:
+    return Node(
+        schema.node_id,
+        say(schema.display_name, f"{schema.node_id}.display_name"),
+        say(schema.description, f"{schema.node_id}.description"),
+        tuple(input_slot(schema.node_id, item, say) for item in schema.inputs),
+        tuple(output_slot(schema.node_id, index, item, say) for index, item in enumerate(schema.outputs)),
+    )
+
+
+def node_defs(nodes: Iterable[Node]) -> dict[str, Any]:
+    """What ComfyUI reads from ``locales/<language>/nodeDefs.json``. Outputs go by their number."""
+    slot = lambda one: {"name": one.name, "tooltip": one.tooltip}  # noqa: E731
+    return {
+        node.id: {
+            "display_name": node.name,
+            "description": node.description,
+            "inputs": {one.id: slot(one) for one in node.inputs},
+            "outputs": {str(index): slot(one) for index, one in enumerate(node.outputs)},
+        }
+        for node in nodes
+    }
+
+
+def plain(text: str) -> str:
+    """A text as Markdown shows it unchanged."""
+    return re.sub(r"([\\`*<\[])", r"\\\1", text)
+
+
+def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> str:
+    """A help page. Raises ValueError where the example names something that is not there."""
+    own, core = help[node.id], help["core"]
+
+    def slot_line(slot: Slot) -> str:
+        name = f"**{plain(slot.name)}**" + (f" (`{slot.id}`)" if slot.id != slot.name else "")
+        return f"- {name} · {' · '.join(slot.facts)} — {plain(slot.tooltip)}"
+
+    def end(text: str, kind: str) -> str:
+        """One end of a link, 'node.slot', as the canvas names it."""
+        owner, _, slot = text.partition(".")
+        if owner in core:
+            return f"*{say(core[owner], f'core.{owner}')}* {say(slot, f'{text}.name')}"
+        names = {one.id: one.name for one in getattr(nodes[owner], kind)} if owner in nodes else {}
+        if slot not in names:
+            raise ValueError(f"{HELP.name}: the example of {node.id} names {text}, which is none of the {kind}")
+        return f"*{nodes[owner].name}* {names[slot]}"
+
+    def link_line(link: str) -> str:
+        start, _, target = link.partition(" -> ")
+        return f"- {end(start, 'outputs')} → {end(target, 'inputs')}"
+
+    def trouble_line(index: int, symptom: str, remedy: str) -> str:
+        place = f"{node.id}.help.trouble.{index}"
+        return f"- **{plain(say(symptom, place))}** {plain(say(remedy, place))}"
+
+    sections = {
+        "When to use it": [plain(say(own["use"], f"{node.id}.help.use"))],
+        "Inputs": [slot_line(slot) for slot in node.inputs],
+        "Outputs": [slot_line(slot) for slot in node.outputs],
+        "Example": [f"![{say('Example', 'page')}]({PICTURE.format(node.id)})\n", *map(link_line, own["example"])],
+        "What goes wrong, and what to do": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
+    }
+    written = [f"## {say(title, 'page')}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
+    return "\n\n".join([f"# {plain(node.name)}", plain(node.description), *written]) + "\n"
+
+
+def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[str, str], list[str]]:
+    """All files by their path, and what is wrong with the sources. Raises ValueError where nothing can be written."""
+    chinese = Chinese(po)
+    ids = {schema.node_id for schema in schemas}
+    if lacking := [id for id in sorted(ids) if id not in help]:
+        raise ValueError(f"{HELP.name} says nothing of {', '.join(lacking)}")
+    if surplus := sorted(help.keys() - ids - {"core"}):
+        raise ValueError(f"{HELP.name} speaks of {', '.join(surplus)}, which is no node")
+    files, problems = {}, []
+    for language, say in (("en", english), ("zh", chinese)):
+        nodes = {schema.node_id: describe(schema, say) for schema in schemas}
+        for node in nodes.values():
+            text = page(node, nodes, help, say)
+            files |= {f"web/docs/{name.format(node.id)}": text for name in PAGES[language]}
+        definitions = node_defs(nodes.values())
+        files[f"locales/{language}/nodeDefs.json"] = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
+        problems += [f"{language}: {place} has one of {PLACEHOLDERS}" for place in placeholders(definitions)]
+    files[CATALOGUE] = chinese.po()
+    return files, problems + chinese.missing()
+
+
+def placeholders(tree: dict[str, Any], place: str = "") -> list[str]:
+    """Where texts stand that the frontend would not show as they are."""
+    found = []
+    for key, value in tree.items():
+        here = f"{place}.{key}".lstrip(".")
+        if isinstance(value, dict):
+            found += placeholders(value, here)
+        elif set(PLACEHOLDERS) & set(value):
+            found.append(here)
+    return found
+
+
+def stale(files: dict[str, str], root: Path) -> list[str]:
+    """The files under ``root`` that differ, are not there, or belong to no node any more."""
+    there = {path.relative_to(root).as_posix() for pattern in WRITTEN for path in root.glob(pattern)}
+    content = lambda name: (root / name).read_text("utf-8") if (root / name).is_file() else None  # noqa: E731
+    return sorted(name for name in there | files.keys() if content(name) != files.get(name))
+
+
+def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
+    """Which pages lack their picture, and which pictures no page shows. A test with a browser makes them, not this tool."""
+    wanted = {f"web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
+    there = {path.relative_to(root).as_posix() for path in root.glob(f"web/docs/{PICTURE.format('*')}")}
+    make = "PR_HELP_PICTURES=web/docs/pictures python run.py test tests/comfyui/test_browser.py -m slow -k examples"
+    missing = [f"{name} is not there: {make}" for name in sorted(wanted - there)]
+    return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
+
+
+def sources() -> tuple[list[Schema], dict[str, Any], str]:
+    catalogue = ROOT / CATALOGUE
+    po = catalogue.read_text("utf-8") if catalogue.is_file() else ""
+    return [node.define_schema() for node in NODES], tomllib.loads(HELP.read_text("utf-8")), po
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Writes the nodes' help pages and translations.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is stale")
+    check = parser.parse_args().check
+    try:
+        schemas, help, po = sources()
+        files, problems = build(schemas, help, po)
+    except ValueError as error:
+        sys.exit(str(error))
+    problems += picture_problems(schemas, ROOT)
+    for name in stale(files, ROOT):
+        path = ROOT / name
+        if check:
+            problems.append(f"{name} is stale: python cli/tools/localise.py")
+        elif name in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[name], "utf-8", newline="\n")
+        else:
+            path.unlink()
+    print(*(problems or [f"{len(files)} files are up to date"]), sep="\n")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

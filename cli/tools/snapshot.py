@@ -1,0 +1,88 @@
+"""What saved workflows know of the nodes, kept in ``tests/schemas.json``: ``python cli/tools/snapshot.py`` renews it.
+
+A workflow names nodes and linked inputs by id, keeps the values of widgets by position, and links outputs by position. So
+whatever a released schema has must stay where it is; an input may be appended last, optional and with a default, an
+output last. The snapshot is renewed only where that holds. To break it with intent, before a first release, take
+the node out of the file by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+if not __package__:  # run as a script
+    sys.path.insert(0, str(ROOT))
+    import run
+
+    run.load_package()
+from personal_restore.lib.standin.io import Input, Schema, WidgetInput  # noqa: E402
+from personal_restore.nodes import NODES  # noqa: E402
+
+SNAPSHOT = ROOT / "tests" / "schemas.json"
+
+
+def widgets(item: Input) -> int:
+    """How many values a saved workflow keeps for an input."""
+    if not isinstance(item, WidgetInput) or item.options.get("forceInput"):
+        return 0
+    return 2 if item.options.get("control_after_generate") else 1
+
+
+def describe_input(item: Input) -> dict[str, Any]:
+    known = {"id": item.id, "type": item.io_type, "optional": item.optional, "widgets": widgets(item)}
+    return known | {"default": item.options["default"]} if "default" in item.options else known
+
+
+def describe(schemas: Iterable[Schema]) -> dict[str, Any]:
+    """As the snapshot has it."""
+    known = {
+        schema.node_id: {
+            "inputs": [describe_input(item) for item in schema.inputs],
+            "outputs": [{"id": item.display_name or item.io_type, "type": item.io_type} for item in schema.outputs],
+        }
+        for schema in sorted(schemas, key=lambda schema: schema.node_id)
+    }
+    return json.loads(json.dumps(known))
+
+
+def breaks(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What would no longer work in a workflow that was saved with the nodes of ``before``."""
+    found = []
+    for node in before:
+        if node not in after:
+            found.append(f"{node} is gone")
+            continue
+        for kind in ("inputs", "outputs"):
+            old, new = before[node][kind], after[node][kind]
+            ids, now = [one["id"] for one in old], [one["id"] for one in new]
+            if now[: len(ids)] != ids:
+                found.append(f"{node}: the {kind} {ids} must stay as they are, in this order; now they are {now}")
+                continue
+            for was, one in zip(old, new, strict=False):
+                if any(was.get(key) != one.get(key) for key in ("type", "widgets")):
+                    found.append(f"{node}: {was['id']} must stay a {was['type']} with as many widgets")
+                if was.get("optional") and not one["optional"]:
+                    found.append(f"{node}: {was['id']} must stay optional")
+            for one in new[len(old) :] if kind == "inputs" else ():
+                if not one["optional"] or (one["widgets"] and "default" not in one):
+                    found.append(f"{node}: {one['id']} is new and must be optional, with a default")
+    return found
+
+
+def main() -> int:
+    before = json.loads(SNAPSHOT.read_text("utf-8")) if SNAPSHOT.is_file() else {}
+    after = describe(node.define_schema() for node in NODES)
+    found = breaks(before, after)
+    if not found:
+        SNAPSHOT.write_text(json.dumps(after, indent=2) + "\n", "utf-8", newline="\n")
+    print(*(found or [f"{len(after)} nodes"]), sep="\n")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""The one door to ComfyUI: everything that a node needs from its host, inside ComfyUI and without it.
+
+No other module imports ``comfy``, ``comfy_api``, ``folder_paths``, ``nodes`` or ``server``. Whether this is ComfyUI is
+decided once: ComfyUI has its own modules loaded long before it loads a node pack.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from .pictures.files import to_pil
+from .storage.inputs import existing
+from .vocabulary import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Adapter(Protocol):
+    """What was trained beside a layer: the layer gets ``alpha / rank * up @ down`` more."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+    alpha: float
+
+
+# Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
+NOT_OF_CORE = "personal_restore", "facerestore_models"
+
+IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
+
+if IN_COMFYUI:
+    import comfy.cli_args
+    import comfy.model_management as model_management
+    import comfy.model_patcher
+    import comfy.utils
+    import folder_paths
+    from comfy_api.latest import ComfyExtension, io, ui
+else:
+    from .standin import host, io, ui
+    from .standin.io import ComfyExtension
+
+__all__ = [
+    "IN_COMFYUI",
+    "ComfyExtension",
+    "adapted_model",
+    "adapted_vae",
+    "clip_vocabulary",
+    "device",
+    "input_folder",
+    "io",
+    "keep",
+    "keep_upscaler",
+    "models_folder",
+    "output_folder",
+    "preview_side",
+    "progress",
+    "resolve_input",
+    "serve_odd_folder",
+    "temp_folder",
+    "ui",
+    "weight_folders",
+]
+
+
+def device() -> torch.device:
+    """Where networks run: ComfyUI's choice, else CUDA, MPS or the CPU."""
+    return model_management.get_torch_device() if IN_COMFYUI else host.device()
+
+
+def progress(total: int | None = None) -> Callable[..., None]:
+    """``update(done, total, picture=None)`` for the progress bar of the node that is running.
+
+    In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself. picture:
+    ``[3, h, w]`` in 0..1, or Pillow's, of what is done so far, which ComfyUI shows on the node.
+    """
+    if not IN_COMFYUI:
+        return host.progress
+    bar = comfy.utils.ProgressBar(total or 1)
+
+    def update(done: int, total: int, picture: torch.Tensor | Image | None = None) -> None:
+        model_management.throw_exception_if_processing_interrupted()
+        seen = to_pil(picture) if isinstance(picture, torch.Tensor) else picture
+        bar.update_absolute(done, total, None if seen is None else ("JPEG", seen, None))
+
+    return update
+
+
+def preview_side() -> int:
+    """Longest side, in pixels, of the pictures that `progress` shows; 0 where it shows none."""
+    return comfy.cli_args.args.preview_size if IN_COMFYUI else 0
+
+
+def input_folder() -> Path:
+    """Where photographs and albums are looked for."""
+    return Path(folder_paths.get_input_directory()) if IN_COMFYUI else host.folders.input
+
+
+def output_folder() -> Path:
+    """Where results are saved."""
+    return Path(folder_paths.get_output_directory()) if IN_COMFYUI else host.folders.output
+
+
+def temp_folder() -> Path:
+    """Where previews go; emptied when the program ends or starts again."""
+    return Path(folder_paths.get_temp_directory()) if IN_COMFYUI else host.folders.temp
+
+
+def models_folder() -> Path:
+    """Where weights and personas live. It may not exist yet."""
+    return weight_folders("personal_restore")[0]
+
+
+def weight_folders(kind: str) -> list[Path]:
+    """Where weights of a kind (``personal_restore``, ``checkpoints``) are looked for; the first is where they are put.
+
+    In ComfyUI its folders of that name (``extra_model_paths.yaml`` may add some), else as `standin.host.models_folder` says.
+    """
+    if not IN_COMFYUI:
+        return [host.models_folder(kind)]
+    if kind in NOT_OF_CORE:
+        folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
+    return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+def clip_vocabulary() -> Path | None:
+    """The folder with vocab.json and merges.txt of CLIP's tokenizer that comes with ComfyUI; None without it."""
+    return Path(comfy.utils.__file__).parent / "sd1_tokenizer" if IN_COMFYUI else None
+
+
+def resolve_input(path: str | Path) -> Path:
+    """The existing file or folder that a workflow names, as an absolute path without links.
+
+    ``path`` is relative to the input folder, or to the folder of a trailing ``[input]``, ``[output]`` or ``[temp]`` as
+    in ComfyUI's own loaders. Whatever lies elsewhere, by ``..``, a symbolic link or an absolute path, is refused with
+    a `UserError`, and so is what does not exist. Headless, the folders named on the command line are open too.
+    """
+    if not IN_COMFYUI:
+        return host.resolve_input(path)
+    return existing(path, {"input": input_folder(), "output": output_folder(), "temp": temp_folder()})
+
+
+class _Holder(torch.nn.Module):
+    """ComfyUI's patcher sets ``device`` on what it holds, which diffusers' models do not allow."""
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+
+
+def keep(module: torch.nn.Module) -> Callable[..., Any]:
+    """Puts a network under the host's memory management, to be loaded and unloaded as a whole.
+
+    Returns ``load(memory_required=0)``, which gives the module on `device`; ``memory_required`` is what it will need
+    beside its weights, in bytes. The network lives as long as this loader.
+    """
+    return _loader(module.eval().requires_grad_(False), module, _patcher(module) if IN_COMFYUI else None)
+
+
+def keep_upscaler(upscale_model: Any) -> Callable[..., Any]:
+    """The same for ComfyUI's UPSCALE_MODEL, spandrel's ``ImageModelDescriptor``, which ``load()`` then gives.
+
+    ComfyUI 0.33 has put a patcher on it already, 0.28 has not; two for one network would not know of each other.
+    """
+    network = upscale_model.model
+    patcher = (getattr(upscale_model, "patcher", None) or _patcher(network)) if IN_COMFYUI else None
+    return _loader(upscale_model, network, patcher)
+
+
+def _patcher(module: torch.nn.Module) -> Any:
+    offload = model_management.unet_offload_device()
+    return comfy.model_patcher.CoreModelPatcher(_Holder(module), load_device=device(), offload_device=offload)
+
+
+def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., Any]:
+    def load(memory_required: int = 0) -> Any:
+        if patcher is not None:
+            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=True)
+        # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.
+        module.to(device())
+        return value
+
+    return load
+
+
+def adapted_model(model: Any, adapters: Mapping[str, Adapter], replaced: Mapping[str, torch.Tensor]) -> Any:
+    """ComfyUI's MODEL with adapters on its UNet, under diffusers' names of the weights; the one given stays as it is.
+
+    replaced: weights that are exchanged as a whole. Raises UserError where the model has no such weight.
+    """
+    own = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    clone = model.clone()
+    _patch(clone, adapters, replaced, lambda name: f"diffusion_model.{own.get(name, name)}")
+    return clone
+
+
+def adapted_vae(vae: Any, adapters: Mapping[str, Adapter], rename: Callable[[str], str]) -> Any:
+    """The same for ComfyUI's VAE; rename gives its own names."""
+    clone = copy.copy(vae)
+    clone.patcher = vae.patcher.clone()
+    _patch(clone.patcher, adapters, {}, rename)
+    return clone
+
+
+def _patch(
+    patcher: Any, adapters: Mapping[str, Adapter], replaced: Mapping[str, torch.Tensor], rename: Callable[[str], str]
+) -> None:
+    from comfy.weight_adapter import LoRAAdapter
+
+    patches = {
+        rename(name): LoRAAdapter(set(), (one.up, one.down, one.alpha, None, None, None))
+        for name, one in adapters.items()
+    }
+    patches |= {rename(name): ("set", (weight,)) for name, weight in replaced.items()}
+    missing = sorted(patches.keys() - set(patcher.add_patches(patches)))
+    if missing:
+        raise UserError(
+            f"{len(missing)} weights that were trained are not in this model, {missing[0]!r} for one. Load the SD-Turbo checkpoint."
+        )
+
+
+def serve_odd_folder() -> None:
+    """Serves help pages, JavaScript and templates where ComfyUI does not find them: under an unusual folder name.
+
+    aiohttp keeps the route of a static folder quoted and compares it with unquoted requests, so that a name with a space
+    or an accent never matches; and the frontend asks for help pages under the name up to its first dot or ``@``. What
+    ComfyUI finds by itself never comes here, since its routes are more specific. Headless there is no server.
+    """
+    if not IN_COMFYUI:
+        return
+    from aiohttp import web
+    from server import PromptServer
+
+    pack = Path(__file__).parent.parent
+    names = "|".join(map(re.escape, {pack.name, re.split("[.@]", pack.name)[0]}))
+
+    async def answer(request: web.Request) -> web.FileResponse:
+        folder = (pack / folders[request.path.removeprefix("/api").split("/")[1]]).resolve()
+        path = (folder / request.match_info["path"]).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
+    # ComfyUI serves each of these under /api too, where the frontend asks for templates.
+    folders = {"extensions": "web", "workflow_templates": "workflows"}
+    for kind in folders:
+        PromptServer.instance.routes.get(f"/{kind}/{{pack:{names}}}/{{path:.+}}")(answer)

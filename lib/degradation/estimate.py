@@ -1,0 +1,53 @@
+"""From a restored face, beside the damaged one, to the degradation code of the whole photograph (Face2Scene, 3.2-3.3)."""
+
+from __future__ import annotations
+
+import torch
+
+from ..faces.paste import unwarp
+from ..vocabulary import Face
+
+SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
+LARGEST = 384  # pixels: more tells nothing new about one homogeneous degradation
+
+
+def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
+    """Restored and damaged face at the photograph's own scale, ``[6, h, w]`` in 0..1, or None where the face is too small.
+
+    photo: ``[3, H, W]``.
+    """
+    if face.restored is None:
+        return None
+    region, _, (x0, y0, x1, y1) = unwarp(face.restored, face.similarity, photo.shape[-2:])
+    left, top, right, bottom = (round(v) for v in face.box)
+    # Inside the crop everything is known; a box's corners may stick out of a rotated crop, the middle nine tenths do not.
+    inset_x, inset_y = (right - left) // 20, (bottom - top) // 20
+    left, right = max(left + inset_x, x0), min(right - inset_x, x1)
+    top, bottom = max(top + inset_y, y0), min(bottom - inset_y, y1)
+    middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
+    left, right = max(left, middle_x - LARGEST // 2), min(right, middle_x + LARGEST // 2)
+    top, bottom = max(top, middle_y - LARGEST // 2), min(bottom, middle_y + LARGEST // 2)
+    if min(right - left, bottom - top) < SMALLEST:
+        return None
+    restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
+    return torch.cat([restored, photo[:, top:bottom, left:right]])
+
+
+def describe(scalars: dict[str, float]) -> str:
+    """Scalars in plain words, worst first within each kind: ``clear blur (about 2.1 px), ...``."""
+    blur, noise = scalars["blur_sigma"], scalars["noise_sigma"]
+    quality, factor = scalars["jpeg_quality"], scalars["downscale"]
+    words = []
+    if blur >= 0.6:
+        words.append(f"{_grade(blur, 1.3, 2.4)} blur (sigma about {blur:.1f} px)")
+    if noise >= 2:
+        words.append(f"{_grade(noise, 8, 18)} noise (about {noise:.0f} of 255)")
+    if quality < 90:
+        words.append(f"{_grade(100 - quality, 30, 50)} JPEG compression (quality about {quality:.0f})")
+    if factor >= 1.3:
+        words.append(f"enlarged from a smaller picture (about {factor:.1f} times)")
+    return ", ".join(words) or "hardly any damage"
+
+
+def _grade(value: float, clear: float, strong: float) -> str:
+    return "strong" if value >= strong else "clear" if value >= clear else "slight"

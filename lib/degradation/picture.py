@@ -1,0 +1,76 @@
+"""Damage for the eye: a gauge of its four numbers, and a sheet that compares restorations with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+
+from ..pictures.files import from_pil, to_pil
+
+PAPER, INK, TRACK, ESTIMATED, TRUE = (250, 250, 248), (40, 40, 40), (226, 226, 222), (60, 120, 190), (215, 120, 40)
+ROW, GAP, CAPTION = 46, 12, 28
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One bar: its label, the value that hardly damages (left end) and the one that ruins (right end)."""
+
+    label: str
+    harmless: float
+    worst: float
+    text: str
+
+    def place(self, value: float) -> float:
+        return min(max((value - self.harmless) / (self.worst - self.harmless), 0.0), 1.0)
+
+
+SCALES = {
+    "blur_sigma": Scale("blur", 0, 5, "sigma {:.1f} px"),
+    "noise_sigma": Scale("noise", 0, 30, "sigma {:.0f} of 255"),
+    "jpeg_quality": Scale("JPEG", 100, 10, "quality {:.0f}"),
+    "downscale": Scale("enlarged", 1, 4, "{:.1f} times"),
+}
+
+
+def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = None, width: int = 420) -> torch.Tensor:
+    """Four bars, ``[1, 3, 184, width]``: the estimate as a filled bar, the truth, where known, as a mark and in brackets."""
+    picture = Image.new("RGB", (width, ROW * len(SCALES)), PAPER)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    for row, (name, scale) in enumerate(SCALES.items()):
+        top, left, right = row * ROW, GAP, width - GAP
+        words = [scale.text.format(estimated[name])] if estimated else []
+        words += [f"({scale.text.format(true[name])})"] if true else []
+        draw.text((left, top + 6), scale.label, INK, font)
+        draw.text((right, top + 6), " ".join(words), INK, font, anchor="ra")
+        draw.rectangle((left, top + 28, right, top + 38), TRACK)
+        at = lambda values, scale=scale, name=name: left + (right - left) * scale.place(values[name])  # noqa: B023, E731
+        if estimated:
+            draw.rectangle((left, top + 28, at(estimated), top + 38), ESTIMATED)
+        if true:
+            draw.rectangle((at(true) - 2, top + 24, at(true) + 2, top + 42), TRUE)
+    return from_pil(picture)[None]
+
+
+def sheet(tiles: list[tuple[str, torch.Tensor]], bars: torch.Tensor) -> torch.Tensor:
+    """``[1, 3, H, W]``: pictures of one size ``[1, 3, h, w]``, each under its caption, and the gauge below."""
+    tall, width = tiles[0][1].shape[-2:]
+    bars = F.interpolate(bars, scale_factor=max(1.0, min(width / bars.shape[-1], 3.0)), mode="bilinear").clamp(0, 1)
+    columns = 2 if width > tall else len(tiles)
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    height = tall + CAPTION + GAP
+    canvas = Image.new(
+        "RGB",
+        (max(columns * (width + GAP) + GAP, bars.shape[-1] + 2 * GAP), len(rows) * height + bars.shape[-2] + 2 * GAP),
+        PAPER,
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row):
+            x, y = GAP + j * (width + GAP), GAP + i * height
+            draw.text((x, y), caption, INK, font)
+            canvas.paste(to_pil(picture[0]), (x, y + CAPTION))
+    canvas.paste(to_pil(bars[0]), (GAP, GAP + len(rows) * height))
+    return from_pil(canvas)[None]

@@ -1,0 +1,207 @@
+"""Albums: from a folder of good pictures to people with aligned references."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..pictures.files import is_picture, read_picture
+from ..vocabulary import Face, Library, Person, Reference, UserError
+from .align import moved
+from .detect import Detection, detect_faces, make_face
+from .embed import Embedder
+from .gate import fine_detail, objection, outliers
+
+MOST_REFERENCES = 10
+FEW_REFERENCES = 3
+
+
+def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
+    """The people of an album folder: one sub-folder per person, or just pictures of one person.
+
+    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an
+    empty library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not
+    exist.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no album folder {folder.name!r}. Give the folder that holds the people's pictures.")
+    notes: list[str] = []
+    people = []
+    for name, paths in _albums(folder, notes):
+        person = _person(name, _read_album(name, paths, notes), embedder, model_folder, notes)
+        if person is not None:
+            people.append(person)
+    if not people:
+        notes.append("The album is empty: nobody is known, all faces are restored as strangers.")
+    return Library(tuple(people), _space(embedder), tuple(notes))
+
+
+def library_from_images(
+    images: Tensor, name: str, embedder: Embedder | None, model_folder: Path | None = None
+) -> Library:
+    """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
+    notes: list[str] = []
+    pictures = ((f"image {number}", image) for number, image in enumerate(images))
+    person = _person(name, pictures, embedder, model_folder, notes)
+    return Library((person,) if person else (), _space(embedder), tuple(notes))
+
+
+def merge(first: Library, second: Library) -> Library:
+    """The people of both; the references of a person in both are put together, the ten most detailed of them.
+
+    Raises UserError for two embedding spaces.
+    """
+    if first.people and second.people and first.embedder != second.embedder:
+        raise UserError(
+            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}."
+        )
+    people = {person.name: person for person in first.people}
+    # What one of them says about being empty is no longer so.
+    notes = [note for one in (first, second) if one.people or not (first.people or second.people) for note in one.notes]
+    for person in second.people:
+        known = people.get(person.name)
+        if known:
+            # What each of them says about having few references is no longer so.
+            outdated = {*_too_few(person.name, known.references), *_too_few(person.name, person.references)}
+            notes = [note for note in notes if note not in outdated]
+            person = replace(known, references=_best(person.name, known.references + person.references, notes))
+            notes.extend(_too_few(person.name, person.references))
+        people[person.name] = person
+    space = first.embedder if first.people else second.embedder
+    return Library(tuple(people.values()), space, tuple(notes))
+
+
+def fingerprint(folder: str | Path) -> str:
+    """A short text that changes when a picture of the album is added, removed, renamed or changed.
+
+    Reads names, sizes and times, never contents; a folder that does not exist has a fingerprint too.
+    """
+    folder = Path(folder).expanduser()
+    digest = hashlib.sha256()
+    for path in _pictures(folder) if folder.is_dir() else ():
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_picture(path))
+
+
+def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
+    """Every person's name with their pictures."""
+    loose = sorted(path for path in folder.iterdir() if is_picture(path))
+    subs = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    albums = [(sub, paths) for sub in subs if (paths := _pictures(sub))]
+    if not albums:
+        albums = [(folder.resolve(), loose)] if loose else []
+    else:
+        notes.extend(f"{path.name}: skipped, it lies beside the people's folders." for path in loose)
+    for sub, paths in albums:
+        # The same name is spelt in different code points by different file systems.
+        yield unicodedata.normalize("NFC", sub.name), paths
+
+
+def _read_album(name: str, paths: Iterable[Path], notes: list[str]) -> Iterator[tuple[str, Tensor]]:
+    for path in paths:
+        try:
+            yield path.name, read_picture(path)
+        except UserError as error:
+            notes.append(f"{name}: skipped {error}")
+
+
+def _person(
+    name: str,
+    pictures: Iterable[tuple[str, Tensor]],
+    embedder: Embedder | None,
+    model_folder: Path | None,
+    notes: list[str],
+) -> Person | None:
+    references = []
+    for file, picture in pictures:
+        found = detect_faces(picture, model_folder=model_folder)
+        if not found:
+            notes.append(f"{name}: skipped {file}, no face was found in it.")
+            continue
+        if len(found) > 1:
+            notes.append(f"{name}: {file} shows {len(found)} faces, the largest and most central one was taken.")
+        face = make_face(picture, main_face(found, picture.shape[-2:]))
+        reason = objection(face)
+        if reason is not None:
+            notes.append(f"{name}: skipped {file}, {reason}")
+            continue
+        references.append(_reference(file, face, embedder))
+    references = _best(name, _same_person(name, references, embedder, notes), notes)
+    notes.extend(_too_few(name, references))
+    return Person(name, references) if references else None
+
+
+def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
+    """The note that a person has few references, if so."""
+    if not 0 < len(references) < FEW_REFERENCES:
+        return []
+    return [f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."]
+
+
+def _same_person(
+    name: str, references: list[Reference], embedder: Embedder | None, notes: list[str]
+) -> tuple[Reference, ...]:
+    """The references without those that show somebody else; who only proposes cannot tell, and leaves them all."""
+    if embedder is None or embedder.proposes or len(references) < 2:
+        return tuple(references)
+    embeddings = np.stack([reference.embedding for reference in references])
+    others = outliers(embedder.similarity(embeddings, embeddings), embedder.threshold)
+    if others is None:
+        notes.append(
+            f"{name}: the pictures do not look like one person, and no majority does. All are used: check them."
+        )
+        return tuple(references)
+    notes.extend(
+        f"{name}: skipped {references[index].name}, it does not look like the same person as the others."
+        for index in sorted(others)
+    )
+    return tuple(reference for index, reference in enumerate(references) if index not in others)
+
+
+def _best(name: str, references: tuple[Reference, ...], notes: list[str]) -> tuple[Reference, ...]:
+    """At most ten references."""
+    if len(references) <= MOST_REFERENCES:
+        return references
+    notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
+    return tuple(sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES])
+
+
+def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
+    matrix = face.similarity.matrix
+    landmarks = moved(face.landmarks, matrix)
+    return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))
+
+
+def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
+    """The largest and most central face of a picture of ``size`` (H, W): area, halved towards a corner."""
+
+    def weight(detection: Detection) -> float:
+        x0, y0, x1, y1 = detection.box
+        off = ((x0 + x1) / size[1] - 1) ** 2 + ((y0 + y1) / size[0] - 1) ** 2
+        return (x1 - x0) * (y1 - y0) * (1 - off / 4)
+
+    return max(detections, key=weight)
+
+
+def detail(crop: Tensor) -> float:
+    """How much fine detail an aligned crop holds: mean absolute Laplacian of the inner face.
+
+    All crops have one size, so a small face, enlarged, has little of it: this one number ranks size and sharpness.
+    """
+    return fine_detail(crop[:, 128:448, 96:416].mean(0))
+
+
+def _space(embedder: Embedder | None) -> str:
+    return "none" if embedder is None else embedder.name

@@ -1,0 +1,162 @@
+"""All restored faces into one scene: warped back, coloured, masked, blended."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from ..faces.align import from_template
+from ..faces.fine_align import Networks, fine_align
+from ..faces.paste import unwarp
+from ..pictures.color import color_fix
+from ..pictures.grain import add_grain
+from ..vocabulary import Face, Faces, UserError
+from .blend import Patch, blend_faces
+from .mask import border_fade, face_mask
+
+
+def compose_faces(
+    scenes: torch.Tensor,
+    faces: Faces,
+    *,
+    strength: float = 1.0,
+    per_face: str = "",
+    context: str = "target",
+    color: str = "wavelet",
+    mask: torch.Tensor | None = None,
+    photos: torch.Tensor | None = None,
+    align: bool = False,
+    networks: Networks | None = None,
+    grain: float = 0.0,
+    seed: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
+
+    The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
+    align: bend every face by the few pixels by which it disagrees with the scene, by RANSAC-Flow's networks where given.
+    mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
+    grain: 0..1, the share of the scene's noise that a face is given where it lacks it (``grain.py``); seed: of that noise.
+    Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
+    """
+    factor = _factor(scenes, faces)
+    chosen = parse_strengths(per_face, len(faces))
+    size = (scenes.shape[-2], scenes.shape[-1])
+    used = torch.zeros(len(scenes), *size)
+    _check_count(mask, "mask", faces)
+    _check_count(photos, "photograph", faces)
+    if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
+        raise UserError(
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph that they were found in."
+        )
+    if mask is not None:
+        mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
+    around = None
+    if photos is not None:
+        same = photos.shape[-2:] == scenes.shape[-2:]
+        around = photos if same else F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
+        around = around.expand(len(scenes), -1, -1, -1)
+    if context == "lq" and around is None:
+        raise UserError(
+            "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
+        )
+    # The one copy: with the scenes themselves, two full-size pictures are held.
+    out, index = torch.empty_like(scenes), 0
+    for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
+        patches = []
+        for face in frame:
+            amount = strength * chosen.get(index, face.strength)
+            index += 1
+            if face.restored is None or amount == 0:
+                continue
+            own = None if mask is None else mask[number]
+            patch = face_patch(scene, face, factor, amount, color, own, align, networks)
+            if grain:
+                patch = grained(patch, scene, grain, seed + index)
+            patches.append(patch)
+            x0, y0, x1, y1 = patch.box
+            region = used[number, y0:y1, x0:x1]
+            torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
+        own = None if around is None else around[number]
+        blend_faces(scene, patches, context=context, reference=own, out=out[number])
+    return out, used
+
+
+def face_patch(
+    scene: torch.Tensor,
+    face: Face,
+    factor: int,
+    amount: float,
+    color: str,
+    mask: torch.Tensor | None,
+    align: bool = False,
+    networks: Networks | None = None,
+) -> Patch:
+    """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
+    similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
+    stack = torch.cat([face.restored, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
+    region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
+    picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
+    x0, y0, x1, y1 = box
+    if align:
+        found = fine_align(picture, scene[:, y0:y1, x0:x1], known, networks)
+        picture, known, inside = (found.apply(part) for part in (picture, known, inside))
+    if color != "none":
+        below = scene[None, :, y0:y1, x0:x1]
+        # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
+        filled = torch.lerp(below, picture[None], known)
+        picture = color_fix(filled, below, color)[0].clamp(0, 1)
+    if mask is not None:
+        inside = inside * mask[:, y0:y1, x0:x1]
+    return Patch(picture, inside * amount, known, box)
+
+
+def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patch:
+    """The patch with the noise of the scene ``[3, h, w]`` that it lacks. The same seed gives the same noise."""
+    x0, y0, x1, y1 = patch.box
+    generator = torch.Generator().manual_seed(seed)
+    region = add_grain(patch.region, scene[:, y0:y1, x0:x1], patch.valid, amount, generator)
+    return replace(patch, region=region.clamp(0, 1))
+
+
+def own_mask(face: Face) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back where no other mask is given."""
+    return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
+
+
+def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
+    """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names ``where`` and the part that cannot be read."""
+    out = {}
+    for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
+        match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
+        if not match or not 0 <= float(match[2]) <= 1:
+            raise UserError(
+                f"{where} has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+            )
+        if int(match[1]) >= count:
+            raise UserError(f"{where} names face {match[1]}, but there are {count} (counted from 0).")
+        out[int(match[1])] = float(match[2])
+    return out
+
+
+def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
+    if given is not None and len(given) not in (1, len(faces.frames)):
+        raise UserError(
+            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s)."
+        )
+
+
+def _factor(scenes: torch.Tensor, faces: Faces) -> int:
+    if len(scenes) != len(faces.frames):
+        raise UserError(f"Blend Faces: {len(scenes)} scene(s), but faces of {len(faces.frames)} photograph(s).")
+    height, width = faces.size
+    factor = round(scenes.shape[-1] / width)
+    if factor < 1 or (height * factor, width * factor) != tuple(scenes.shape[-2:]):
+        raise UserError(
+            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, the photograph was {width}x{height}; "
+            "the scene must be a whole multiple of the photograph."
+        )
+    return factor

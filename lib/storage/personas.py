@@ -1,0 +1,90 @@
+"""A persona as one .safetensors file: tensors, and in its metadata what they are for and how they were made. No pickle, no paths."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from ..vocabulary import Persona, UserError
+from .names import stored
+from .tensors import opened, write_tensors
+
+FORMAT = "personal-restore-persona-1"
+
+
+def save_persona(persona: Persona, folder: Path, name: str) -> Path:
+    """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
+
+    Raises UserError for a name that is none and where the file cannot be written.
+    """
+    path = persona_path(folder, name)
+    metadata = {
+        "format": FORMAT,
+        "kind": persona.kind,
+        "base": persona.base,
+        "prompt": persona.prompt,
+        "token": persona.token,
+        "provenance": json.dumps(persona.provenance),
+    }
+    try:
+        # Cloned, because the format refuses tensors that share memory.
+        write_tensors(path, {name: value.clone() for name, value in persona.tensors.items()}, metadata)
+    except OSError as error:
+        raise UserError(f"The persona {path.name} cannot be written. Check space and rights of its folder.") from error
+    return path
+
+
+def load_persona(folder: Path, name: str) -> Persona:
+    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError where it is missing or is no persona."""
+    path = persona_path(folder, name)
+    if not path.is_file():
+        raise UserError(f"There is no persona {path.name}. Check the spelling, or train one first.")
+    try:
+        with opened(path) as file:
+            metadata = file.metadata
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            tensors = file.tensors()
+            provenance = json.loads(metadata["provenance"])
+            if not isinstance(provenance, dict):
+                raise ValueError("its provenance is no object")
+            return Persona(
+                metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
+            )
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path.name} is not a persona of this pack ({error}). Train it again.") from error
+
+
+def persona_path(folder: Path, name: str) -> Path:
+    """``folder/name.safetensors``. Raises UserError for what is no plain name."""
+    return stored(folder, name, "persona")
+
+
+def without_pictures(persona: Persona) -> Persona:
+    """The persona without the reference pictures that an adapter may carry; it then needs an album at hand."""
+    return replace(persona, tensors={name: value for name, value in persona.tensors.items() if name != "reference"})
+
+
+def describe(persona: Persona) -> str:
+    """What the persona is, where it comes from and what it carries, for people."""
+    about, settings = persona.provenance, persona.provenance.get("settings", {})
+    size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
+    lines = [
+        f"{persona.kind} persona of {about.get('person') or 'nobody named'}, made on {persona.base}: {size:.1f} MB",
+        f"{about.get('pictures', '?')} picture(s), {about.get('steps', '?')} steps, {about.get('made', 'date unknown')}",
+    ]
+    if persona.prompt:
+        lines.append(f"prompt: {persona.prompt}")
+    lines += [f"{name}: {value}" for name, value in about.get("losses", {}).items()]
+    if settings:
+        lines.append(
+            ", ".join(
+                f"{name} {settings[name]}" for name in ("rank", "batch", "learning_rate", "seed") if name in settings
+            )
+        )
+    pictures = persona.tensors.get("reference")
+    lines.append(
+        "carries no photograph" if pictures is None else f"CARRIES {len(pictures)} PHOTOGRAPH(S) of the person"
+    )
+    return "\n".join(lines)

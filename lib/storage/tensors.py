@@ -1,0 +1,91 @@
+"""Tensors with texts beside them, as .safetensors files; and files of torch.save, of which no code is run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .whole import whole
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Unreadable(ValueError):
+    """The file is missing, damaged, or of another kind."""
+
+
+class MoreThanWeights(Unreadable):
+    """A file of torch.save holds what only its own code could make, or is damaged."""
+
+
+class OpenTensors:
+    """metadata: the texts; names: of the tensors."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self.metadata: dict[str, str] = file.metadata() or {}
+        self.names: frozenset[str] = frozenset(file.keys())
+
+    def get(self, name: str) -> torch.Tensor:
+        return self._file.get_tensor(name)
+
+    def tensors(self, prefix: str | tuple[str, ...] = "") -> Tensors:
+        """Those whose names start with the prefix, or one of them, in the order of the file."""
+        return {name: self.get(name) for name in self._file.keys() if name.startswith(prefix)}  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[OpenTensors]:
+    """A .safetensors file, of which only what is asked for is read. Raises Unreadable."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield OpenTensors(file)
+    except (OSError, SafetensorError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def read_tensors(path: Path) -> Tensors:
+    """All tensors of a .safetensors file. Raises Unreadable."""
+    with opened(path) as file:
+        return file.tensors()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A .safetensors file, whole or not at all; its folder is made. Raises OSError where it cannot be written."""
+    try:
+        with whole(path) as partial:
+            # Copies where they are needed: the format knows no device and no tensor that is not contiguous.
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, partial, dict(metadata) if metadata else None)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False) -> Any:
+    """What a file of torch.save holds: tensors, numbers, text, and lists and dictionaries of them; anything else is refused.
+
+    classes: harmless ones that it may name, too; mapped: tensors stay on the disk until they are needed.
+    Raises Unreadable, or MoreThanWeights with the first line of the reason: the rest offers to run the file's code.
+    """
+    try:
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except OSError as error:
+        raise Unreadable(str(error)) from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise MoreThanWeights(str(error).partition("\n")[0]) from error

@@ -1,0 +1,43 @@
+"""What the pack ships, ready for use: the one-step restorer, the extractor and the diffusion base, each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from . import weights as embedded
+from .one_step_restorer import OneStepRestorer
+
+if TYPE_CHECKING:
+    from ..shared.diffusion_restorer import DiffusionRestorer
+
+Keep = Callable[[nn.Module], Callable[[], Any]]
+
+
+@cache
+def restorer(keep: Keep) -> OneStepRestorer:
+    """keep(module) hands a module to whoever manages memory and gives back a loader."""
+    module, metadata = embedded.load(embedded.RESTORER)
+    return OneStepRestorer(keep(module), metadata["token_space"])
+
+
+@cache
+def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
+    return keep(embedded.load(embedded.EXTRACTOR)[0])
+
+
+@cache
+def diffusion(keep: Keep) -> DiffusionRestorer:
+    # Here and not above: diffusers takes seconds to import.
+    from ...lib.storage.fingerprint import fingerprint
+    from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
+
+    module, metadata = embedded.load(embedded.DIFFUSION)
+    module.cleaner = first_stage(restorer(keep))
+    # On CPUs these small convolutions are a quarter faster in the plain layout.
+    module = module.to(memory_format=torch.contiguous_format)
+    return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}", module.native_size)

@@ -1,0 +1,79 @@
+"""FaceMe as a PR_RESTORER: an aligned face, generated anew under the guidance of its damaged self and of an album."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+
+from ...lib.pictures.color import color_fix
+from ...lib.vocabulary import Conditions
+
+if TYPE_CHECKING:
+    from .network import FaceMe
+
+# SDXL's schedule; FaceMe's script steps through it as DDPM.
+SCHEDULE = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "timestep_spacing": "leading",
+    "steps_offset": 1, "clip_sample": False,
+}  # fmt: skip
+LAST = 999
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMeRestorer:
+    """load() gives the network on its device; identify(crop ``[3, S, S]``) the unit embedding ``[512]`` of antelopev2's ArcFace.
+
+    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colours as they come out.
+    """
+
+    load: Callable[[], FaceMe]
+    identify: Callable[[torch.Tensor], np.ndarray]
+    steps: int = 50
+    guidance: float = 5.0
+    color: str | None = "wavelet"
+    name: str = "FaceMe"
+    native_size: int | None = 512
+    scale: int = 1
+    tileable: bool = False
+    needs_references: bool = True
+
+    @torch.no_grad()
+    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """``[B, 3, S, S]`` in 0..1 to the same, one face after the other. Same seed and same album, same face."""
+        net, count = self.load(), len(image)
+        crops = torch.stack([one.crop for one in conditions.references])
+        identities = torch.from_numpy(np.stack([self.identify(crop) for crop in crops]))
+        person = net.person(crops.to(net.words), identities)
+
+        def restored(index: int) -> torch.Tensor:
+            progress = lambda step: conditions.progress(index * self.steps + step, count * self.steps)  # noqa: E731
+            return self._restore_one(net, image[index : index + 1], person, conditions.seed, progress)
+
+        return torch.cat([restored(index) for index in range(count)]).to(image)
+
+    def _restore_one(
+        self, net: FaceMe, face: torch.Tensor, person: torch.Tensor, seed: int, progress: Callable[[int], None]
+    ) -> torch.Tensor:
+        scheduler = DDPMScheduler(**SCHEDULE)
+        scheduler.set_timesteps(self.steps)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        damaged = face.to(net.words) * 2 - 1
+        shape = 1, 4, face.shape[-2] // 8, face.shape[-1] // 8
+        latent = net.encode(damaged, torch.randn(shape, generator=generator))
+        # As published: noise of the last time step, though the first step of the denoising is an earlier one.
+        noise = torch.randn(shape, generator=generator).to(latent)
+        latent = scheduler.add_noise(latent, noise, torch.tensor([LAST]))
+        for step, time in enumerate(scheduler.timesteps.tolist(), 1):
+            noise = net.predict(latent, time, damaged, person, self.guidance)
+            latent = scheduler.step(noise, time, latent, generator=generator).prev_sample
+            progress(step)
+        out = (net.decode(latent) / 2 + 0.5).cpu()
+        if self.color is not None:
+            out = color_fix(out, face.cpu(), self.color)
+        return out.clamp(0, 1)

@@ -1,0 +1,107 @@
+"""Restoration by Generation: add noise to the damaged picture, then generate, unguided, from a constrained prior.
+
+Restoration by Generation with Constrained Priors (Ding et al., CVPR 2024), sections 3 and 4; the constraint is a persona:
+weights of the denoiser fine-tuned on an album. Where paper and code (adobe-research/gen2res) differ, the form is the code's
+and the default the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...lib.diffusion.base import Diffusion
+from ...lib.diffusion.noise_schedule import NoiseSchedule, ReverseStep
+from ...lib.diffusion.sampling import Denoise
+from ...lib.vocabulary import Conditions
+from ..shared.diffusion_restorer import DiffusionRestorer
+
+ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
+
+
+@dataclass(frozen=True)
+class SkipGuidance:
+    """Every so many steps a push towards the damaged picture: equation 6, in the form of the code, where the norm is not squared.
+
+    scale: lambda, how much of the distance's gradient is taken off the picture, which is in -1..1.
+    every: n; time steps t with (t + 1) divisible by it are guided, none for 0.
+    exact: the gradient passes through the network, which costs a backward pass and the memory for it; else the network is
+    taken for the identity, so that the push goes straight to the damaged picture and has the length lambda.
+    """
+
+    scale: float = 0.3
+    every: int = 20
+    exact: bool = True
+
+    def acts(self, t: int) -> bool:
+        return self.scale != 0 and self.every > 0 and (t + 1) % self.every == 0
+
+    def push(
+        self, denoise: Denoise, schedule: NoiseSchedule, x: torch.Tensor, t: int, goal: torch.Tensor
+    ) -> tuple[ReverseStep, torch.Tensor]:
+        """The reverse step at x, and the gradient of the distance between goal and predicted clean picture, summed over
+        the batch; both ``[B, C, H, W]``, not yet scaled. Where the distance is 0, so is the gradient.
+        """
+        if not self.exact:
+            step = schedule.reverse(x, t, denoise(x, t))
+            return step, towards(goal, step.clean)
+        # ComfyUI executes under inference mode, which no gradient enters and no tensor leaves but as a copy.
+        with torch.inference_mode(False), torch.enable_grad():
+            x, goal = x.clone().requires_grad_(), goal.clone()
+            step = schedule.reverse(x, t, denoise(x, t))
+            (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(goal - step.clean, dim=(1, 2, 3)).sum(), x)
+        return replace(
+            step, clean=step.clean.detach(), mean=step.mean.detach(), log_variance=step.log_variance.detach()
+        ), gradient
+
+
+def towards(goal: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Gradient of the distance to goal with respect to clean, of norm 1 per picture, 0 where they are equal.
+
+    ``clean - scale * towards(goal, clean)`` is the cheap guidance for a sampler that hands out its clean picture.
+    """
+    difference = clean - goal
+    distance = torch.linalg.vector_norm(difference, dim=(1, 2, 3), keepdim=True)
+    return difference / distance.where(distance > 0, 1.0)
+
+
+def generative_album(
+    restorer: DiffusionRestorer,
+    image: torch.Tensor,
+    conditions: Conditions,
+    count: int = ALBUM_SIZE,
+) -> torch.Tensor:
+    """Pictures like the damaged one, to tune the denoiser on where there is no album. ``[1, 3, S, S]`` in 0..1 to
+    ``[count, 3, S, S]``, with guidance by the restorer's, else the paper's. Seeds count up from that of the conditions.
+    """
+    maker = replace(restorer, steps=ALBUM_STEPS, guidance=restorer.guidance or SkipGuidance())
+    pictures = []
+    for index in range(count):
+
+        def progress(done: int, total: int, before: int = index) -> None:
+            conditions.progress(before * total + done, count * total)
+
+        pictures.append(maker.restore(image, replace(conditions, seed=conditions.seed + index, progress=progress)))
+    return torch.cat(pictures)
+
+
+def generation(
+    load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
+) -> DiffusionRestorer:
+    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
+
+    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
+    """
+    return DiffusionRestorer(
+        load,
+        base,
+        native_size,
+        steps,
+        samples=1000,
+        control=0.0,
+        keep_colors=False,
+        guidance=guidance,
+        name="generation",
+    )

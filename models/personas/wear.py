@@ -1,0 +1,146 @@
+"""A base model wearing a persona: its weights, its word and its references, without a change to the base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from ...lib.diffusion.base import Diffusion, fitted
+from ...lib.diffusion.lora import adapted
+from ...lib.vocabulary import Persona, UserError
+from ..pfstorer.vico_block import PersonalTransformer, personalise, reading
+
+# Noisy latent, time step, prompt, hint or None and control strength to predicted noise.
+Predict = Callable[[torch.Tensor, int, str, torch.Tensor | None, float], torch.Tensor]
+
+
+def check_base(persona: Persona, base: str) -> None:
+    """Raises UserError for a persona of another model."""
+    if persona.base != base:
+        raise UserError(
+            f"The persona was made for {persona.base!r}, this restorer is {base!r}. Load the model it belongs to, or train "
+            "the persona on this one."
+        )
+
+
+def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str, torch.Tensor]:
+    """The base's tensors that differ under a persona worn with a strength of 0..1, by name, for `functional_call`."""
+    own = dict(net.named_parameters())
+    tuned = {}
+    for name, value in persona.tensors.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
+            tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
+        elif name in own:
+            tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
+    return tuned
+
+
+@contextmanager
+def wearing(
+    net: Diffusion,
+    persona: Persona | None,
+    strength: float = 1.0,
+    references: torch.Tensor | None = None,
+    goal: torch.Tensor | None = None,
+    differentiable: bool = False,
+) -> Iterator[Predict]:
+    """Within it, the returned function predicts noise as net does under the persona; afterwards net is what it was.
+
+    references: ``[N, 3, S, S]`` in 0..1, for an adapter that carries none; of several the one most like goal, a latent, is
+    looked at. Without any the adapter's blocks do nothing. differentiable: gradients may pass although weights were made
+    under inference mode.
+    """
+    if persona is None or strength == 0:
+        persona, tuned, word = None, {}, None
+    else:
+        tuned = tuned_weights(net, persona, strength)
+        word = (net.text.row(persona.token), persona.tensors["token"].to(net.text.rows)) if persona.token else None
+    places = [name.removesuffix(".gamma") for name in persona.tensors if name.endswith(".gamma")] if persona else []
+    reference = _reference(net, persona, references, goal) if places else None
+    bases = {place: net.get_submodule(place) for place in places}
+    blocks = personalise(net, places)
+    looked = None
+    try:
+        for place, block in blocks.items():
+            _fill(block, persona, place, strength)
+        if differentiable:
+            idle = "text.", "vae."  # no gradient passes there
+            own = [*net.named_parameters(), *net.named_buffers()]
+            tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
+            with torch.inference_mode(False):
+                tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
+                reference = None if reference is None else reference.clone()
+
+        @cache
+        def words(prompt: str, count: int) -> torch.Tensor | None:
+            text = net.prompt(prompt, count, word)
+            if differentiable and text is not None and text.is_inference():
+                with torch.inference_mode(False):
+                    return text.clone()
+            return text
+
+        def predict(
+            noisy: torch.Tensor, t: int, prompt: str, hint: torch.Tensor | None = None, control: float = 1.0
+        ) -> torch.Tensor:
+            nonlocal looked
+            times = torch.full((len(noisy),), t, device=noisy.device)
+            # What is seen depends on the time step alone, so that the tiles of a picture and both sides of a guidance share it.
+            if reference is not None and looked != (t, len(noisy)):
+                with _looking(net, persona, len(noisy)):
+                    seen = reference.expand(len(noisy), -1, -1, -1)
+                    functional_call(net, tuned, (seen, times, words(persona.prompt, len(noisy))))
+                looked = t, len(noisy)
+            return functional_call(net, tuned, (noisy, times, words(prompt, len(noisy)), hint, control))
+
+        yield predict
+    finally:
+        for place, base in bases.items():
+            parent, _, name = place.rpartition(".")
+            net.get_submodule(parent).register_module(name, base)
+
+
+def _looking(net: Diffusion, persona: Persona, count: int):
+    indices = net.text.indices([persona.prompt]).to(net.text.rows.device)
+    return reading(net.unet, *token_positions(net, indices, net.text.row(persona.token), count))
+
+
+def _reference(
+    net: Diffusion, persona: Persona, references: torch.Tensor | None, goal: torch.Tensor | None
+) -> torch.Tensor | None:
+    """The latent ``[1, C, h, w]`` to look at: of those in the persona or, without any, of the references."""
+    place = next(net.parameters()).device
+    if "reference" in persona.tensors:
+        latents = persona.tensors["reference"].to(place).float()
+    elif references is not None and len(references):
+        latents = net.encode(fitted(net, references))
+    else:
+        return None
+    if goal is None:
+        return latents[:1]
+    # The nearest in pose, judged by what survives any damage.
+    small = [F.adaptive_avg_pool2d(one.mean(1, keepdim=True), 8) for one in (latents, goal[:1])]
+    return latents[[int((small[0] - small[1]).square().mean((1, 2, 3)).argmin())]]
+
+
+def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: float) -> None:
+    own = {
+        name.removeprefix(f"{place}."): value for name, value in persona.tensors.items() if name.startswith(f"{place}.")
+    }
+    missing, surplus = block.load_state_dict(own, strict=False)
+    if surplus or any(name == "gamma" or name.startswith("image_cross_attention") for name in missing):
+        raise UserError("The persona's file is not complete: its blocks do not fit. Train it again.")
+    block.strength = strength
+    block.eval().requires_grad_(False)
+
+
+def token_positions(net: Diffusion, indices: torch.Tensor, row: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the word of a row and where the end of the text is in a prompt ``[1, T]``, int64 ``[count]`` each."""
+    return tuple((indices[0] == wanted).nonzero()[0].expand(count) for wanted in (row, net.text.end))

@@ -1,0 +1,132 @@
+"""A latent diffusion model with a ControlNet as a restorer, with or without a persona: DiffBIR as Dual-Pivot Tuning uses it,
+PFStorer, and, with no control, Restoration by Generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from ...lib.diffusion.base import Diffusion
+from ...lib.diffusion.noise_schedule import linear_schedule
+from ...lib.diffusion.sampling import Guidance, generate
+from ...lib.pictures.color import wavelet_fix
+from ...lib.pictures.tiles import tiled
+from ...lib.vocabulary import Conditions, Restorer
+from ..personas.wear import check_base, wearing
+
+
+def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float) -> torch.Tensor:
+    """Equation 9 of PFStorer as ComfyUI's cfg reads it: 0 is the negative side, 1 the positive, above it further on.
+
+    Exact at 0, at 1, and where both sides are equal.
+    """
+    return torch.lerp(negative, positive, scale)
+
+
+@dataclass(frozen=True)
+class DiffusionRestorer:
+    """load() gives the model on its device; base names it, for the personas that were made on it.
+
+    steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
+    schedule's 1000, as noisy in the model's own; samples: in how many strides. control: strength of the ControlNet, 0 leaves it out.
+    cfg: 1 asks once; above it, also under the negative prompt, and goes on away from that. prompt: added to the persona's.
+    guidance: `SkipGuidance`, say, towards the damaged picture, whose `every` counts steps of the 1000, not strides.
+    A picture larger than native_size is denoised in tiles of it, which overlap by half.
+    """
+
+    load: Callable[[], Diffusion]
+    base: str
+    native_size: int | None
+    steps: int = 400
+    samples: int = 25
+    control: float = 1.0
+    cfg: float = 1.0
+    prompt: str = ""
+    negative: str = "damaged"
+    keep_colors: bool = True
+    guidance: Guidance | None = None
+    name: str = "diffusion"
+    scale: int = 1
+    tileable: bool = True
+    needs_references: bool = False
+
+    def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """``[B, 3, H, W]`` in 0..1 to the same. Same seed, same picture; zero steps give the input back bit for bit.
+
+        Raises UserError for a persona of another model.
+        """
+        if self.steps == 0:
+            return image
+        net, persona = self.load(), conditions.persona
+        if persona is not None:
+            check_base(persona, self.base)
+        height, width = image.shape[-2:]
+        whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
+        if self.control:  # without it nothing but the damaged picture itself says what to make
+            whole = net.cleaner(whole)
+        damaged = net.encode(whole.to(next(net.parameters()).device))
+        steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
+        schedule, times = net.schedule.spaced(steps, self.samples)
+        generator = torch.Generator().manual_seed(conditions.seed)
+
+        def draw() -> torch.Tensor:
+            return torch.randn(damaged.shape, generator=generator).to(damaged)
+
+        crops = [reference.crop for reference in conditions.references]
+        references = torch.stack(crops) if crops else None
+        said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
+        exact, guidance = self.guidance is not None and self.guidance.exact, self.guidance
+        if guidance is not None and guidance.every:  # as often as without strides, as far as there are so many
+            guidance = replace(guidance, every=max(round(guidance.every * len(times) / self.steps), 1))
+        channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]
+        tile = max(damaged.shape[-2:]) if self.native_size is None else self.native_size // shrink
+        with wearing(net, persona, conditions.persona_strength, references, damaged, exact) as predict:
+
+            def predicted(part: torch.Tensor, t: int) -> torch.Tensor:
+                x, hint = part[:, :channels], part[:, channels:] if self.control else None
+                positive = predict(x, t, said, hint, self.control)
+                if self.cfg == 1:
+                    return positive
+                return classifier_free(predict(x, t, self.negative, hint, self.control), positive, self.cfg)
+
+            def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
+                """Tile by tile at every step, as StableSR and PFStorer do, so that neighbours agree before the next one."""
+
+                def progress(done: int, total: int) -> None:
+                    conditions.progress((len(times) - 1 - t) * total + done, len(times) * total)
+
+                given = torch.cat([x, damaged], 1) if self.control else x
+                apply = lambda part: predicted(part, times[t])  # noqa: E731
+                return tiled(apply, given, tile, tile // 2, multiple=net.multiple // shrink, progress=progress).to(x)
+
+            noisy = schedule.add_noise(damaged, len(times), draw())
+            latent = generate(denoise, noisy, len(times), schedule, draw, guidance, damaged)
+        picture = net.decode(latent).to(image)
+        picture = wavelet_fix(picture, whole) if self.keep_colors else picture
+        return picture[..., :height, :width].clamp(0, 1)
+
+
+def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A restorer as the `cleaner` of a base: DiffBIR's SwinIR, BSRNet and SCUNet are upscale models. Its scale is undone."""
+
+    def clean(picture: torch.Tensor) -> torch.Tensor:
+        out = restorer.restore(picture, Conditions())
+        if out.shape[-2:] != picture.shape[-2:]:
+            out = F.interpolate(out, picture.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+        return out
+
+    return clean
+
+
+def class_pictures(
+    restorer: DiffusionRestorer, prompt: str, count: int, samples: int, conditions: Conditions
+) -> torch.Tensor:
+    """What the base itself makes of a prompt in so many samples, ``[count, 3, S, S]`` in 0..1."""
+    free = replace(
+        restorer, steps=1000, samples=samples, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None
+    )
+    grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
+    return free.restore(grey, replace(conditions, persona=None))

@@ -1,0 +1,31 @@
+"""Whether the tensors of a file are those of a network, all of them and no other; a network around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...lib.vocabulary import UserError
+
+
+def check_fit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str, advice: str) -> None:
+    """Raises UserError for the first tensor, by name, that is missing, surplus or of another shape.
+
+    where: the file; advice: what to do, as a sentence.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        wanted, given = (list(side[name].shape) if name in side else None for side in (expected, found))
+        if wanted != given:
+            problem = f"has the shape {given}" if given is not None else "is missing"
+            needs = f"needs {wanted}" if wanted is not None else "has no such tensor"
+            raise UserError(f"{where}: the tensor {name} {problem}, the network {needs}. {advice}")
+
+
+def filled(empty: nn.Module, tensors: Mapping[str, torch.Tensor], where: str, advice: str) -> Any:
+    """A network without weights around these tensors, frozen and in evaluation mode. Raises UserError as `check_fit`."""
+    check_fit(empty.state_dict(), tensors, where, advice)
+    empty.load_state_dict(tensors, assign=True)
+    return empty.eval().requires_grad_(False)

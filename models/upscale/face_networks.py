@@ -1,0 +1,46 @@
+"""Blind restorers of aligned faces, in the form of their public files: GFPGAN, RestoreFormer, CodeFormer, by spandrel."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
+
+from ...lib.vocabulary import UserError
+from ..shared.public_weights import read_file
+
+WHAT = "a face restorer such as GFPGANv1.4.pth or RestoreFormer.pth"
+CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognises it, too
+
+
+def load(path: Path) -> ImageModelDescriptor:
+    """The network with its file's weights, read without running code from it.
+
+    Raises UserError for a damaged file, for an unknown network, and for one that is not made for aligned faces.
+    """
+    tensors = read_file(path, WHAT)
+    tensors = canonicalize_state_dict(tensors) if isinstance(tensors, dict) else {}
+    if importlib.util.find_spec("spandrel_extra_arches") is not None:
+        import spandrel_extra_arches
+
+        spandrel_extra_arches.install(ignore_duplicates=True)
+    try:
+        model = ModelLoader().load_from_state_dict(tensors)
+    except UnsupportedModelError as error:
+        if tensors.keys() >= CODEFORMER:
+            raise UserError(
+                f"{path.name} is CodeFormer (S-Lab License 1.0, not for commercial use), which spandrel keeps in a package of "
+                "its own: install spandrel_extra_arches, or choose GFPGAN or RestoreFormer."
+            ) from error
+        raise UserError(f"{path.name} is no network that spandrel knows. Choose {WHAT}.") from error
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{path.name} is incomplete, or a variant that spandrel does not know. Choose {WHAT}."
+        ) from error
+    if model.purpose != "FaceSR":
+        raise UserError(
+            f"{path.name} is {model.architecture.name}, which is not made for aligned faces. Use it for scenes: Load Upscale "
+            f"Model, then Restorer from Upscale Model. Here choose {WHAT}."
+        )
+    return model

@@ -1,0 +1,62 @@
+"""What a persona is learnt from: the album, damaged anew for every step, with noise and a reference beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...lib.degradation.families import FAMILIES
+from ...lib.diffusion.base import Diffusion, fitted
+
+
+@dataclass(frozen=True)
+class Batch:
+    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same damaged and cleaned, and of other ones of the person;
+    noise of that shape; t: time steps ``[B]``; silent: bool ``[B]``, where the prompt is left out.
+    """
+
+    clean: torch.Tensor
+    hint: torch.Tensor | None
+    reference: torch.Tensor
+    noise: torch.Tensor
+    t: torch.Tensor
+    silent: torch.Tensor
+
+    def noisy(self, net: Diffusion) -> torch.Tensor:
+        left = net.left(self.clean, self.t)
+        return left.sqrt() * self.clean + (1 - left).sqrt() * self.noise
+
+
+SILENCE = 0.1  # how often an in-context prompt is left out, so that guidance has an unconditional side
+
+
+@torch.no_grad()
+def draw_batch(net: Diffusion, pictures: torch.Tensor, count: int, family: str | None, seed: int, step: int) -> Batch:
+    """``count`` pictures of ``[N, 3, S, S]``, without repetition where there are enough; same seed and step, same batch.
+
+    family: of the damage, as `FAMILIES` names it, None where nobody looks at it: then there is no hint. It is made in the size of
+    the pictures, as the papers make it on faces of 512x512, and both are brought to the size of the net afterwards. A reference is
+    another picture than the one to restore, where there is one.
+    """
+    rng = np.random.default_rng((seed, step))
+    chosen = rng.choice(len(pictures), count, replace=count > len(pictures))
+    others = (chosen + (rng.integers(1, len(pictures), count) if len(pictures) > 1 else 0)) % len(pictures)
+    draws = rng.integers(2**62, size=count)  # with and without damage, so that everything else is drawn the same
+    hint = None
+    if family is not None:
+        damaged = [
+            FAMILIES[family](int(draw)).apply(pictures[[one]].cpu()) for one, draw in zip(chosen, draws, strict=True)
+        ]
+        hint = net.encode(net.cleaner(fitted(net, torch.cat(damaged))))
+    latent = net.encode(fitted(net, pictures[chosen]))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    return Batch(
+        clean=latent,
+        hint=hint,
+        reference=net.encode(fitted(net, pictures[others])),
+        noise=torch.randn(latent.shape, generator=generator).to(latent),
+        t=torch.from_numpy(rng.integers(0, len(net.schedule.alphas_cumprod), count)).to(latent.device),
+        silent=torch.from_numpy(rng.random(count) < SILENCE).to(latent.device),
+    )

@@ -1,0 +1,148 @@
+"""From an album to a persona: one method, stage by stage, on a copy of the base model."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ...lib.diffusion.base import Diffusion
+from ...lib.vocabulary import Persona, UserError
+from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
+from .trainer import Report, Task, silent, train
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def make_persona(
+    net: Diffusion,
+    base: str,
+    material: Material,
+    settings: Settings,
+    person: str = "",
+    report: Report = silent,
+    folder: Path | None = None,
+    keep: Callable[[Persona], None] = lambda persona: None,
+    show: Callable[[Persona], None] = lambda persona: None,
+    show_every: int = 0,
+    finished: Callable[[Persona], None] = lambda persona: None,
+    processes: PartialState | None = None,
+) -> Persona:
+    """Trains a persona; net stays as it is. base: its name for the persona.
+
+    folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
+    keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
+    for never. finished: is given the persona before the unfinished training is removed. processes: those that train it together;
+    each calls this with the same material and gets the same persona. Works inside inference mode.
+    Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        tuned, material, stages = prepared(net, material, settings)
+        learnt, losses, done = {}, {}, 0
+        total = settings.steps * len(stages)
+        count = processes.num_processes if processes else 1
+        signature = _signature(base, material, settings, count)
+
+        def persona(steps: int, unfinished: Task | None = None) -> Persona:
+            tensors = learnt | (unfinished.learnt() if unfinished else {})
+            provenance = {
+                "person": person,
+                "pictures": len(material.pictures),
+                "steps": f"{steps} of {total}",
+                "losses": {name: round(value, 5) for name, value in losses.items()},
+                "settings": asdict(settings),
+                "processes": count,
+                "made": datetime.date.today().isoformat(),
+                "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
+            }
+            token = PLACEHOLDER if "token" in tensors else ""
+            return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
+
+        for stage, build in enumerate(stages):
+            task = begun(build, tuned, material, settings)
+            before = stage * settings.steps
+
+            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before, task=task) -> None:
+                nonlocal done
+                done = before + step
+                report(done, total, values)
+                if show_every and done % show_every == 0:
+                    show(persona(done, task))
+
+            state = folder / f"{build.__name__}.safetensors" if folder else None
+            try:
+                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
+            except BaseException:
+                keep(persona(done, task))
+                raise
+            learnt |= task.learnt()
+            losses |= {f"{build.__name__}.{name}": value for name, value in ended.items()}
+            tuned.requires_grad_(False)
+        whole = persona(total)
+        finished(whole)
+        if folder and (processes is None or processes.is_main_process):
+            for build in stages:
+                (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
+        return whole
+
+
+def prepared(net: Diffusion, material: Material, settings: Settings):
+    """A copy of net to tune, one of the material, and the stages of the method; raises as `make_persona` does."""
+    if settings.method not in METHODS:
+        raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    check_parts(net, settings.method)
+    tuned = outside_inference(net)
+    if not len(material.pictures):
+        raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
+    # Free of inference mode, as the copy is.
+    material = Material(
+        *(pictures.clone() if pictures is not None and len(pictures) else None for pictures in vars(material).values())
+    )
+    return tuned, material, METHODS[settings.method]
+
+
+def begun(
+    build: Callable[[Diffusion, Material, Settings], Task], tuned: Diffusion, material: Material, settings: Settings
+) -> Task:
+    """What a stage trains, in little memory where it is to be saved."""
+    task = build(tuned, material, settings)
+    if saving(tuned, settings):
+        tuned.enable_gradient_checkpointing()
+    return task
+
+
+def saving(tuned: Diffusion, settings: Settings) -> bool:
+    return settings.low_memory or tuned.large
+
+
+def outside_inference(net: nn.Module) -> nn.Module:
+    """A frozen copy in which gradients may flow, also of a network that was made under inference mode.
+
+    It shares the tensors of the original, but for those made under inference mode: adapters go beside them, and what is to be
+    tuned itself is cloned first.
+    """
+    shared = {}
+    with torch.inference_mode(False):
+        for weight in net.parameters():
+            shared[id(weight)] = nn.Parameter(weight.clone(), False) if weight.is_inference() else weight
+        for value in net.buffers():
+            shared[id(value)] = value.clone() if value.is_inference() else value
+        return copy.deepcopy(net, shared).eval().requires_grad_(False)
+
+
+def _signature(base: str, material: Material, settings: Settings, processes: int) -> str:
+    """What a training state must agree in to be taken up again."""
+    digest = hashlib.sha256(json.dumps([base, asdict(settings), processes]).encode())
+    for pictures in vars(material).values():
+        digest.update(b"-" if pictures is None else pictures.cpu().numpy().tobytes())
+    return digest.hexdigest()

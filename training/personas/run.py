@@ -1,0 +1,209 @@
+"""Train Persona without a graph: the same trainer on Accelerate, with a bar, a log and a curve of every stage.
+
+python run.py persona --photos FOLDER --name NAME
+torchrun --nproc_per_node 2 run.py persona --photos FOLDER --name NAME
+
+With several processes each draws batches of its own and the gradients are averaged; with one the persona is the node's, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ...lib.degradation.families import FAMILIES
+from ...lib.faces.embed import Embedder
+from ...lib.faces.library import load_library
+from ...lib.storage.personas import persona_path, save_persona
+from ...lib.vocabulary import Conditions, Person, Persona, UserError
+from ...models.shared.diffusion_restorer import DiffusionRestorer
+from ..loop import Journal
+from ..stages import changed
+from .estimate import estimate
+from .make import make_persona
+from .methods import METHODS, Material, Settings, check_parts
+from .prior import has_prior, prior
+
+log = logging.getLogger(__name__)
+
+SMALL = Settings(prior_weight=0.0)  # the base that ships knows no people whose looks could be preserved
+PUBLISHED = Settings(learning_rate=1e-4)  # of a LoRA on Stable Diffusion
+LINES = 100  # of the log, per stage
+
+
+def read_config(settings: Settings, path: Path) -> Settings:
+    """The settings with what a JSON file changes, such as ``{"steps": 800, "low_memory": true}``. Raises UserError."""
+    try:
+        settings = changed(settings, json.loads(path.read_text(encoding="utf-8")))
+        _check(settings)
+        return settings
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+
+
+def _check(settings: Settings) -> None:
+    for name, usual in vars(Settings()).items():
+        value, number = getattr(settings, name), usual is None or isinstance(usual, float)
+        kinds = (int, float) if number else (type(usual),)
+        if value is not usual and (type(value) not in kinds or value is None):
+            raise ValueError(f"{name} is {value!r}, not {'a number' if number else f'like {usual!r}'}")
+    least = {
+        "steps": 1,
+        "batch": 1,
+        "rank": 0,
+        "seed": 0,
+        "first": 0,
+        "control": 0,
+        "prior_weight": 0,
+        "generation_weight": 0,
+    }
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            raise ValueError(f"{name} is at least {bound}")
+    if settings.learning_rate <= 0 or settings.control > 1:
+        raise ValueError("learning_rate is above 0, control at most 1")
+    if settings.damage not in FAMILIES:
+        raise ValueError(f"there is no damage {settings.damage!r}, but {', '.join(FAMILIES)}")
+
+
+def gather(
+    photos: Path,
+    others: Path | None,
+    classes: Path | None,
+    settings: Settings,
+    embedder: Embedder,
+) -> tuple[str, Material]:
+    """The person's name as the folder has it, and what is learnt from: the aligned faces of albums, found as for a library.
+
+    photos: pictures of one person; others, classes: of other people, and of whom the prior is to stay. What cannot be used is named
+    in a warning; raises UserError where nothing is left.
+    """
+    people = _people(photos, "--photos", embedder)
+    if len(people) > 1:
+        raise UserError(
+            f"--photos {photos}: it holds {', '.join(one.name for one in people)}. Give the folder of one person, and those "
+            "of others as --others."
+        )
+    for option, given, used in (
+        ("--others", others, settings.method in ("dual_pivot", "model_pivot")),
+        ("--class-pictures", classes, has_prior(settings)),
+    ):
+        if given and not used:
+            log.warning(
+                "%s is of no use to %s with a prior_weight of %g", option, settings.method, settings.prior_weight
+            )
+    kept = _crops(_people(classes, "--class-pictures", embedder)) if classes else None
+    strangers = _crops(_people(others, "--others", embedder)) if others else None
+    return people[0].name, Material(_crops(people), kept, strangers)
+
+
+def _people(folder: Path, option: str, embedder: Embedder) -> tuple[Person, ...]:
+    library = load_library(folder, embedder)
+    for note in library.notes if library.people else library.notes[:-1]:  # the last one speaks of restoring
+        log.warning(note)
+    if not library.people:
+        raise UserError(f"{option} {folder}: there is no picture in it with a face that can be used.")
+    return library.people
+
+
+def _crops(people: tuple[Person, ...]) -> torch.Tensor:
+    return torch.stack([reference.crop for person in people for reference in person.references])
+
+
+def launched() -> PartialState:
+    """The processes that a launcher has started, or the only one. All but the main one keep quiet."""
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    if not processes.is_main_process:
+        logging.getLogger().setLevel(logging.WARNING)
+    return processes
+
+
+def run(
+    restorer: DiffusionRestorer,
+    gathered: Callable[[], tuple[str, Material]],
+    settings: Settings,
+    name: str,
+    folder: Path,
+    processes: PartialState,
+) -> Path:
+    """Trains, or resumes, and writes ``folder/name.safetensors``, name being the album's where it is empty.
+
+    gathered: name and material; asked in the main process only, so that all learn from the same. What is not finished is in
+    ``folder/training/name``, where curves and logs stay; stopped, what was learnt is saved as ``name unfinished``, too.
+    Raises UserError as `make_persona` does.
+    """
+    if settings.method not in METHODS:
+        raise UserError(f"--method: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
+    check_parts(restorer.load(), settings.method)
+    if name.strip():
+        persona_path(folder, name.strip())  # raises before anything long begins
+    shared = [gathered() if processes.is_main_process else None]
+    if processes.is_main_process and has_prior(settings) and shared[0][1].class_pictures is None:
+        found, material = shared[0]
+        log.info("Pictures of a %s, which the prior is to stay, are made by the base", settings.noun)
+        made = prior(restorer, settings.noun, _unfinished(folder, name.strip() or found), Conditions())
+        shared = [(found, replace(material, class_pictures=made))]
+    ((found, material),) = broadcast_object_list(shared)
+    name = name.strip() or found
+    path, state = persona_path(folder, name), _unfinished(folder, name)
+    if not processes.is_main_process:
+        make_persona(restorer.load(), restorer.base, material, settings, name, folder=state, processes=processes)
+        return path
+    log.info("%s: %d pictures, %s", name, len(material.pictures), estimate(restorer.load(), material, settings))
+    watch = _Watch(state, settings)
+
+    def rescue(unfinished: Persona) -> None:
+        log.info("Stopped; what was learnt is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished"))
+
+    with logging_redirect_tqdm():
+        try:
+            make_persona(
+                restorer.load(),
+                restorer.base,
+                material,
+                settings,
+                name,
+                watch.report,
+                state,
+                rescue,
+                finished=lambda persona: save_persona(persona, path.parent, path.stem),
+                processes=processes,
+            )
+        finally:
+            watch.close()
+    return path
+
+
+def _unfinished(folder: Path, name: str) -> Path:
+    path = persona_path(folder, name)
+    return path.parent / "training" / path.stem
+
+
+class _Watch:
+    """A journal for every stage, each in a folder of its name, as the stages of the embedded weights have theirs."""
+
+    def __init__(self, folder: Path, settings: Settings):
+        self.stages = [folder / build.__name__ for build in METHODS[settings.method]]
+        self.steps = settings.steps
+        self.journal: Journal | None = None
+
+    def report(self, step: int, total: int, losses: Mapping[str, float]) -> None:
+        stage, done = divmod(step - 1, self.steps)
+        if self.journal is None:
+            self.journal = Journal(self.stages[stage], self.steps, done, max(self.steps // LINES, 1))
+        self.journal.note(done + 1, losses)
+        if done + 1 == self.steps:
+            self.close()
+
+    def close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+        self.journal = None
