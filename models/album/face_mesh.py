@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
-from ...faces.align import least_squares_similarity, template
-from ...vocabulary import UserError
+from ...lib.faces.align import least_squares_similarity, template
+from ...lib.storage.tensors import opened, write_tensors
+from ...lib.vocabulary import UserError
 
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "face_mesh.safetensors"
 POINTS = 468
@@ -117,8 +116,7 @@ def save_face_mesh(network: FaceMesh, provenance: dict, path: Path = WEIGHTS) ->
     """Writes the folded network as float16 (the mean shape as float32) with its provenance."""
     tensors = {name: value.half().contiguous() for name, value in network.folded().state_dict().items()}
     tensors["mean"], tensors["mirror"] = network.mean.float().contiguous(), network.mirror.short()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"kind": "face_mesh", "provenance": json.dumps(provenance)})
+    write_tensors(path, tensors, {"kind": "face_mesh", "provenance": json.dumps(provenance)})
 
 
 @lru_cache(maxsize=2)
@@ -126,9 +124,9 @@ def load_face_mesh(path: Path = WEIGHTS) -> FaceMesh:
     """The shipped network, float32 on the CPU, in evaluation mode. Raises UserError with the path."""
     network = FaceMesh()
     try:
-        with safe_open(path, "pt") as file:
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with opened(path) as file:
+            network.load_state_dict(file.tensors())
+    except (ValueError, RuntimeError) as error:
         raise UserError(
             f"{path.name}: not the face mesh of this pack ({error}). It belongs in {path.parent.name}/ of the pack; "
             "install the pack again if it is damaged."

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..faces.align import align, moved, take_crop
-from ..vocabulary import Similarity, UserError
+from ...lib.faces.align import align, moved, take_crop
+from ...lib.vocabulary import Similarity, UserError
 from . import face_points, photographs, piecewise
 
 EXPRESSIONS = {"neutral": ("neutral_front", "_03"), "smiling": ("smiling_front", "_08")}

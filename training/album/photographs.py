@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..faces.detect import Detection, detect_faces
-from ..vocabulary import UserError
+from ...lib.faces.detect import Detection, detect_faces
+from ...lib.vocabulary import UserError
 
 JPEG_QUALITY = 95
 LONGEST_SIDE = 512  # of a photograph in the detector; a portrait's face is large anyway

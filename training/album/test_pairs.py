@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..faces.align import crop_face
+from ...lib.faces.align import crop_face
 from . import photographs
 
 COMPARED = 128  # px: side of the crops that are compared

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..faces.align import least_squares_similarity, moved
-from ..vocabulary import UserError
+from ...lib.faces.align import least_squares_similarity, moved
+from ...lib.vocabulary import UserError
 
 COUNT = 189
 LEFT_EYE = [18, 19, 20, 21, 22, 28, 29, 30]  # outline of the lids; 0 and 1 are the pupils

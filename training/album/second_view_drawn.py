@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .procedural import _fractal
+from ..procedural import _fractal
 from .relief import FaceFrame, head_share
 
 SHIFT = 4

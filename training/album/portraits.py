@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..faces.align import crop_face, moved
+from ...lib.faces.align import crop_face, moved
 from . import photographs
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.album.gate import LEVELS, Candidates, Gate, bands
+from ...models.album.gate import LEVELS, Candidates, Gate, bands
 
 BYTES = ("truth", "photo", "face", "album", "confidence", "agreement", "parts")
 
