@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-# The trio that was tested together. Installed only where torch is absent, in one resolver call with everything else.
+# The tested combination. Installed only if torch is absent, in one resolver call with everything else.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 
 
@@ -36,7 +36,8 @@ def load_package():
 
 
 def wanted(command: str) -> list[str]:
-    """pip's arguments for a command: the requirements, the extras, and for tests what a ComfyUI at hand requires."""
+    """pip's arguments for a command: the requirements, the extras and, for tests, the requirements of an available
+    ComfyUI."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     arguments = ["-r", str(ROOT / "requirements.txt"), *extras["identity"]]
     if command == "test":
@@ -48,9 +49,9 @@ def wanted(command: str) -> list[str]:
 
 
 def install(command: str) -> None:
-    """Makes the environment and installs what the command wants, unless a stamp says that it is there already."""
+    """Creates the environment and installs what the command needs, unless a stamp says that it is already installed."""
     if sys.version_info < (3, 11):  # noqa: UP036 (this file is what tells the user)
-        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}.")
+        sys.exit(f"Python 3.11 or newer is needed, but this is {sys.version.split()[0]}.")
     arguments = wanted(command)
     files = [Path(text).read_bytes() for flag, text in zip(arguments, arguments[1:], strict=False) if flag == "-r"]
     stamp = hashlib.sha256(repr((sys.version, arguments, files)).encode()).hexdigest()
@@ -61,11 +62,12 @@ def install(command: str) -> None:
         print(f"Making {ENVIRONMENT} ...", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)
     has_torch = subprocess.run([PYTHON, "-c", "import torch"], capture_output=True).returncode == 0
-    print("Installing what is needed (some gigabytes the first time) ...", flush=True)
+    print("Installing requirements (a few gigabytes the first time) ...", flush=True)
     done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", *arguments, *([] if has_torch else TORCH)])
     if done.returncode:
         sys.exit(
-            f"pip could not install the requirements (see above). Mend that and run the command again; {ENVIRONMENT} may be deleted."
+            "pip could not install the requirements (see above). Fix the problem and run the command again. You can "
+            f"also delete {ENVIRONMENT}."
         )
     with stamps.open("a") as lines:
         lines.write(stamp + "\n")
@@ -90,4 +92,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
 elif __name__ == "__mp_main__":
-    load_package()  # a process that was spawned to share work, which has to find the functions it is sent
+    load_package()  # a spawned worker process, which must find the functions that it receives

@@ -1,4 +1,4 @@
-"""One picture that shows what was done: before | after with the faces marked, and both enlarged at two places."""
+"""A comparison picture: before | after with the faces marked, and two enlarged details of both."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ COMMANDS = demo, restore, graphs, train, persona, dataset, weights, bench  # in 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; 0 where everything went well, 1 where something did not, with a line on standard error that says what."""
+    """Runs a command. Returns 0 on success, or 1 with an error message on standard error."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -1,4 +1,4 @@
-"""Puts one's own photograph and album into a bundled workflow, and reads what came out."""
+"""Puts the user's photograph, album and settings into a bundled workflow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SAMPLES = ("PR_Sample", "PR_SampleGroup")
 def with_album(graph: Graph, album: Path) -> Graph:
     """The graph with every library of people taken from the folder ``album``.
 
-    The sample's names mean nobody there: the first restorer of one of them is now for everybody known, the others for nobody.
+    The sample's names do not apply to it: the first restorer for one of these names is now for everyone known, the
+    others for no one.
     """
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
@@ -35,17 +36,18 @@ def with_album(graph: Graph, album: Path) -> Graph:
 
 
 def with_photo(graph: Graph, photo: Path) -> Graph:
-    """The graph with ``photo`` in the place of the node titled "Photograph", or of its only LoadImage.
+    """The graph with ``photo`` instead of the node titled "Photograph", or of its only LoadImage.
 
-    What else came from the sample, such as the undamaged truth, belongs to another picture and is disconnected.
-    Raises UserError where it is not clear which node is meant.
+    Other links to the sample photograph, such as the undamaged truth, belong to another picture and are removed. Raises
+    UserError if it is unclear which node to replace.
     """
     graph = copy.deepcopy(graph)
     found = [id for id, node in graph.items() if title(node) == PHOTOGRAPH]
     found = found or [id for id, node in graph.items() if node["class_type"] == "LoadImage"]
     if len(found) != 1:
         raise UserError(
-            f"The workflow has {len(found)} nodes that could be the photograph; give one of them the title {PHOTOGRAPH!r}."
+            f"The workflow has {len(found)} nodes that could be the photograph. Give one of them the title "
+            f"{PHOTOGRAPH!r}."
         )
     for node in graph.values():
         for name, (source, output) in links(node).items():
@@ -59,8 +61,8 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
 
 
 def with_strength(graph: Graph, strength: float) -> Graph:
-    """The graph with this strength on the faces that are blended in and on the scene that they are blended into; without faces
-    on everything that restores a scene."""
+    """The graph with this strength for the blended faces and for the scene into which they are blended; without faces,
+    for all nodes that restore a scene."""
     graph = copy.deepcopy(graph)
     blends = [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]
     for node in [] if blends else [node for node in graph.values() if node["class_type"] == "PR_RestoreScene"]:
@@ -76,7 +78,7 @@ def with_strength(graph: Graph, strength: float) -> Graph:
 
 
 def with_seed(graph: Graph, seed: int) -> Graph:
-    """The graph with this seed on everything that restores."""
+    """The graph with this seed for all nodes that restore."""
     graph = copy.deepcopy(graph)
     for node in graph.values():
         if node["class_type"] in ("PR_RestoreFaces", "PR_RestoreScene"):

@@ -1,4 +1,4 @@
-"""``run.py persona``: from the command line's words to a training."""
+"""``run.py persona``: sets up training from command-line options."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from ..training.personas import run as persona
 
 
 def teach(options: argparse.Namespace) -> int:
-    """Trains, in each of the processes that a launcher has started. Raises UserError for what cannot be learnt from."""
+    """Trains in each process started by a launcher. Raises UserError for unusable options or material."""
     prediction = options.prediction or PREDICTIONS[0]
     if prediction not in PREDICTIONS:
         raise UserError(f"--prediction {prediction!r}: choose one of {', '.join(map(repr, PREDICTIONS))}.")
     if options.base is None and (options.control or options.prediction):
-        raise UserError("--control and --prediction belong to a Stable Diffusion; give it as --base.")
+        raise UserError("--control and --prediction require a Stable Diffusion model. Provide one with --base.")
     if options.stablesr and (options.control or options.prediction):
-        raise UserError(
-            "--stablesr brings its own control, and says what it predicts: leave --control and --prediction out."
-        )
+        raise UserError("--stablesr has its own control and prediction. Omit --control and --prediction.")
     for option in ("base", "control", "stablesr"):
         path = getattr(options, option)
         if path and not path.exists():
-            raise UserError(f"--{option} {path}: there is no such file.")
+            raise UserError(f"--{option} {path}: the file does not exist.")
     settings = persona.PUBLISHED if options.base or options.stablesr else persona.SMALL
     settings = persona.read_config(settings, options.config) if options.config else settings
     settings = replace(settings, method=options.method) if options.method else settings

@@ -1,4 +1,4 @@
-"""Runs a restoring workflow on files: a photograph in; picture, comparison and report out."""
+"""Runs a restoration workflow on a file, and writes picture, comparison and report."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
             file = shown[key][0]
             with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
                 return picture.convert("RGB")
-    raise UserError(f"The workflow has no {kind} node that shows a picture, so there is nothing to bring back.")
+    raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
 
 
 def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
@@ -74,7 +74,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
         raise UserError(f"{photo.name} cannot be read as a picture: {error}") from error
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         source = photo
-        if exif.get(ORIENTATION) in MIRRORED:  # which the image loader, true to ComfyUI's, leaves as they are
+        if exif.get(ORIENTATION) in MIRRORED:  # which the image loader, like ComfyUI's, leaves unchanged
             source = Path(folder) / f"{photo.stem}.png"
             with Image.open(photo) as picture:
                 ImageOps.exif_transpose(picture).save(source)

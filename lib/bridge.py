@@ -1,4 +1,4 @@
-"""The one door to ComfyUI: everything that a node needs from its host, inside ComfyUI and without it.
+"""The only interface to ComfyUI: everything that a node needs from its host, inside ComfyUI and without it.
 
 No other module imports ``comfy``, ``comfy_api``, ``folder_paths``, ``nodes`` or ``server``. Whether this is ComfyUI is
 decided once: ComfyUI has its own modules loaded long before it loads a node pack.
@@ -31,7 +31,7 @@ class Adapter(Protocol):
     alpha: float
 
 
-# Kinds of weights that ComfyUI has no folder for by itself; other packs for face restoration use the second one too.
+# Kinds of weights without a folder in core ComfyUI; other face restoration packs use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
 
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
@@ -79,7 +79,7 @@ def progress(total: int | None = None) -> Callable[..., None]:
     """``update(done, total, picture=None)`` for the progress bar of the node that is running.
 
     In ComfyUI each update raises when the user has pressed cancel; headless, Ctrl-C does that by itself. picture:
-    ``[3, h, w]`` in 0..1, or Pillow's, of what is done so far, which ComfyUI shows on the node.
+    ``[3, h, w]`` in 0..1, or a Pillow image, of the progress so far, which ComfyUI shows on the node.
     """
     if not IN_COMFYUI:
         return host.progress
@@ -94,7 +94,7 @@ def progress(total: int | None = None) -> Callable[..., None]:
 
 
 def preview_side() -> int:
-    """Longest side, in pixels, of the pictures that `progress` shows; 0 where it shows none."""
+    """Longest side, in pixels, of the pictures that `progress` shows; 0 if it shows none."""
     return comfy.cli_args.args.preview_size if IN_COMFYUI else 0
 
 
@@ -139,8 +139,8 @@ def resolve_input(path: str | Path) -> Path:
     """The existing file or folder that a workflow names, as an absolute path without links.
 
     ``path`` is relative to the input folder, or to the folder of a trailing ``[input]``, ``[output]`` or ``[temp]`` as
-    in ComfyUI's own loaders. Whatever lies elsewhere, by ``..``, a symbolic link or an absolute path, is refused with
-    a `UserError`, and so is what does not exist. Headless, the folders named on the command line are open too.
+    in ComfyUI's own loaders. A path that leads elsewhere (through ``..``, a symbolic link or an absolute path) or that
+    does not exist raises `UserError`. Headless, the folders named on the command line are open too.
     """
     if not IN_COMFYUI:
         return host.resolve_input(path)
@@ -165,9 +165,9 @@ def keep(module: torch.nn.Module) -> Callable[..., Any]:
 
 
 def keep_upscaler(upscale_model: Any) -> Callable[..., Any]:
-    """The same for ComfyUI's UPSCALE_MODEL, spandrel's ``ImageModelDescriptor``, which ``load()`` then gives.
+    """The same for ComfyUI's UPSCALE_MODEL, spandrel's ``ImageModelDescriptor``, which ``load()`` then returns.
 
-    ComfyUI 0.33 has put a patcher on it already, 0.28 has not; two for one network would not know of each other.
+    ComfyUI 0.33 already attaches a patcher, 0.28 does not; two patchers for one network would conflict.
     """
     network = upscale_model.model
     patcher = (getattr(upscale_model, "patcher", None) or _patcher(network)) if IN_COMFYUI else None
@@ -191,9 +191,9 @@ def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., 
 
 
 def adapted_model(model: Any, adapters: Mapping[str, Adapter], replaced: Mapping[str, torch.Tensor]) -> Any:
-    """ComfyUI's MODEL with adapters on its UNet, under diffusers' names of the weights; the one given stays as it is.
+    """ComfyUI's MODEL with adapters on its UNet, under diffusers' weight names; the given model is unchanged.
 
-    replaced: weights that are exchanged as a whole. Raises UserError where the model has no such weight.
+    replaced: weights that are replaced entirely. Raises UserError if the model has no such weight.
     """
     own = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
     clone = model.clone()
@@ -222,7 +222,8 @@ def _patch(
     missing = sorted(patches.keys() - set(patcher.add_patches(patches)))
     if missing:
         raise UserError(
-            f"{len(missing)} weights that were trained are not in this model, {missing[0]!r} for one. Load the SD-Turbo checkpoint."
+            f"{len(missing)} trained weights are not in this model, for example {missing[0]!r}. Load the SD-Turbo "
+            "checkpoint."
         )
 
 

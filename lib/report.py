@@ -12,8 +12,8 @@ from .degradation.estimate import describe
 from .pictures.metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
-CEILING = 1e-10  # of PSNR, at 100 dB: infinity is no JSON
-ANOTHER_PICTURE = 12.0  # dB of PSNR, below which even heavy damage does not go
+CEILING = 1e-10  # of PSNR, at 100 dB: JSON has no infinity
+ANOTHER_PICTURE = 12.0  # dB of PSNR that even heavily damaged pictures exceed
 
 
 def summarize(
@@ -52,7 +52,7 @@ def summarize(
     if truth.shape != before.shape or psnr(before, truth) < ANOTHER_PICTURE:
         summary["quality"] = None
         summary["quality_note"] = (
-            "The truth that is connected belongs to another picture than the photograph; disconnect it."
+            "The connected truth belongs to a different picture than the photograph. Disconnect it."
         )
         return summary
     size = after.shape[-2:]

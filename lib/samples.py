@@ -17,27 +17,27 @@ from .vocabulary import UserError
 
 PERSON = "Eileen Collins"
 NOTE = (
-    "The sample album is made from the sample photograph itself (other crops, mirrored, re-lit, re-scaled): "
-    "it shows how detail is carried over, it is no test of identity restoration."
+    "The sample album is made from the sample photograph itself (cropped differently, mirrored, relit, rescaled). It "
+    "shows how detail is transferred; it is not a test of identity restoration."
 )
 
 INVENTED = "Nobody Real"
 GROUP_NOTE = (
-    "The group is one portrait three times: as it is, and bent into two people who do not exist. Eileen Collins and one of "
-    "them have albums, made from the same pictures; the third is a stranger."
+    "The group shows one portrait three times: unchanged, and warped into two people who do not exist. Eileen Collins "
+    "and one of them have albums made from the same pictures; the third person is a stranger."
 )
-FACE = (222.0, 115.0)  # of the portrait: its middle, x and y
-# By how many pixels features move: eyes apart, jaw wider, brows up, nose wider, chin down.
+FACE = (222.0, 115.0)  # center of the face in the portrait, x and y
+# Displacement of features in pixels: eyes apart, jaw wider, brows up, nose wider, chin down.
 STRANGER_BEND, INVENTED_BEND = (3, -5, -2, 2, 5), (-4, 7, 2, -3, -5)
 
 
 def photograph() -> torch.Tensor:
-    """float32 ``[1, 3, 512, 512]`` in 0..1. Read by its path: importing the library would take a second."""
+    """float32 ``[1, 3, 512, 512]`` in 0..1. Read by path, because importing the library takes a second."""
     spec = importlib.util.find_spec("skimage")
     path = Path(spec.origin).parent / "data" / "astronaut.png" if spec else None
     if path is None or not path.is_file():
         raise UserError(
-            "The sample photograph comes with scikit-image, which is not installed: pip install scikit-image"
+            "The sample photograph comes with scikit-image, which is not installed. Run pip install scikit-image."
         )
     with Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"))
@@ -45,7 +45,8 @@ def photograph() -> torch.Tensor:
 
 
 def group() -> torch.Tensor:
-    """float32 ``[1, 3, 300, 700]`` in 0..1: from left to right a stranger, Eileen Collins, and the other one of the album."""
+    """float32 ``[1, 3, 300, 700]`` in 0..1: from left to right a stranger, Eileen Collins, and the other person with an
+    album."""
     photo = photograph()
     people = bent(photo, *STRANGER_BEND), photo, bent(photo, *INVENTED_BEND).flip(-1)
     width, overlap, middle = 260, 40, round(FACE[0])
@@ -55,19 +56,19 @@ def group() -> torch.Tensor:
         column = person[..., :300, x - width // 2 : x + width // 2]
         at = number * (width - overlap)
         place = canvas[..., at : at + width]
-        # Each one is faded in over the one before.
+        # Each one is faded in over the previous one.
         weight = torch.ones(width) if number == 0 else (torch.arange(width) / overlap).clamp(0, 1)
         place.copy_(torch.lerp(place, column, weight.expand_as(column)))
     return canvas
 
 
 def group_albums() -> dict[str, list[torch.Tensor]]:
-    """The two people of the group who have one, by name."""
+    """The albums of the two known people in the group, by name."""
     return {PERSON: album(), INVENTED: album(bent(photograph(), *INVENTED_BEND))}
 
 
 def bent(photo: torch.Tensor, eyes: float, jaw: float, brows: float, nose: float, chin: float) -> torch.Tensor:
-    """The portrait ``[1, 3, 512, 512]`` with its features moved by so many pixels, smoothly."""
+    """The portrait ``[1, 3, 512, 512]`` with its features moved smoothly by the given number of pixels."""
     y, x = np.mgrid[: photo.shape[-2], : photo.shape[-1]].astype(np.float32)
     across, down = x - FACE[0], y - FACE[1]
 
@@ -84,7 +85,7 @@ def bent(photo: torch.Tensor, eyes: float, jaw: float, brows: float, nose: float
 
 
 def album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """Four pictures ``[3, h, w]`` made from the portrait, or from a bent one."""
+    """Four pictures ``[3, h, w]`` made from the portrait, or from a warped one."""
     photo = photograph() if photo is None else photo
 
     def view(
@@ -104,8 +105,8 @@ def album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
 
 
 def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
-    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its sub-folders, at most ``side`` long; without a
-    folder the sample portrait alone. Raises UserError where there is none."""
+    """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its subfolders, at most ``side`` long; without a
+    folder the sample portrait alone. Raises UserError if there is none."""
     if folder is None:
         yield "portrait", shrink(photograph(), side)
         return

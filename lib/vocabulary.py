@@ -3,7 +3,7 @@
 Conventions, everywhere below the nodes:
 - pictures are float32 tensors ``[B, 3, H, W]`` in 0..1, RGB; a single crop is ``[3, H, W]``;
 - ComfyUI's ``[B, H, W, C]`` is converted once, in ``nodes/layout.py``;
-- points are float64 arrays ``[N, 2]`` of (x, y) in pixels, pixel centres at integers;
+- points are float64 arrays ``[N, 2]`` of (x, y) in pixels, pixel centers at integers;
 - boxes are ``(x0, y0, x1, y1)`` in pixels of the photograph, x1 and y1 exclusive;
 - five-point landmarks: left eye, right eye, nose, left and right mouth corner (left and right of the picture).
 """
@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message says what is wrong, where, and what to do."""
+    """An error that the user can fix. The message says what is wrong, where, and what to do."""
 
 
 def inverted(matrix: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ class Similarity:
     def scaled(self, factor: float) -> Similarity:
         """The same crop taken from a photograph enlarged by ``factor`` (geometry scaled, nothing resampled).
 
-        Pixel centres are integers, so photograph coordinate x becomes ``factor * (x + .5) - .5``.
+        Pixel centers are integers, so photograph coordinate x becomes ``factor * (x + .5) - .5``.
         """
         linear = self.matrix[:, :2] / factor
         shift = (factor - 1) / 2
@@ -81,10 +81,10 @@ class Face:
     valid: ``[1, S, S]`` in 0..1, 0 where the crop reaches beyond the photograph.
     person: name in the library, or None for a stranger; confidence: similarity of the match, 0..1.
     strength: how much of the restoration is blended back, 0..1.
-    doubt: why the match, or that there is none, should be checked by a person; empty where it need not.
+    doubt: why a person should check the match, or the lack of one; empty if there is no need.
     mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
     template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
-    were trained on; None where the crop lies there already.
+    were trained on; None if the crop is already aligned to it.
     borrowed: what the restoration took from the album; None where it took nothing.
     """
 
@@ -123,7 +123,7 @@ class Faces:
         return sum(map(len, self.frames))
 
     def map(self, change: Callable[[Face], Face]) -> Faces:
-        """A copy in which every face went through ``change``."""
+        """A copy in which ``change`` was applied to every face."""
         return replace(self, frames=tuple(tuple(change(face) for face in frame) for frame in self.frames))
 
 
@@ -131,7 +131,7 @@ class Faces:
 class Reference:
     """One good picture of a person: aligned crop ``[3, S, S]``, landmarks in the crop ``[5, 2]``, unit embedding ``[D]``.
 
-    embedding is None where no identity backend is at hand; name is the file's name, never its path.
+    embedding is None if no identity backend is available; name is the file name, never the path.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Person:
 class Library:
     """PR_LIBRARY: the known people.
 
-    embedder: which embedding space the references live in; notes: what was skipped and why, for the report.
+    embedder: the embedding space of the references; notes: what was skipped and why, for the report.
     """
 
     people: tuple[Person, ...] = ()
@@ -179,23 +179,24 @@ class DegradationCode:
     scalars: dict[str, float] = field(default_factory=dict)
 
     def tokens_for(self, listener: str, space: str) -> torch.Tensor:
-        """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError where they speak another one."""
+        """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError if they belong to
+        another space."""
         if self.space != space:
             raise UserError(
-                f"The degradation code speaks {self.space!r}, the restorer {listener!r} understands {space!r}. "
-                "Estimate the degradation with the extractor that belongs to this restorer, or leave the code unconnected."
+                f"The degradation code is in the format {self.space!r}, but the restorer {listener!r} needs {space!r}. "
+                "Estimate the degradation with the extractor that belongs to this restorer, or disconnect the code."
             )
         return self.tokens
 
 
 @dataclass(frozen=True)
 class Persona:
-    """PR_PERSONA: what a personalisation run learnt: named tensors for one base model, with their provenance.
+    """PR_PERSONA: the result of personalization: named tensors for one base model, with their provenance.
 
-    kind: how it was made; base: name and hash of the model; prompt: what the model is told, with the token in it;
-    token: the word whose embedding was learnt, if one was.
-    tensors: ``<layer>.lora_A.weight`` and ``lora_B`` are added to a layer, ``token`` and ``reference`` speak for themselves,
-    any other takes the place of the base's tensor of that name, or is a new one.
+    kind: how it was made; base: name and hash of the model; prompt: the model's prompt, including the token; token: the
+    word whose embedding was learned, if any.
+    tensors: ``<layer>.lora_A.weight`` and ``lora_B`` are added to a layer, ``token`` and ``reference`` are what their
+    names say; any other tensor replaces the base's tensor of that name, or is new.
     """
 
     kind: str
@@ -208,11 +209,11 @@ class Persona:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Everything a restorer may use besides the picture. A restorer ignores what it has no use for.
+    """Everything a restorer may use besides the picture. A restorer ignores what it does not need.
 
-    progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before it, with
-    a finished part ``[B, 3, h, w]`` of the result and its place there, for a preview. person: who is in the picture, None for a stranger.
-    persona_strength: 0 leaves the base model as it is, 1 wears the persona whole.
+    progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before
+    it, with a finished part ``[B, 3, h, w]`` of the result and its position, for a preview. person: who is in the
+    picture, None for a stranger. persona_strength: 0 leaves the base model unchanged, 1 applies the persona fully.
     photo: ``[B, 3, H, W]``, what the picture was before anything restored it, in the same frame; None where it is that itself.
     pixel: pixels of the picture per pixel of the photograph that it was cut from.
     certainty: 0..1, how sure it is that the references show the person in the picture.
@@ -237,9 +238,9 @@ class Conditions:
 class Restorer(Protocol):
     """PR_RESTORER: restores pictures.
 
-    native_size: side of the square crops it wants, or None for any size at the photograph's own scale;
+    native_size: side of the square crops that it needs, or None for any size at the photograph's own scale;
     scale: output pixels per input pixel; tileable: larger pictures are restored in tiles;
-    needs_references: without an album it has nothing to add.
+    needs_references: it has no effect without an album.
     """
 
     name: str
@@ -249,5 +250,5 @@ class Restorer(Protocol):
     needs_references: bool
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
+        """Maps Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
         ...

@@ -1,4 +1,4 @@
-"""Making damage on purpose, and reading what damage there is."""
+"""Nodes that damage photographs on purpose and estimate existing damage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Degrade(io.ComfyNode):
             node_id="PR_Degrade",
             display_name="Degrade Photograph",
             category=sockets.CATEGORY,
-            description="Damages a good photograph in a way that can be repeated exactly, to try a workflow where the truth is known.",
+            description="Damages a good photograph in an exactly repeatable way, so that you can test a workflow with "
+            "a known original.",
             search_aliases=["add noise", "blur", "jpeg", "synthetic degradation"],
             inputs=[
                 io.Image.Input("image", tooltip="A good photograph."),
@@ -38,24 +39,30 @@ class Degrade(io.ComfyNode):
                     "family",
                     options=list(FAMILIES),
                     default="trial",
-                    tooltip="What is drawn: trial = everyday blur, noise, JPEG and enlarging; mild, light, clean = less and less; "
-                    "realesrgan, s3diff (x2, x4: from a smaller picture; varying: a lens), pfstorer, codeformer, diffbir, dual_pivot, "
-                    "faceme = what the published restorers were trained on; d1 to d4 = Face2Scene's four fixed ones.",
+                    tooltip="The kind of damage. trial: everyday blur, noise, JPEG compression and enlargement. mild, "
+                    "light, clean: progressively less damage. realesrgan, s3diff (x2, x4: from a smaller picture; "
+                    "varying: a lens), pfstorer, codeformer, diffbir, dual_pivot, faceme: what the published "
+                    "restorers were trained on. d1 to d4: Face2Scene's four fixed degradations.",
                 ),
-                sockets.seed("Chooses the damage and its noise. Same seed, same picture."),
+                sockets.seed("Determines the damage and its noise. The same seed gives the same picture."),
                 io.String.Input(
                     "recipe",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="A recipe as JSON, from this node's second output; used instead of family and seed when not empty.",
+                    tooltip="A JSON recipe from this node's second output. If it is not empty, it replaces family and "
+                    "seed.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The damaged photograph, same size."),
-                io.String.Output(display_name="recipe", tooltip="What was done, as JSON; the same JSON does it again."),
+                io.Image.Output(display_name="image", tooltip="The damaged photograph at the same size."),
+                io.String.Output(
+                    display_name="recipe",
+                    tooltip="The applied degradation as JSON. Use it as the recipe to apply the same degradation again.",
+                ),
                 sockets.Degradation.Output(
-                    display_name="degradation", tooltip="The same as an object, for nodes that apply it elsewhere."
+                    display_name="degradation",
+                    tooltip="The same degradation as an object, for nodes that compare it or apply it elsewhere.",
                 ),
             ],
         )
@@ -73,12 +80,12 @@ class EstimateDegradation(io.ComfyNode):
             node_id="PR_EstimateDegradation",
             display_name="Estimate Degradation from Face",
             category=sockets.CATEGORY,
-            description="Compares a restored face with the damaged one and says what happened to the photograph (Face2Scene's FaDeX and "
-            "MapNet, in the small version that ships with the pack or in that of a trained model). Without a restored face there is no "
-            "code, and the scene is restored without one.",
+            description="Compares a restored face with the damaged one and estimates how the photograph was damaged "
+            "(with Face2Scene's FaDeX and MapNet, either the small version that ships with the pack or that of a "
+            "trained model). Without a restored face there is no code, and the scene is restored without one.",
             search_aliases=["fadex", "mapnet", "face2scene", "damage", "blur estimate", "noise estimate"],
             inputs=[
-                io.Image.Input("image", tooltip="The damaged photograph that the faces were found in."),
+                io.Image.Input("image", tooltip="The damaged photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="Restored faces."),
                 io.Int.Input(
                     "face",
@@ -86,29 +93,30 @@ class EstimateDegradation(io.ComfyNode):
                     min=-1,
                     max=999,
                     advanced=True,
-                    tooltip="Which face to read, counted in reading order from 0; -1 takes the largest restored one.",
+                    tooltip="The face to use, numbered from 0 in reading order. -1 uses the largest restored face.",
                 ),
                 io.Combo.Input(
                     "extractor",
                     options=[EMBEDDED, *trained()],
                     default=EMBEDDED,
                     optional=True,
-                    tooltip="Who reads the damage: the small extractor that ships with the pack, or that of a trained Face2Scene. A code "
-                    "is understood only by the restorer that was trained with its extractor.",
+                    tooltip="The network that estimates the damage: the small extractor that ships with the pack, or "
+                    "that of a trained Face2Scene model. A restorer understands only codes from the extractor that it "
+                    "was trained with.",
                 ),
             ],
             outputs=[
                 sockets.Code.Output(
-                    display_name="code", tooltip="The degradation code, or nothing where no face tells."
+                    display_name="code", tooltip="The degradation code, or nothing if no face reveals the damage."
                 ),
-                io.String.Output(display_name="report", tooltip="The damage in plain words and in numbers."),
-                io.Image.Output(display_name="gauge", tooltip="The four numbers as bars, to look at."),
+                io.String.Output(display_name="report", tooltip="The damage in words and numbers."),
+                io.Image.Output(display_name="gauge", tooltip="The four numbers as a bar chart."),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, extractor: str = EMBEDDED) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -118,13 +126,13 @@ class EstimateDegradation(io.ComfyNode):
         every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
         if face >= len(every) > 0:
             raise UserError(
-                f"Estimate Degradation: face {face} does not exist, there are {len(every)} (counted from 0)."
+                f"Estimate Degradation: face {face} does not exist. There are {len(every)} faces, numbered from 0."
             )
         if face >= 0:
             every = every[face : face + 1]
         pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]
         if not pairs:
-            words = "No restored face of 16 pixels or more: the scene is restored without a degradation code."
+            words = "There is no restored face of 16 pixels or more. The scene is restored without a degradation code."
             return io.NodeOutput(None, words, to_image(gauge(None)))
         largest = max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2])
         if extractor == EMBEDDED:
@@ -143,20 +151,24 @@ class CompareWithTruth(io.ComfyNode):
             node_id="PR_CompareWithTruth",
             display_name="Compare with Truth",
             category=sockets.CATEGORY,
-            description="Puts a damaged photograph and up to two restorations of it beside the truth, with PSNR and SSIM, and the "
-            "estimated damage beside the true one.",
+            description="Shows a damaged photograph and up to two restorations next to the undamaged original, with "
+            "PSNR and SSIM, and the estimated damage next to the true damage.",
             search_aliases=["psnr", "ssim", "metrics", "degradation lab", "side by side"],
             inputs=[
-                io.Image.Input("truth", tooltip="The undamaged photograph."),
-                io.Image.Input("damaged", tooltip="What was made of it."),
-                io.Image.Input("restored", tooltip="A restoration."),
-                io.Image.Input("other", optional=True, tooltip="Another restoration, for example without a code."),
-                sockets.Degradation.Input("degradation", optional=True, tooltip="What was done to the photograph."),
-                sockets.Code.Input("code", optional=True, tooltip="What the estimate says was done."),
+                io.Image.Input("truth", tooltip="The undamaged original."),
+                io.Image.Input("damaged", tooltip="The damaged photograph."),
+                io.Image.Input("restored", tooltip="A restored photograph."),
+                io.Image.Input(
+                    "other", optional=True, tooltip="Another restored photograph, for example one made without a code."
+                ),
+                sockets.Degradation.Input(
+                    "degradation", optional=True, tooltip="The degradation that was applied to the photograph."
+                ),
+                sockets.Code.Input("code", optional=True, tooltip="The estimated degradation."),
             ],
             outputs=[
-                io.Image.Output(display_name="sheet", tooltip="Everything side by side, with figures."),
-                io.String.Output(display_name="report", tooltip="The figures as JSON."),
+                io.Image.Output(display_name="sheet", tooltip="All pictures side by side, with metrics."),
+                io.String.Output(display_name="report", tooltip="The metrics as JSON."),
             ],
         )
 
@@ -176,7 +188,9 @@ class CompareWithTruth(io.ComfyNode):
         for name, one in pictures.items():
             if one.shape != goal.shape:
                 sizes = [f"{p.shape[-1]}x{p.shape[-2]}" for p in (one, goal)]
-                raise UserError(f"Compare with Truth: {name} is {sizes[0]} and truth {sizes[1]} px; scale one of them.")
+                raise UserError(
+                    f"Compare with Truth: {name} is {sizes[0]} px, but truth is {sizes[1]} px. Scale one of them."
+                )
         true = degradation.summary() if degradation else None
         estimated = code.scalars if code else None
         quality = {

@@ -1,4 +1,4 @@
-"""DiffBIR at its published size, and Stable Diffusion alone: bases that can be taught a person."""
+"""DiffBIR at its published size, and Stable Diffusion alone: bases that can be trained on a person."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class DiffBIRRestorer(io.ComfyNode):
             node_id="PR_DiffBIRRestorer",
             display_name="DiffBIR Restorer",
             category=sockets.CATEGORY,
-            description="DiffBIR at its published size: Stable Diffusion 2.1 with a ControlNet that is shown the cleaned face of "
-            "512x512. The base of Dual-Pivot Tuning and of the adapter. Without a ControlNet it is Stable Diffusion or SD-Turbo alone, for "
-            "Restoration by Generation. Download Weights fetches the files. For a graphics card.",
+            description="DiffBIR at its published size: Stable Diffusion 2.1 with a ControlNet that sees the cleaned "
+            "face at 512x512. It is the base for Dual-Pivot Tuning and for the adapter. Without a ControlNet, it runs "
+            "Stable Diffusion or SD-Turbo alone, for Restoration by Generation. Download Weights downloads the files. "
+            "Needs a graphics card.",
             search_aliases=[
                 "diffbir",
                 "stable diffusion",
@@ -46,21 +47,22 @@ class DiffBIRRestorer(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=list(bases()) or [NONE],
-                    tooltip="Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file of models/checkpoints, or a folder of "
-                    "models/diffusers.",
+                    tooltip="Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file in "
+                    "models/checkpoints, or a folder in models/diffusers.",
                 ),
                 io.Combo.Input(
                     "control_model",
                     options=[ALONE, *controls()],
-                    tooltip="DiffBIR's ControlNet in models/personal_restore or models/controlnet, such as v1_face.pth. None: nothing "
-                    "but the noisy face says what to make.",
+                    tooltip="DiffBIR's ControlNet in models/personal_restore or models/controlnet, such as "
+                    "v1_face.pth. With none, only the noisy face guides the model.",
                 ),
                 *sampling(samples=50, shown="cleaned face"),
                 sockets.Restorer.Input(
                     "cleaner",
                     optional=True,
-                    tooltip="The first stage, which takes the damage away before the ControlNet looks: Restorer from Upscale Model with "
-                    "DiffBIR's SwinIR, BSRNet or SCUNet. Without one the Embedded Restorer does it.",
+                    tooltip="The first stage, which removes the damage before the ControlNet sees the face: Restorer "
+                    "from Upscale Model with DiffBIR's SwinIR, BSRNet or SCUNet. If it is not connected, the Embedded "
+                    "Restorer is used.",
                 ),
                 *prompts(NEGATIVE),
                 io.Combo.Input(
@@ -69,8 +71,8 @@ class DiffBIRRestorer(io.ComfyNode):
                     default=PREDICTIONS[0],
                     optional=True,
                     advanced=True,
-                    tooltip="What the model predicts. 'Velocity to the end' is for DiffBIR 2.1 and its own Stable Diffusion, which no file "
-                    "says of itself.",
+                    tooltip="What the model predicts. Choose 'velocity to the end' for DiffBIR 2.1 and its own Stable "
+                    "Diffusion; their files do not say so themselves.",
                 ),
                 sockets.skip_guidance(optional=True),
             ],
@@ -96,8 +98,8 @@ class DiffBIRRestorer(io.ComfyNode):
         known = controls()
         if control_model not in known and control_model != ALONE:
             raise UserError(
-                f"DiffBIR Restorer: there is no ControlNet {control_model!r} in models/personal_restore or models/controlnet. "
-                "Download Weights fetches diffbir-v1-face, or choose none."
+                f"DiffBIR Restorer: there is no ControlNet {control_model!r} in models/personal_restore or "
+                "models/controlnet. Download diffbir-v1-face with Download Weights, or choose none."
             )
         return io.NodeOutput(
             restorer_from(

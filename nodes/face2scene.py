@@ -1,4 +1,4 @@
-"""Face2Scene at full size: its restorer, and its tokens for graphs of core nodes."""
+"""Face2Scene at full size: its restorer, and its tokens for workflows with core nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .s3diff import load_turbo
 
 
 def trained() -> dict[str, Path]:
-    """Trained models by their file's name."""
+    """Trained models by file name."""
     folders = [folder / face2scene.FOLDER for folder in weight_folders("personal_restore")]
     return {path.name: path for folder in reversed(folders) for path in sorted(folder.glob("*.safetensors"))}
 
@@ -26,9 +26,9 @@ def trained_named(name: str, node: str) -> Path:
     known = trained()
     if name not in known:
         raise UserError(
-            f"{node}: there is no trained Face2Scene {name!r}. Known: {', '.join(known) or NONE}. They belong in "
-            f"{weight_folders('personal_restore')[0] / face2scene.FOLDER}; nobody has published one yet, "
-            "`python run.py train face2scene` makes one (see docs/training.md)."
+            f"{node}: there is no trained Face2Scene model {name!r}. Known: {', '.join(known) or NONE}. Trained models "
+            f"belong in {weight_folders('personal_restore')[0] / face2scene.FOLDER}. Nobody has published one yet; "
+            "train one with `python run.py train face2scene` (see docs/training.md)."
         )
     return known[name]
 
@@ -40,20 +40,22 @@ class Face2SceneRestorer(io.ComfyNode):
             node_id="PR_Face2SceneRestorer",
             display_name="Face2Scene Restorer",
             category=sockets.CATEGORY,
-            description="Face2Scene at its published size: restores whole scenes in one step of SD-Turbo, steered by what a restored "
-            "face reveals about the damage. Needs SD-Turbo as a checkpoint and a trained model in models/personal_restore/face2scene; "
-            "nobody has published one, `python run.py train face2scene` makes one. For a graphics card.",
+            description="Face2Scene at its published size: restores whole scenes in one step of SD-Turbo, guided by "
+            "what a restored face reveals about the damage. Needs SD-Turbo as a checkpoint and a trained model in "
+            "models/personal_restore/face2scene. Nobody has published one; train one with `python run.py train "
+            "face2scene`. Intended for a graphics card.",
             search_aliases=["face2scene", "sd-turbo", "one step diffusion", "scene restoration"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as one .safetensors file, sd_turbo.safetensors.",
+                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
                 ),
                 io.Combo.Input(
                     "model",
                     options=list(trained()) or [NONE],
-                    tooltip="The trained model. Choose the same in Estimate Degradation: each understands its own codes only.",
+                    tooltip="The trained model. Choose the same one in Estimate Degradation: each model understands "
+                    "only its own codes.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -61,21 +63,21 @@ class Face2SceneRestorer(io.ComfyNode):
                     min=1.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How far to go from the negative prompt towards the positive one; the paper's is 1.10. 1 asks once and is "
-                    "twice as fast.",
+                    tooltip="Classifier-free guidance from the negative prompt toward the positive one. The paper "
+                    "uses 1.10. 1 runs the model once and is twice as fast.",
                 ),
-                io.Int.Input("scale", default=1, min=1, max=4, tooltip="Enlarges the photograph first."),
+                io.Int.Input("scale", default=1, min=1, max=4, tooltip="Enlarges the photograph by this factor first."),
             ],
             outputs=[
                 sockets.Restorer.Output(
-                    display_name="restorer", tooltip="Restores scenes, with a degradation code or without."
+                    display_name="restorer", tooltip="Restores scenes, with or without a degradation code."
                 )
             ],
         )
 
     @classmethod
     def validate_inputs(cls, checkpoint: str, model: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -96,16 +98,17 @@ class ApplyFace2Scene(io.ComfyNode):
             node_id="PR_ApplyFace2Scene",
             display_name="Apply Face2Scene to SD-Turbo",
             category=sockets.CATEGORY,
-            description="Gives core's SD-Turbo what a Face2Scene training has learnt, so that core's sampler restores with it: one step, "
-            "from the damaged picture's latent. In ComfyUI only; Face2Scene Restorer is the same in one node.",
+            description="Applies trained Face2Scene weights to core's SD-Turbo, so that core's sampler can restore "
+            "with it in one step from the latent of the damaged picture. Works in ComfyUI only. Face2Scene Restorer "
+            "does the same in a single node.",
             search_aliases=["face2scene", "sd-turbo", "lora", "patch model"],
             inputs=[
                 io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
-                io.Vae.Input("vae", tooltip="SD-Turbo's, from Load Checkpoint."),
+                io.Vae.Input("vae", tooltip="SD-Turbo's VAE, from Load Checkpoint."),
                 io.Combo.Input(
                     "trained",
                     options=list(trained()) or [NONE],
-                    tooltip="The trained model. Choose the same in Estimate Degradation.",
+                    tooltip="The trained model. Choose the same one in Estimate Degradation.",
                 ),
             ],
             outputs=[
@@ -116,7 +119,7 @@ class ApplyFace2Scene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, trained: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -135,27 +138,29 @@ class CodeToConditioning(io.ComfyNode):
             node_id="PR_CodeToConditioning",
             display_name="Add Degradation Code to Conditioning",
             category=sockets.CATEGORY,
-            description="Appends the 21 tokens of a degradation code to embedded prompts, so that core's samplers can use them with a "
-            "model that was trained on them. Use it for the positive and for the negative prompt.",
+            description="Appends the 21 tokens of a degradation code to encoded prompts, so that core's samplers can "
+            "use them with a model that was trained on such tokens. Use it for both the positive and the negative "
+            "prompt.",
             search_aliases=["face2scene", "degradation tokens", "mapnet", "conditioning concat"],
             inputs=[
-                io.Conditioning.Input("conditioning", tooltip="Embedded text, from CLIP Text Encode."),
+                io.Conditioning.Input("conditioning", tooltip="The encoded prompt from CLIP Text Encode."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="Scales the tokens. 0 leaves the conditioning as it is; the models are trained with 1.",
+                    tooltip="Scales the tokens. 0 leaves the conditioning unchanged. The models are trained with 1.",
                 ),
                 sockets.Code.Input(
                     "code",
                     optional=True,
-                    tooltip="From Estimate Degradation, with the extractor that was trained with the model. Without it nothing changes.",
+                    tooltip="The code from Estimate Degradation, using the extractor that was trained with the model. "
+                    "Without it, the conditioning passes through.",
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="conditioning", tooltip="The text with the tokens behind it.")
+                io.Conditioning.Output(display_name="conditioning", tooltip="The prompt with the tokens appended.")
             ],
         )
 

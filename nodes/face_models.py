@@ -14,7 +14,7 @@ SUFFIXES = ".pth", ".safetensors", ".pt", ".ckpt"
 
 
 def face_models() -> dict[str, Path]:
-    """Files that may be a face restorer, by their name below the folders where users keep them."""
+    """Files that may be a face restorer, by name relative to the folders where users keep them."""
     return weight_files("facerestore_models", "upscale_models", suffixes=SUFFIXES)
 
 
@@ -25,8 +25,8 @@ class FaceModelRestorer(io.ComfyNode):
             node_id="PR_FaceModelRestorer",
             display_name="Face Model Restorer",
             category=sockets.CATEGORY,
-            description="GFPGAN, RestoreFormer or CodeFormer as a restorer for faces without an album. It sees the aligned face of "
-            "512x512 whole, in the range of values that its network was trained with.",
+            description="GFPGAN, RestoreFormer or CodeFormer as a restorer for faces without an album. The network "
+            "receives the whole aligned face at 512x512, in the value range that it was trained with.",
             search_aliases=["gfpgan", "restoreformer", "codeformer", "blind face restoration", "facerestore"],
             inputs=[
                 io.Combo.Input(
@@ -38,21 +38,22 @@ class FaceModelRestorer(io.ComfyNode):
             outputs=[
                 sockets.Restorer.Output(
                     display_name="restorer",
-                    tooltip="Restores any aligned face: for those without an album, in a Restore Faces whose people are 'strangers'.",
+                    tooltip="Restores any aligned face. For faces without an album, use it in a Restore Faces node "
+                    "with people set to 'strangers'.",
                 )
             ],
         )
 
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
-        # Here and not above: spandrel takes seconds to import.
+        # Imported here because spandrel takes seconds to import.
         from ..models.upscale import face_networks
 
         known = face_models()
         if model not in known:
             raise UserError(
-                f"Face Model Restorer: there is no {model!r} in models/facerestore_models or models/upscale_models. Put "
-                f"{face_networks.WHAT} there."
+                f"Face Model Restorer: there is no {model!r} in models/facerestore_models or models/upscale_models. "
+                f"Put {face_networks.WHAT} there."
             )
         network = face_networks.load(known[model])
         name = network.architecture.name

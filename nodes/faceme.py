@@ -15,30 +15,40 @@ class FaceMeRestorer(io.ComfyNode):
             node_id="PR_FaceMeRestorer",
             display_name="FaceMe Restorer",
             category=sockets.CATEGORY,
-            description="FaceMe: generates a face anew with SDXL, guided by its damaged self and by the album of the person. Needs an "
-            "SDXL checkpoint (RealVisXL V3.0), FaceMe's two files and PhotoMaker's (Download Weights fetches them), and ArcFace of "
-            "antelopev2. FaceMe and ArcFace are not for commercial use. For a graphics card.",
+            description="FaceMe: generates the face anew with SDXL, guided by the damaged face and the person's "
+            "album. Needs an SDXL checkpoint (RealVisXL V3.0), FaceMe's two files and PhotoMaker's file (available "
+            "through Download Weights), and ArcFace from antelopev2. FaceMe and ArcFace are not for commercial use. "
+            "Needs a graphics card.",
             search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoints()) or [NONE],
-                    tooltip="An SDXL model as one .safetensors file; FaceMe was trained with RealVisXL_V3.0.safetensors.",
+                    tooltip="An SDXL model as a single .safetensors file. FaceMe was trained with "
+                    "RealVisXL_V3.0.safetensors.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=999, tooltip="More is slower and finer; published: 50."),
+                io.Int.Input(
+                    "steps",
+                    default=50,
+                    min=1,
+                    max=999,
+                    tooltip="Number of sampling steps. More steps are slower and give finer detail. Published value: 50.",
+                ),
                 io.Float.Input(
                     "guidance",
                     default=5.0,
                     min=1.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How far to go from anybody's face towards that of the album. Published: 5.",
+                    tooltip="Classifier-free guidance from a generic face toward the person in the album. Published "
+                    "value: 5.",
                 ),
                 io.Combo.Input(
                     "color",
                     options=["wavelet", "adain", "none"],
                     default="wavelet",
-                    tooltip="How the colours of the damaged face are put back; none leaves them as they come out.",
+                    tooltip="How the colors of the damaged face are restored. none keeps the colors that the model "
+                    "generates.",
                 ),
             ],
             outputs=[
@@ -48,7 +58,7 @@ class FaceMeRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod

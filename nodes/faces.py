@@ -1,4 +1,4 @@
-"""Finding faces, knowing them, and exchanging them with other packs' nodes."""
+"""Nodes that detect and recognize faces, and exchange them with nodes from other packs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..lib.vocabulary import Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
-PICKER_SIDE = 1024  # pixels, of the picture that is clicked on
+PICKER_SIDE = 1024  # pixels, of the picture in which the user clicks
 
 
 class DetectFaces(io.ComfyNode):
@@ -38,8 +38,9 @@ class DetectFaces(io.ComfyNode):
             node_id="PR_DetectFaces",
             display_name="Detect Faces",
             category=sockets.CATEGORY,
-            description="Finds the faces of a photograph with five landmarks each, on several scales, and cuts them out aligned. "
-            "A photograph without a face passes through: the rest of the workflow then restores the scene alone.",
+            description="Detects the faces in a photograph at several scales, with five landmarks each, and extracts "
+            "aligned crops. A photograph without a face passes through, and the rest of the workflow restores only "
+            "the scene.",
             search_aliases=["face detection", "landmarks", "face crop"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
@@ -49,25 +50,25 @@ class DetectFaces(io.ComfyNode):
                     min=0.0,
                     max=0.99,
                     step=0.01,
-                    tooltip="How sure the detector must be; 0 takes its usual value. Lower it when faces are missed, raise it when "
-                    "things are taken for faces.",
+                    tooltip="Minimum confidence of the detector. 0 uses its default value. Lower it if faces are "
+                    "missed; raise it if other objects are detected as faces.",
                 ),
                 io.Image.Input(
                     "second_look",
                     optional=True,
-                    tooltip="The same photograph, already restored as well as can be without knowing the damage. Faces are looked "
-                    "for there too: heavy damage hides a third of them from every detector.",
+                    tooltip="The same photograph after a first restoration without a degradation code. Faces are "
+                    "detected there too, because heavy damage hides a third of them from every detector.",
                 ),
                 io.BoundingBox.Input(
                     "boxes",
                     optional=True,
                     force_input=True,
-                    tooltip="Faces marked by hand or by another node; used instead of the detector.",
+                    tooltip="Faces marked by hand or by another node. They replace the detector.",
                 ),
                 io.Custom("FACE_LANDMARKS").Input(
                     "landmarks",
                     optional=True,
-                    tooltip="Landmarks of core's MediaPipe node; used instead of the detector.",
+                    tooltip="Landmarks from core's MediaPipe node. They replace the detector.",
                 ),
                 io.Combo.Input(
                     "alignment",
@@ -75,14 +76,14 @@ class DetectFaces(io.ComfyNode):
                     default=ALIGNMENTS[0],
                     optional=True,
                     advanced=True,
-                    tooltip="How faces are cut out. ffhq: on the template that published face networks know. perfuse: a quarter wider, "
-                    "with the eyes exactly level, as in PerFuSe's supplement, for masks of the whole head; networks that want the "
-                    "template are shown it all the same.",
+                    tooltip="How faces are cropped. ffhq: on the template that published face networks expect. "
+                    "perfuse: a quarter wider, with the eyes exactly level, as in PerFuSe's supplement, for masks of "
+                    "the whole head. Networks that need the ffhq template still receive it.",
                 ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces, in reading order."),
-                io.String.Output(display_name="report", tooltip="How many were found, where."),
+                io.String.Output(display_name="report", tooltip="The number of faces and their positions."),
             ],
         )
 
@@ -99,7 +100,7 @@ class DetectFaces(io.ComfyNode):
         photos = to_photos(image)
         looks = photos if second_look is None else to_photos(second_look)
         if looks.shape != photos.shape:
-            raise UserError("Detect Faces: second_look must be the same photograph in the same size as image.")
+            raise UserError("Detect Faces: second_look must show the same photograph as image, at the same size.")
 
         def find(index: int) -> list[Detection]:
             photo, look = photos[index], looks[index]
@@ -136,10 +137,10 @@ class MatchFaces(io.ComfyNode):
             node_id="PR_MatchFaces",
             display_name="Match Faces to People",
             category=sockets.CATEGORY,
-            description="Says who is who: every face is given to at most one person of the library and every person to at most one "
-            "face of a photograph. Strangers stay strangers.",
+            description="Identifies people: each face is matched to at most one person in the library, and each "
+            "person to at most one face per photograph. Everyone else remains a stranger.",
             search_aliases=["face recognition", "identity", "who is who", "face picker"],
-            is_output_node=True,  # so that its faces are shown again after the page was reloaded and nothing has to run
+            is_output_node=True,  # so that its faces appear again after a page reload without a run
             inputs=[
                 sockets.Faces.Input("faces", tooltip="Faces from Detect Faces."),
                 sockets.Library.Input("library", tooltip="The people you know."),
@@ -149,31 +150,37 @@ class MatchFaces(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="How alike a face and an album must be; 0 takes the usual limit of the embedding in use (dlib .5, ArcFace .3). "
-                    "Lower it when a known person is missed in a bad photograph, raise it when a stranger is taken for one.",
+                    tooltip="Minimum similarity between a face and an album. 0 uses the default of the current "
+                    "embedding (dlib .5, ArcFace .3). Lower it if a known person is missed in a bad photograph; raise "
+                    "it if a stranger is mistaken for a known person.",
                 ),
                 io.String.Input(
                     "override",
                     default="",
-                    tooltip="Your word against the matching: '0=Anna, 2=nobody'. Numbers count faces in reading order from 0.",
+                    tooltip="Overrides the matching, for example '0=Anna, 2=nobody'. Faces are numbered from 0 in "
+                    "reading order.",
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="The photograph. With it this node shows its faces after a run: click one to say who it is, whether it is "
-                    "restored and how strongly. That is kept in override and strengths.",
+                    tooltip="The photograph. If it is connected, the node shows its faces after a run. Click a face "
+                    "to choose the person, whether to restore the face, and how strongly. Your choices are stored in "
+                    "override and strengths.",
                 ),
                 io.String.Input(
                     "strengths",
                     default="",
                     optional=True,
-                    tooltip="How strongly single faces are restored: '0=0.5, 2=0'. 0 leaves a face to the scene, unlisted faces are "
-                    "restored whole. Numbers as in override.",
+                    tooltip="Restoration strength for individual faces, for example '0=0.5, 2=0'. 0 leaves a face to "
+                    "the scene restorer. Faces that are not listed are fully restored. Faces are numbered as in "
+                    "override.",
                 ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces with names and confidences."),
-                io.String.Output(display_name="report", tooltip="Who is who, and how sure that is."),
+                io.String.Output(
+                    display_name="report", tooltip="The person matched to each face, with the confidence."
+                ),
             ],
         )
 
@@ -199,7 +206,8 @@ class MatchFaces(io.ComfyNode):
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list]:
-    """What web/js/face_picker.js needs: per photograph a small picture in the temp folder and its faces; the people's names."""
+    """The data for web/js/face_picker.js: a small picture in the temp folder and the faces of each photograph, and all
+    names."""
     scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
     size = [max(1, round(side * scale)) for side in photos.shape[-2:]]
     small = photos if scale == 1 else F.interpolate(photos, size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -215,11 +223,11 @@ class ReviewFaces(io.ComfyNode):
             node_id="PR_ReviewFaces",
             display_name="Review Faces",
             category=sockets.CATEGORY,
-            description="Draws every face's box, number, name and confidence into the photograph, to check who is who before anything is "
-            "restored. The numbers are those that Match Faces takes in its override.",
+            description="Draws the box, number, name and confidence of every face on the photograph, so that you can "
+            "check who is who before you restore. Use these numbers in the override of Match Faces.",
             search_aliases=["who is who", "bounding boxes", "preview faces"],
             inputs=[
-                io.Image.Input("image", tooltip="The photograph that the faces were found in."),
+                io.Image.Input("image", tooltip="The photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="Faces, matched or not."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The photograph with its faces marked.")],
@@ -244,23 +252,27 @@ class FacesToImages(io.ComfyNode):
             node_id="PR_FacesToImages",
             display_name="Faces to Images",
             category=sockets.CATEGORY,
-            description="Hands the aligned crops to any other node, one by one; Images to Faces brings them back.",
+            description="Outputs the aligned face crops one by one for use in other nodes. Images to Faces converts "
+            "them back.",
             search_aliases=["crop faces", "face list"],
             inputs=[
                 sockets.Faces.Input(
-                    "faces", tooltip="Faces to hand out. Without any, one grey crop keeps the graph going."
+                    "faces",
+                    tooltip="The faces to convert. If there are none, one gray crop keeps the workflow running.",
                 ),
                 io.Boolean.Input(
-                    "restored", default=True, tooltip="The restored crops where there are any, else the crops as found."
+                    "restored",
+                    default=True,
+                    tooltip="Outputs the restored crop of each face if there is one, otherwise the original crop.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="crops", is_output_list=True, tooltip="Aligned crops, 512x512 each."),
                 io.Mask.Output(
-                    display_name="masks", is_output_list=True, tooltip="1 inside the photograph, 0 beyond its border."
+                    display_name="masks", is_output_list=True, tooltip="1 inside the photograph, 0 outside its borders."
                 ),
                 io.BoundingBox.Output(
-                    display_name="boxes", is_output_list=True, tooltip="Where the faces are in the photograph."
+                    display_name="boxes", is_output_list=True, tooltip="The positions of the faces in the photograph."
                 ),
             ],
         )
@@ -286,15 +298,17 @@ class ImagesToFaces(io.ComfyNode):
             node_id="PR_ImagesToFaces",
             display_name="Images to Faces",
             category=sockets.CATEGORY,
-            description="Takes crops that other nodes worked on back as the restored faces.",
+            description="Converts crops that were processed by other nodes back into restored faces.",
             search_aliases=["replace faces"],
             is_input_list=True,
             inputs=[
-                sockets.Faces.Input("faces", tooltip="The faces whose crops were handed out."),
-                io.Image.Input("crops", tooltip="One crop per face in the same order, any square size."),
+                sockets.Faces.Input("faces", tooltip="The faces from which the crops were made."),
+                io.Image.Input("crops", tooltip="One crop per face, in the same order, at any square size."),
             ],
             outputs=[
-                sockets.Faces.Output(display_name="faces", tooltip="The faces with the crops as their restoration.")
+                sockets.Faces.Output(
+                    display_name="faces", tooltip="The faces, with the crops as their restored versions."
+                )
             ],
         )
 
@@ -305,7 +319,8 @@ class ImagesToFaces(io.ComfyNode):
             return io.NodeOutput(faces[0])
         if len(given) != len(faces[0]):
             raise UserError(
-                f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s); give one per face, in order."
+                f"Images to Faces: {len(given)} crop(s) for {len(faces[0])} face(s). Provide one crop per face, in "
+                "order."
             )
         rest = iter(given)
 

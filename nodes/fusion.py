@@ -1,4 +1,4 @@
-"""Putting the parts together."""
+"""Nodes that put faces and scene together."""
 
 from __future__ import annotations
 
@@ -20,57 +20,60 @@ class BlendFaces(io.ComfyNode):
             node_id="PR_BlendFaces",
             display_name="Blend Faces into Scene",
             category=sockets.CATEGORY,
-            description="Puts restored faces back where they came from by context-aware pyramid blending, so that nobody sees where they "
-            "meet the scene. The scene may be larger than the photograph by a whole factor.",
+            description="Blends restored faces back into the scene with context-aware pyramid blending, without "
+            "visible seams. The scene may be larger than the photograph by a whole factor.",
             search_aliases=["paste faces", "composite", "laplacian pyramid", "perfuse"],
             inputs=[
                 io.Image.Input(
-                    "scene", tooltip="The restored scene (or the photograph itself, to restore faces only)."
+                    "scene", tooltip="The restored scene, or the photograph itself to restore only the faces."
                 ),
-                sockets.Faces.Input("faces", tooltip="Restored faces. Faces without a restoration are left out."),
+                sockets.Faces.Input("faces", tooltip="Restored faces. Faces that have not been restored are skipped."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 gives the scene back bit for bit, 1 takes the restored faces whole.",
+                    tooltip="0 returns the scene unchanged, bit for bit. 1 uses the restored faces fully.",
                 ),
                 io.String.Input(
                     "per_face",
                     default="",
-                    tooltip="Another strength for single faces: '0=0.5, 2=0'. Numbers count faces in reading order from 0.",
+                    tooltip="A different strength for individual faces, for example '0=0.5, 2=0'. Faces are numbered "
+                    "from 0 in reading order.",
                 ),
                 io.Combo.Input(
                     "context",
                     options=["target", "lq", "reflect", "off"],
                     default="target",
                     advanced=True,
-                    tooltip="What surrounds a face crop before its pyramid is built. target: the scene. lq: the photograph (connect it). "
-                    "reflect: the crop mirrored. off: nothing, which leaves the dark band of the paper's figure S1.",
+                    tooltip="What surrounds the face crop when its pyramid is built. target: the scene. lq: the "
+                    "photograph (must be connected). reflect: the mirrored crop. off: nothing, which leaves the dark "
+                    "band shown in figure S1 of the paper.",
                 ),
                 io.Combo.Input(
                     "color",
                     options=["wavelet", "adain", "none"],
                     default="wavelet",
-                    tooltip="Gives a face the colours of the scene: wavelet keeps its detail and takes the scene's low frequencies, adain "
-                    "matches mean and spread, none leaves it as it was restored.",
+                    tooltip="Matches the colors of each face to the scene. wavelet keeps the detail of the face and "
+                    "uses the low frequencies of the scene. adain matches mean and standard deviation. none leaves "
+                    "the restored face unchanged.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where faces may be pasted, in the photograph's or the scene's size; default: the face's own mask (Mask "
-                    "Faces), or an oval.",
+                    tooltip="Where faces may be blended in, at the size of the photograph or of the scene. Default: "
+                    "the mask of each face from Mask Faces, or an oval.",
                 ),
                 io.Image.Input(
-                    "photograph", optional=True, tooltip="The damaged photograph; needed for context 'lq' only."
+                    "photograph", optional=True, tooltip="The damaged photograph. Needed only for context 'lq'."
                 ),
                 io.Boolean.Input(
                     "fine_align",
                     default=False,
                     optional=True,
-                    tooltip="Bends each face by the few pixels by which it disagrees with the scene, as restorers that draw a face anew "
-                    "need it. A face is left as it is where that does not help.",
+                    tooltip="Warps each face by a few pixels to align it with the scene. Restorers that generate a "
+                    "new face need this. If it does not help, the face is left unchanged.",
                 ),
                 io.Float.Input(
                     "grain",
@@ -79,14 +82,14 @@ class BlendFaces(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="Gives a face the fine noise that the scene around it has and it lacks, so that it does not look too clean; "
-                    "1 matches the scene, 0 adds none.",
+                    tooltip="Adds the fine noise of the surrounding scene to each face, so that the face does not "
+                    "look too clean. 1 matches the scene, 0 adds none.",
                 ),
-                sockets.seed("Of the grain: same seed, same noise.", optional=True),
+                sockets.seed("Seed for the grain. The same seed gives the same noise.", optional=True),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The whole photograph, restored."),
-                io.Mask.Output(display_name="mask", tooltip="Where faces were blended in."),
+                io.Mask.Output(display_name="mask", tooltip="The areas where faces were blended in."),
             ],
         )
 
@@ -129,25 +132,25 @@ class ColorFix(io.ComfyNode):
             node_id="PR_ColorFix",
             display_name="Color Fix",
             category=sockets.CATEGORY,
-            description="Gives a restored picture the colours of the original, as the published restorers do.",
+            description="Matches the colors of a restored picture to the original, as the published restorers do.",
             search_aliases=["wavelet color", "adain", "color match"],
             inputs=[
-                io.Image.Input("image", tooltip="The restored picture: its detail is kept."),
-                io.Image.Input("colors_of", tooltip="The picture that has the right colours, of the same size."),
+                io.Image.Input("image", tooltip="The restored picture. Its detail is kept."),
+                io.Image.Input("colors_of", tooltip="The picture with the correct colors, at the same size."),
                 io.Combo.Input(
                     "method",
                     options=["wavelet", "adain"],
                     default="wavelet",
-                    tooltip="wavelet takes the low frequencies, adain mean and spread.",
+                    tooltip="wavelet transfers the low frequencies; adain transfers mean and standard deviation.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The picture with the other's colours.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The picture with the transferred colors.")],
         )
 
     @classmethod
     def execute(cls, image: torch.Tensor, colors_of: torch.Tensor, method: str) -> io.NodeOutput:
         if image.shape[:-1] != colors_of.shape[:-1] and method == "wavelet":
             raise UserError(
-                "Color Fix: both images must have the same size for 'wavelet'; scale one of them or choose 'adain'."
+                "Color Fix: both images must have the same size for 'wavelet'. Scale one of them, or choose 'adain'."
             )
         return io.NodeOutput(to_image(color_fix(to_photos(image), to_photos(colors_of), method).clamp(0, 1)))

@@ -1,4 +1,4 @@
-"""Restoration by Generation in the graph: an album of the damaged face itself, and its amount of noise for core's samplers."""
+"""Nodes for Restoration by Generation: an album made from the damaged face, and its noise level for core's samplers."""
 
 from __future__ import annotations
 
@@ -21,46 +21,50 @@ class GenerativeAlbum(io.ComfyNode):
             node_id="PR_GenerativeAlbum",
             display_name="Generative Album",
             category=sockets.CATEGORY,
-            description="Makes pictures like one damaged face, where there is no album: much noise, taken away again while every so "
-            "often a push towards the damaged face keeps it in sight (skip guidance). Train Persona learns from them as from photographs.",
+            description="Generates pictures similar to a damaged face if there is no album. It adds strong noise and "
+            "removes it again, and regularly guides the result toward the damaged face (skip guidance). Train Persona "
+            "can train on these pictures as on photographs.",
             search_aliases=["gen2res", "skip guidance", "single image", "anchors"],
             inputs=[
                 sockets.Restorer.Input(
                     "restorer", tooltip="Diffusion Restorer with control 0, or Restoration by Generation."
                 ),
-                io.Image.Input("image", tooltip="The damaged face, aligned: Faces to Images hands it out."),
-                io.Int.Input("count", default=16, min=1, max=64, tooltip="How many pictures. The paper has 16."),
+                io.Image.Input("image", tooltip="The damaged face, aligned, from Faces to Images."),
+                io.Int.Input("count", default=16, min=1, max=64, tooltip="Number of pictures. The paper uses 16."),
                 io.Float.Input(
                     "guidance",
                     default=0.3,
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How far each push goes. 0.3 as published for 256x256.",
+                    tooltip="Strength of each guidance step. The published value for 256x256 is 0.3.",
                 ),
                 io.Int.Input(
                     "every",
                     default=20,
                     min=0,
                     max=1000,
-                    tooltip="A push after every so many steps of noise. Too often and the pictures become as bad as the damaged one; too "
-                    "seldom, or never with 0, and they become strangers.",
+                    tooltip="Applies guidance every this many noise steps; 0 turns it off. If it is too frequent, the "
+                    "pictures become as bad as the damaged one. If it is too rare, they show someone else.",
                 ),
-                sockets.seed("Of the first picture; the others count up from it."),
+                sockets.seed("Seed of the first picture. The others use the following numbers."),
             ],
-            outputs=[io.Image.Output(display_name="images", tooltip="The album, for the images of Train Persona.")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The album, for the images input of Train Persona.")
+            ],
         )
 
     @classmethod
     def execute(
         cls, restorer: Restorer, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.gen2res.generation import SkipGuidance, generative_album
 
         if not hasattr(restorer, "guidance") or not hasattr(restorer, "steps"):
             raise UserError(
-                f"Generative Album: {restorer.name!r} does not generate. Connect a Diffusion Restorer or Restoration by Generation."
+                f"Generative Album: {restorer.name!r} cannot generate pictures. Connect a Diffusion Restorer or "
+                "Restoration by Generation."
             )
         guided, face, side = (
             replace(restorer, guidance=SkipGuidance(guidance, every)),
@@ -80,8 +84,9 @@ class NoiseToSigmas(io.ComfyNode):
             node_id="PR_NoiseToSigmas",
             display_name="Noise Steps to Sigmas",
             category=sockets.CATEGORY,
-            description="How much noise Restoration by Generation adds, as sigmas for a Stable Diffusion model in core's Sampler Custom: "
-            "mapped by signal-to-noise ratio, not by number (200, 300 and 600 steps are 260, 419 and 840 of Stable Diffusion's).",
+            description="Converts the noise level of Restoration by Generation to sigmas for a Stable Diffusion model "
+            "in core's Sampler Custom. Steps are mapped by signal-to-noise ratio, not by number: 200, 300 and 600 "
+            "steps correspond to 260, 419 and 840 of Stable Diffusion's.",
             search_aliases=["gen2res", "sdedit", "denoise", "sigmas", "scheduler"],
             inputs=[
                 io.Int.Input(
@@ -89,11 +94,14 @@ class NoiseToSigmas(io.ComfyNode):
                     default=200,
                     min=1,
                     max=1000,
-                    tooltip="Of the paper's linear schedule: 200 for faces of 256x256, 300 for 512x512, 600 for a generative album.",
+                    tooltip="Noise steps in the paper's linear schedule: 200 for faces of 256x256, 300 for 512x512, "
+                    "600 for a generative album.",
                 ),
-                io.Int.Input("samples", default=50, min=1, max=1000, tooltip="In how many strides it is taken away."),
+                io.Int.Input(
+                    "samples", default=50, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
+                ),
             ],
-            outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="From the noise that is added down to 0.")],
+            outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="Sigmas from the added noise level down to 0.")],
         )
 
     @classmethod

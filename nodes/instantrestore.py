@@ -1,4 +1,4 @@
-"""InstantRestore, for those who have a checkpoint of it."""
+"""InstantRestore, for users who have a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import sockets
 
 
 def own_checkpoints() -> dict[str, Path]:
-    """Files that the user has put into the pack's folder, by their name below it."""
+    """Files in the pack's folder, by relative name."""
     return weight_files("personal_restore", suffixes=(".pt",))
 
 
@@ -22,15 +22,16 @@ class InstantRestoreRestorer(io.ComfyNode):
             node_id="PR_InstantRestoreRestorer",
             display_name="InstantRestore Restorer",
             category=sockets.CATEGORY,
-            description="InstantRestore: restores a face in one step of SD-Turbo and takes the person from up to four pictures of the "
-            "album. Its weights are published without a licence, so this pack neither fetches nor recommends them: whoever may use "
-            "them puts a checkpoint into models/personal_restore. For a graphics card.",
+            description="InstantRestore: restores a face in one step of SD-Turbo, with the person's identity from up "
+            "to four pictures in the album. Its weights were published without a license, so this pack neither "
+            "downloads nor recommends them. If you are allowed to use them, put a checkpoint into "
+            "models/personal_restore. Needs a graphics card.",
             search_aliases=["instantrestore", "reference face restoration", "shared attention", "sd-turbo", "identity"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=list(own_checkpoints()) or [NONE],
-                    tooltip="A checkpoint of InstantRestore (.pt) in models/personal_restore. It holds SD-Turbo as well.",
+                    tooltip="An InstantRestore checkpoint (.pt) in models/personal_restore. It also contains SD-Turbo.",
                 ),
             ],
             outputs=[
@@ -43,10 +44,11 @@ class InstantRestoreRestorer(io.ComfyNode):
         known = own_checkpoints()
         if checkpoint not in known:
             raise UserError(
-                f"InstantRestore Restorer: there is no {checkpoint!r} in models/personal_restore. Its weights have no licence "
-                "and are not fetched by this pack; put your checkpoint (.pt) there, or use FaceMe Restorer or Reference Restorer."
+                f"InstantRestore Restorer: there is no {checkpoint!r} in models/personal_restore. The weights have no "
+                "license, so this pack does not download them. Put your checkpoint (.pt) there, or use FaceMe "
+                "Restorer or Reference Restorer."
             )
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.instantrestore.network import load
         from ..models.instantrestore.restorer import InstantRestoreRestorer as Restorer
 

@@ -1,4 +1,4 @@
-"""The border: ComfyUI's ``[B, H, W, C]`` and ours ``[B, 3, H, W]``, converted here and nowhere else."""
+"""Converts between ComfyUI's ``[B, H, W, C]`` and our ``[B, 3, H, W]``; nothing else does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..lib.vocabulary import Faces, UserError
 
 
 def to_photos(image: torch.Tensor) -> torch.Tensor:
-    """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 as far as it came so. Grey is repeated, alpha is dropped."""
+    """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 if the input is. Gray is repeated, alpha is dropped."""
     channels = 3 if image.shape[-1] >= 3 else 1
     photos = image[..., :channels].movedim(-1, 1).cpu().float()
     return photos.expand(-1, 3, -1, -1) if channels == 1 else photos
@@ -20,10 +20,10 @@ def to_image(photos: torch.Tensor) -> torch.Tensor:
 
 
 def check_same_photos(node: str, photos: torch.Tensor, faces: Faces) -> None:
-    """Raises UserError when faces were found in other pictures than these."""
+    """Raises UserError if the faces were found in different pictures."""
     found, given = (len(faces.frames), *faces.size), (len(photos), *photos.shape[-2:])
     if found != given:
         raise UserError(
             f"{node}: the faces were found in {found[0]} picture(s) of {found[2]}x{found[1]}, but the image has "
-            f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph that the faces were detected in."
+            f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph in which the faces were detected."
         )

@@ -1,4 +1,4 @@
-"""People kept in one file, and forgotten again."""
+"""Nodes that save people to a file, load them and remove them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..lib.vocabulary import Library
 from . import sockets
 from .sources import report
 
-NAME = dict(default="family", tooltip="The file's name in models/personal_restore/libraries, without its ending.")
+NAME = dict(default="family", tooltip="The file name in models/personal_restore/libraries, without the extension.")
 
 
 def folder() -> Path:
@@ -24,11 +24,11 @@ class SaveLibrary(io.ComfyNode):
             node_id="PR_SaveLibrary",
             display_name="Save Library",
             category=sockets.CATEGORY,
-            description="Keeps the people of a library in one file, so that an album need not be read again. The file holds aligned face "
-            "crops and embeddings: biometric data of the people in it.",
+            description="Saves the people in a library to one file, so that their albums do not need to be read "
+            "again. The file contains aligned face crops and embeddings, which are biometric data.",
             search_aliases=["album", "people", "store"],
-            inputs=[sockets.Library.Input("library", tooltip="The people to keep."), io.String.Input("name", **NAME)],
-            outputs=[io.String.Output(display_name="report", tooltip="Who is in the file.")],
+            inputs=[sockets.Library.Input("library", tooltip="The people to save."), io.String.Input("name", **NAME)],
+            outputs=[io.String.Output(display_name="report", tooltip="The people in the file.")],
             is_output_node=True,
         )
 
@@ -45,12 +45,12 @@ class LoadLibraryFile(io.ComfyNode):
             node_id="PR_LoadLibraryFile",
             display_name="Load Saved Library",
             category=sockets.CATEGORY,
-            description="Brings back the people that Save Library kept.",
+            description="Loads the people saved with Save Library.",
             search_aliases=["album", "people"],
             inputs=[io.String.Input("name", **NAME)],
             outputs=[
                 sockets.Library.Output(display_name="library", tooltip="The known people."),
-                io.String.Output(display_name="report", tooltip="Who is in the file."),
+                io.String.Output(display_name="report", tooltip="The people in the file."),
             ],
         )
 
@@ -71,15 +71,15 @@ class ForgetPerson(io.ComfyNode):
             node_id="PR_ForgetPerson",
             display_name="Forget Person",
             category=sockets.CATEGORY,
-            description="Removes everything about a person from a saved library; the file goes with the last one.",
+            description="Removes all data of a person from a saved library. Removing the last person deletes the file.",
             search_aliases=["delete", "privacy", "people"],
             inputs=[
                 io.String.Input("name", **NAME),
                 io.String.Input(
-                    "person", default="", tooltip="Who is to be forgotten, as the library's report spells it."
+                    "person", default="", tooltip="The person to remove, spelled as in the library's report."
                 ),
             ],
-            outputs=[io.String.Output(display_name="report", tooltip="Who is left.")],
+            outputs=[io.String.Output(display_name="report", tooltip="The people who remain.")],
             is_output_node=True,
         )
 

@@ -1,4 +1,4 @@
-"""Which part of a photograph belongs to whom."""
+"""Nodes that mask faces and people."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ class MaskFaces(io.ComfyNode):
             node_id="PR_MaskFaces",
             display_name="Mask Faces",
             category=sockets.CATEGORY,
-            description="Says which part of each face is blended into the scene: the face, the head with its hair, or the person, by the "
-            "face's landmarks, within the masks of any segmentation if some are connected. Without this node it is an oval.",
+            description="Chooses which part of each crop is blended into the scene: the face, the head with hair, or "
+            "the person. The region is derived from the face's landmarks and limited to segmentation masks if they "
+            "are connected. Without this node, the region is an oval.",
             search_aliases=["face mask", "hull", "segmentation", "head"],
             inputs=[
-                sockets.Faces.Input("faces", tooltip="Faces from Detect Faces, best after they were restored."),
+                sockets.Faces.Input("faces", tooltip="Faces from Detect Faces, preferably after restoration."),
                 io.Combo.Input(
                     "region",
                     options=list(REGIONS),
                     default="face",
-                    tooltip="face: jaw to hairline. head: with hair, ears and neck. person: all that the crop shows, for masks that say "
-                    "where the person is. crop: its square with a hard edge, to see what context in Blend Faces is good for.",
+                    tooltip="face: jaw to hairline. head: including hair, ears and neck. person: everything in the "
+                    "crop, for use with masks of people. crop: the square crop with a hard edge, which demonstrates "
+                    "the effect of context in Blend Faces.",
                 ),
                 io.Mask.Input(
                     "segments",
                     optional=True,
-                    tooltip="Masks in the photograph's size: one for each person, or one for each photograph (Segment People, SAM, "
-                    "MediaPipe, drawn by hand). Each face is kept within the one that holds it; a face that none holds keeps its region.",
+                    tooltip="Masks at the size of the photograph: one per person, or one per photograph (from Segment "
+                    "People, SAM, MediaPipe, or drawn by hand). Each face is limited to the mask that contains it. A "
+                    "face that is in no mask keeps its region.",
                 ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces with their masks."),
-                io.Mask.Output(display_name="mask", tooltip="All of them together, in the photograph."),
+                io.Mask.Output(display_name="mask", tooltip="All masks combined, at the size of the photograph."),
             ],
         )
 
@@ -52,8 +55,8 @@ class MaskFaces(io.ComfyNode):
         count = len(faces.frames)
         if segments is not None and count > 1 and len(segments) != count:
             raise UserError(
-                f"Mask Faces: {len(segments)} mask(s) for {count} photographs. Give one mask for each photograph, or one photograph "
-                "at a time with a mask for each person."
+                f"Mask Faces: {len(segments)} mask(s) for {count} photographs. Provide one mask per photograph, or "
+                "process one photograph at a time with one mask per person."
             )
         frames, together = [], torch.zeros(count, *faces.size)
         for number, frame in enumerate(faces.frames):
@@ -76,18 +79,19 @@ class SegmentPeople(io.ComfyNode):
             node_id="PR_SegmentPeople",
             display_name="Segment People (YOLOv8)",
             category=sockets.CATEGORY,
-            description="One mask for each person of a photograph, by YOLOv8 instance segmentation. Needs the package ultralytics and its "
-            "weights, both under AGPL-3.0: whoever offers this node's results as a service has to publish the source of the "
-            "whole program. Nothing of it is loaded before this node runs.",
+            description="Creates one mask per person in a photograph, using YOLOv8 instance segmentation. Needs the "
+            "package ultralytics and its weights, both licensed under AGPL-3.0: if you offer this node's results as a "
+            "service, you must publish the source of the whole program. Nothing is loaded from the package until this "
+            "node runs.",
             search_aliases=["yolo", "instance segmentation", "person mask"],
             inputs=[
-                io.Image.Input("image", tooltip="The photograph, best after it was restored."),
+                io.Image.Input("image", tooltip="The photograph, preferably after restoration."),
                 io.Combo.Input(
                     "size",
                     options=["n", "s", "m", "l", "x"],
                     default="n",
-                    tooltip="Which of the published models, by the letter of its file: n (7 MB, yolov8n-seg.pt) is quick, x (140 MB) "
-                    "careful.",
+                    tooltip="The published model, by the letter in its file name: n (7 MB, yolov8n-seg.pt) is the "
+                    "fastest, x (140 MB) the most accurate.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -95,20 +99,21 @@ class SegmentPeople(io.ComfyNode):
                     min=0.01,
                     max=0.99,
                     step=0.01,
-                    tooltip="How sure the model must be. Lower it when people are missed.",
+                    tooltip="Minimum confidence of the model. Lower it if people are missed.",
                 ),
             ],
             outputs=[
                 io.Mask.Output(
                     display_name="segments",
-                    tooltip="One mask for each person, the surest first; of a batch of photographs one for each photograph.",
+                    tooltip="One mask per person, sorted by confidence. For a batch of photographs, one mask per "
+                    "photograph.",
                 )
             ],
         )
 
     @classmethod
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
-        from ..models.yolo import segment as yolo_segment  # here and not above: it imports ultralytics
+        from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
 
         network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
         people = [yolo_segment.segment_people(photo, network, threshold) for photo in to_photos(image)]

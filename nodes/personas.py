@@ -1,4 +1,4 @@
-"""A restorer that can be taught a person, and what it was taught."""
+"""Nodes that train, save, load and apply personas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .layout import to_photos
 log = logging.getLogger(__name__)
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
-NAME = dict(default="persona", tooltip="The file's name in models/personal_restore/personas, without its ending.")
+NAME = dict(default="persona", tooltip="The file name in models/personal_restore/personas, without the extension.")
 
 
 def folder() -> Path:
@@ -34,8 +34,9 @@ class DiffusionBase(io.ComfyNode):
             node_id="PR_DiffusionRestorer",
             display_name="Diffusion Restorer",
             category=sockets.CATEGORY,
-            description="The small diffusion model that comes with the pack: many steps, faces of 128x128, and it can be taught a "
-            "person (Train Persona). It is there to try personas without downloads; by itself the Embedded Restorer is better.",
+            description="The small diffusion model that ships with the pack. It restores faces at 128x128 in many "
+            "steps and can be trained on a person (Train Persona). Use it to try personas without downloads; without "
+            "a persona, the Embedded Restorer is better.",
             search_aliases=["diffusion", "controlnet", "diffbir", "persona", "dreambooth"],
             inputs=[
                 io.Int.Input(
@@ -43,11 +44,11 @@ class DiffusionBase(io.ComfyNode):
                     default=400,
                     min=0,
                     max=1000,
-                    tooltip="How much noise is added to the face and removed again, of 1000 steps. More leaves more to the model and "
-                    "the persona; 0 gives the face back bit for bit.",
+                    tooltip="How much noise is added to the face and removed again, out of 1000 steps. More noise "
+                    "leaves more to the model and the persona. 0 returns the face unchanged, bit for bit.",
                 ),
                 io.Int.Input(
-                    "samples", default=25, min=1, max=1000, tooltip="In how many strides the noise is removed."
+                    "samples", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
                 io.Float.Input(
                     "control",
@@ -55,7 +56,8 @@ class DiffusionBase(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How strongly the damaged face steers. 0 is Restoration by Generation: nothing does but the noisy face.",
+                    tooltip="How strongly the damaged face guides the result. 0 is Restoration by Generation: only "
+                    "the noisy face guides it.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -63,22 +65,23 @@ class DiffusionBase(io.ComfyNode):
                     min=1.0,
                     max=8.0,
                     step=0.1,
-                    tooltip="Above 1 the model also says what a damaged face is to it and goes on away from that; twice the time.",
+                    tooltip="Above 1, the model also predicts a damaged face and moves away from it. Takes twice the "
+                    "time.",
                 ),
                 io.String.Input(
                     "prompt",
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Added to the persona's prompt. The small model knows: dark, bright, grey, red, green, blue, smooth, busy, "
-                    "clean, damaged.",
+                    tooltip="Added to the persona's prompt. The small model knows these words: dark, bright, grey, "
+                    "red, green, blue, smooth, busy, clean, damaged.",
                 ),
                 sockets.skip_guidance(optional=True),
             ],
             outputs=[
                 sockets.Restorer.Output(
                     display_name="restorer",
-                    tooltip="Restores faces, and is the base of Train Persona and Apply Persona.",
+                    tooltip="Restores faces, and serves as the base for Train Persona and Apply Persona.",
                 )
             ],
         )
@@ -87,7 +90,7 @@ class DiffusionBase(io.ComfyNode):
     def execute(
         cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.gen2res.generation import SkipGuidance
 
         pull = SkipGuidance(scale=guidance) if guidance else None
@@ -111,30 +114,37 @@ class TrainPersona(io.ComfyNode):
             node_id="PR_TrainPersona",
             display_name="Train Persona",
             category=sockets.CATEGORY,
-            description="Teaches a diffusion restorer a person from an album of good pictures. When it is cancelled, what was learnt "
-            "is kept as a persona of its own, and the same settings take the training up again.",
+            description="Trains a diffusion restorer on a person, from an album of good pictures. If you cancel, what "
+            "was learned so far is saved as a persona. Run it again with the same settings to resume.",
             search_aliases=["dreambooth", "lora", "dual-pivot", "pfstorer", "gen2res", "personalise"],
             inputs=[
-                sockets.Restorer.Input("restorer", tooltip="The base to teach: a Diffusion Restorer."),
+                sockets.Restorer.Input("restorer", tooltip="The base model to train: a Diffusion Restorer."),
                 io.String.Input(
                     "person",
                     default="",
-                    tooltip="Who, as the library's report spells it. Empty where the library has one person only.",
+                    tooltip="The person's name, spelled as in the library's report. Leave it empty if the library has "
+                    "only one person.",
                 ),
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    tooltip="dual_pivot: the model around a word, then the control around that model (its two halves are "
-                    "offered, too). album: the model alone, for Restoration by Generation. adapter: gated blocks that look at a reference "
-                    "(PFStorer).",
+                    tooltip="dual_pivot trains the model around a word, then the control around that model; "
+                    "textual_pivot and model_pivot are its two halves. album trains the model alone, for Restoration "
+                    "by Generation. adapter trains gated blocks that look at a reference picture (PFStorer).",
                 ),
-                io.Int.Input("steps", default=300, min=1, max=100000, tooltip="Of each stage; dual_pivot has two."),
-                sockets.seed("Same seed, same persona."),
+                io.Int.Input(
+                    "steps",
+                    default=300,
+                    min=1,
+                    max=100000,
+                    tooltip="Training steps per stage. dual_pivot has two stages.",
+                ),
+                sockets.seed("The same seed gives the same persona."),
                 sockets.Library.Input("library", optional=True, tooltip="The albums."),
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="Aligned faces to learn from, instead of a library: a generative album, for example.",
+                    tooltip="Aligned faces to train on instead of a library, for example a generative album.",
                 ),
                 io.Int.Input("batch", default=2, min=1, max=64, optional=True, tooltip="Pictures per step."),
                 io.Int.Input(
@@ -144,7 +154,7 @@ class TrainPersona(io.ComfyNode):
                     max=128,
                     optional=True,
                     advanced=True,
-                    tooltip="Of the LoRA; 0 tunes the weights themselves, which makes a large persona.",
+                    tooltip="Rank of the LoRA. 0 tunes the weights themselves, which produces a large persona.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -154,14 +164,15 @@ class TrainPersona(io.ComfyNode):
                     step=0.000001,
                     optional=True,
                     advanced=True,
-                    tooltip="0.001 suits the small base; 0.0001 a LoRA on Stable Diffusion.",
+                    tooltip="Use 0.001 for the small base and 0.0001 for a LoRA on Stable Diffusion.",
                 ),
                 io.Boolean.Input(
                     "in_context",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="The textual pivot learns with the control connected, on damaged pictures. Off is the published recipe.",
+                    tooltip="Trains the textual pivot on damaged pictures, with the control connected. The published "
+                    "recipe leaves this off.",
                 ),
                 io.Float.Input(
                     "prior_weight",
@@ -171,24 +182,24 @@ class TrainPersona(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     advanced=True,
-                    tooltip="How strongly the textual pivot holds on to what the base makes of other people. 1 as published for Stable "
-                    "Diffusion; the small base knows no people, so 0.",
+                    tooltip="How strongly the textual pivot preserves what the base generates for other people. The "
+                    "published value for Stable Diffusion is 1. Use 0 for the small base, which knows no people.",
                 ),
                 io.Boolean.Input(
                     "others",
                     default=True,
                     optional=True,
                     advanced=True,
-                    tooltip="The model pivot learns on the other people of the library, where there are any, as the paper has it; off: "
-                    "on the person.",
+                    tooltip="Trains the model pivot on the other people in the library, if there are any, as in the "
+                    "paper. If off, it trains on the person.",
                 ),
                 io.Boolean.Input(
                     "keep_photographs",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="The adapter takes its reference pictures into the persona, where they can be seen, and then needs no "
-                    "library when it restores.",
+                    tooltip="Stores the adapter's reference pictures in the persona, where anyone with the file can "
+                    "see them. The adapter then needs no library to restore.",
                 ),
                 io.Combo.Input(
                     "damage",
@@ -196,16 +207,16 @@ class TrainPersona(io.ComfyNode):
                     default="dual_pivot",
                     optional=True,
                     advanced=True,
-                    tooltip="What the album is damaged with for learning; the names are explained at Degrade Photograph. Take what is "
-                    "nearest to your photographs.",
+                    tooltip="The damage applied to the album during training; Degrade Photograph explains the names. "
+                    "Choose the one closest to your photographs.",
                 ),
                 io.Boolean.Input(
                     "low_memory",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Computes parts twice instead of keeping them, and keeps the optimizer in 8 bits on a graphics card where "
-                    "bitsandbytes is installed. Slower.",
+                    tooltip="Recomputes activations instead of storing them, and uses an 8-bit optimizer on a "
+                    "graphics card if bitsandbytes is installed. Slower.",
                 ),
                 io.Int.Input(
                     "preview_every",
@@ -214,13 +225,13 @@ class TrainPersona(io.ComfyNode):
                     max=100000,
                     optional=True,
                     advanced=True,
-                    tooltip="After so many steps the node shows a face of the album, damaged and restored by what is learnt by then, and "
-                    "the curve of the loss; 0 shows nothing.",
+                    tooltip="Shows a face from the album, damaged and restored with the current weights, and the loss "
+                    "curve after every this many steps. 0 turns the preview off.",
                 ),
             ],
             outputs=[
-                sockets.Persona.Output(display_name="persona", tooltip="What was learnt."),
-                io.String.Output(display_name="report", tooltip="How, from how many pictures, and with what losses."),
+                sockets.Persona.Output(display_name="persona", tooltip="The trained persona."),
+                io.String.Output(display_name="report", tooltip="The settings, the number of pictures and the losses."),
             ],
         )
 
@@ -254,7 +265,7 @@ class TrainPersona(io.ComfyNode):
 
         if not isinstance(restorer, DiffusionRestorer):
             raise UserError(
-                f"Train Persona: {restorer.name!r} cannot be taught a person. Connect a Diffusion Restorer."
+                f"Train Persona: {restorer.name!r} cannot be trained on a person. Connect a Diffusion Restorer."
             )
         name, noun, pictures, strangers = album_of(person, library, images)
         settings = Settings(
@@ -287,7 +298,7 @@ class TrainPersona(io.ComfyNode):
 
         def rescue(learnt: Persona) -> None:
             path = save_persona(learnt, folder(), f"{plain(name)} unfinished")
-            log.info("Train Persona was stopped; what was learnt is in %s", path.name)
+            log.info("Train Persona was stopped. The persona so far is saved as %s", path.name)
 
         persona = make_persona(
             restorer.load(),
@@ -311,19 +322,19 @@ class SavePersona(io.ComfyNode):
             node_id="PR_SavePersona",
             display_name="Save Persona",
             category=sockets.CATEGORY,
-            description="Keeps a persona in one .safetensors file. It makes the person recognisable: biometric data, whose file is all "
-            "there is to delete.",
+            description="Saves a persona to a single .safetensors file. A persona makes a person recognizable and is "
+            "therefore biometric data. To delete it, delete the file.",
             search_aliases=["lora", "store"],
             inputs=[
-                sockets.Persona.Input("persona", tooltip="What to keep."),
+                sockets.Persona.Input("persona", tooltip="The persona to save."),
                 io.String.Input("name", **NAME),
                 io.Boolean.Input(
                     "photographs",
                     default=False,
-                    tooltip="Off leaves out the reference pictures that an adapter may carry.",
+                    tooltip="Keeps the reference pictures that an adapter may contain. If off, they are left out.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="report", tooltip="What is in the file.")],
+            outputs=[io.String.Output(display_name="report", tooltip="The contents of the file.")],
             is_output_node=True,
         )
 
@@ -340,12 +351,14 @@ class LoadPersona(io.ComfyNode):
             node_id="PR_LoadPersona",
             display_name="Load Persona",
             category=sockets.CATEGORY,
-            description="Brings back what Save Persona kept, or what a cancelled training left.",
+            description="Loads a persona saved with Save Persona, or the result of a canceled training run.",
             search_aliases=["lora"],
             inputs=[io.String.Input("name", **NAME)],
             outputs=[
-                sockets.Persona.Output(display_name="persona", tooltip="For Apply Persona."),
-                io.String.Output(display_name="report", tooltip="Whose it is, how it was made, and on which base."),
+                sockets.Persona.Output(display_name="persona", tooltip="The persona, for Apply Persona."),
+                io.String.Output(
+                    display_name="report", tooltip="The person, how the persona was trained, and its base."
+                ),
             ],
         )
 
@@ -367,28 +380,28 @@ class ApplyPersona(io.ComfyNode):
             node_id="PR_ApplyPersona",
             display_name="Apply Persona",
             category=sockets.CATEGORY,
-            description="A restorer that knows a person. It goes wherever a restorer goes; several in a row serve several people.",
+            description="Adds a persona to a restorer. You can connect the result wherever a restorer fits. Chain "
+            "several of these nodes for several people.",
             search_aliases=["lora", "identity", "personalise"],
             inputs=[
                 sockets.Restorer.Input("restorer", tooltip="The restorer that the persona was trained on."),
-                sockets.Persona.Input("persona", tooltip="From Train Persona or Load Persona."),
+                sockets.Persona.Input("persona", tooltip="A persona from Train Persona or Load Persona."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 is the restorer as it was, bit for bit.",
+                    tooltip="0 leaves the restorer unchanged, bit for bit.",
                 ),
                 io.String.Input(
                     "person",
                     default="",
-                    tooltip="Only for faces recognised as this person (Match Faces); empty: for every face.",
+                    tooltip="Uses the persona only for faces recognized as this person (Match Faces). If empty, it "
+                    "applies to every face.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="The same restorer, wearing the persona.")
-            ],
+            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="The same restorer with the persona.")],
         )
 
     @classmethod
@@ -399,7 +412,8 @@ class ApplyPersona(io.ComfyNode):
         base = getattr(restorer, "base", None)
         if base is None:
             raise UserError(
-                f"Apply Persona: {restorer.name!r} cannot wear a persona. Connect the restorer it was trained on."
+                f"Apply Persona: {restorer.name!r} cannot use a persona. Connect the restorer that the persona was "
+                "trained on."
             )
         check_base(persona, base)
         return io.NodeOutput(PersonalRestorer(restorer, persona, strength, person.strip()))
@@ -416,7 +430,8 @@ def album_of(
     found = people[0] if len(people) == 1 and not person.strip() else library and library.get(person.strip())
     if not found:
         raise UserError(
-            f"Train Persona: who? The library knows {known}; write one of them into person, or connect images."
+            f"Train Persona: choose a person. The library contains: {known}. Enter one of the names in person, or "
+            "connect images."
         )
     crops = [reference.crop for other in people if other is not found for reference in other.references]
     own = torch.stack([reference.crop for reference in found.references])
@@ -424,5 +439,5 @@ def album_of(
 
 
 def plain(name: str) -> str:
-    """A person's name as a file's."""
+    """A person's name, made safe for use as a file name."""
     return "".join(letter if letter.isalnum() or letter in " _-" else "_" for letter in name).strip() or "persona"

@@ -1,4 +1,4 @@
-"""What was done, for people and for programs."""
+"""The report of a restoration, for people and programs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class Report(io.ComfyNode):
             node_id="PR_Report",
             display_name="Restoration Report",
             category=sockets.CATEGORY,
-            description="Says who was found, what the damage was and, where the truth is known, how much better the result is, as JSON.",
+            description="Reports as JSON who was found, how the photograph was damaged and, if the original is known, "
+            "how much the restoration improved it.",
             search_aliases=["psnr", "ssim", "metrics", "quality"],
             inputs=[
                 io.Image.Input("before", tooltip="The damaged photograph."),
                 io.Image.Input("after", tooltip="The restored photograph."),
                 sockets.Faces.Input("faces", optional=True, tooltip="The faces, matched and restored."),
                 sockets.Code.Input("code", optional=True, tooltip="The estimated damage."),
-                io.Image.Input("truth", optional=True, tooltip="The undamaged photograph, where there is one."),
+                io.Image.Input("truth", optional=True, tooltip="The undamaged original, if there is one."),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="JSON: faces, damage, quality.")],
         )

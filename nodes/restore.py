@@ -1,4 +1,4 @@
-"""Restorers, and bringing them to faces and scenes."""
+"""Restorer nodes, and nodes that apply restorers to faces and scenes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
-SEED = "Same seed, same result. Restorers that draw nothing ignore it."
+SEED = "The same seed gives the same result. Restorers without randomness ignore it."
 
 
 class EmbeddedRestorer(io.ComfyNode):
@@ -28,8 +28,8 @@ class EmbeddedRestorer(io.ComfyNode):
             node_id="PR_EmbeddedRestorer",
             display_name="Embedded Restorer",
             category=sockets.CATEGORY,
-            description="The small one-step restorer that comes with the pack. It works for whole scenes and for faces, and listens "
-            "to a degradation code.",
+            description="The small one-step restorer that ships with the pack. It works for whole scenes and for "
+            "faces, and supports degradation codes.",
             search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer", "cfg"],
             inputs=[
                 io.Float.Input(
@@ -40,8 +40,9 @@ class EmbeddedRestorer(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Above 1 the restorer also says what the damaged picture is to it, and goes on in the direction away from "
-                    "that: crisper, less faithful, twice the time. The paper uses 1.10 for its large model.",
+                    tooltip="Above 1, the restorer also predicts the damaged picture and moves away from it. The "
+                    "result is sharper but less faithful and takes twice the time. The paper uses 1.10 for its large "
+                    "model.",
                 ),
             ],
             outputs=[
@@ -61,8 +62,9 @@ class RestorationByGeneration(io.ComfyNode):
             node_id="PR_GenerationRestorer",
             display_name="Restoration by Generation",
             category=sockets.CATEGORY,
-            description="Adds noise to a face until the damage is drowned and generates it anew from a model of faces (gen2res; its "
-            "weights base_256.pt are for research only and belong in models/personal_restore). Needs a graphics card to be bearable.",
+            description="Adds noise to a face until it hides the damage, then generates the face anew with a face "
+            "model (gen2res). The weights base_256.pt are for research only and belong in models/personal_restore. "
+            "Too slow without a graphics card.",
             search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
             inputs=[
                 io.Int.Input(
@@ -70,22 +72,22 @@ class RestorationByGeneration(io.ComfyNode):
                     default=200,
                     min=0,
                     max=1000,
-                    tooltip="How much noise is added and removed again, of 1000 steps. More drowns worse damage and keeps less of "
-                    "the person.",
+                    tooltip="How much noise is added and removed again, out of 1000 steps. More noise hides worse "
+                    "damage but keeps less of the person.",
                 ),
                 sockets.skip_guidance(),
             ],
             outputs=[
                 sockets.Restorer.Output(
                     display_name="restorer",
-                    tooltip="Restores faces, and is a base of Train Persona (method album) and Apply Persona.",
+                    tooltip="Restores faces, and serves as a base for Train Persona (method album) and Apply Persona.",
                 )
             ],
         )
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..lib.storage.fingerprint import fingerprint
         from ..models.gen2res.adm_unet import load_adm_unet
         from ..models.gen2res.generation import SkipGuidance, generation
@@ -104,8 +106,8 @@ class ReferenceDetail(io.ComfyNode):
             node_id="PR_ReferenceRestorer",
             display_name="Reference Restorer",
             category=sockets.CATEGORY,
-            description="Brings fine detail from the best-matching album picture into a face, only where the two agree; needs no "
-            "weights. Put it behind a restorer that has cleaned the face.",
+            description="Transfers fine detail from the best-matching album picture to a face, but only where the two "
+            "agree. Needs no weights. Use it after a restorer that has cleaned the face.",
             search_aliases=["reference face", "identity", "album detail"],
             inputs=[
                 io.Float.Input(
@@ -115,7 +117,8 @@ class ReferenceDetail(io.ComfyNode):
                     max=0.95,
                     step=0.05,
                     advanced=True,
-                    tooltip="How alike face and album must look at a place for detail to be taken. Lower takes more and risks more.",
+                    tooltip="How similar face and album must look locally for detail to be transferred. Lower values "
+                    "transfer more detail, at a higher risk of errors.",
                 ),
             ],
             outputs=[
@@ -135,19 +138,20 @@ class UpscaleModelRestorer(io.ComfyNode):
             node_id="PR_UpscaleModelRestorer",
             display_name="Restorer from Upscale Model",
             category=sockets.CATEGORY,
-            description="Any model of core's Load Upscale Model as a restorer: Real-ESRGAN and SwinIR for scenes, GFPGAN, "
-            "CodeFormer or RestoreFormer for faces.",
+            description="Uses any model from core's Load Upscale Model as a restorer: Real-ESRGAN and SwinIR for "
+            "scenes; GFPGAN, CodeFormer or RestoreFormer for faces.",
             search_aliases=["gfpgan", "esrgan", "codeformer", "upscaler"],
             inputs=[
-                io.UpscaleModel.Input("upscale_model", tooltip="From core's Load Upscale Model."),
+                io.UpscaleModel.Input("upscale_model", tooltip="A model from core's Load Upscale Model."),
                 io.Boolean.Input(
                     "aligned_faces",
                     default=False,
-                    tooltip="On for face models such as GFPGAN, which want aligned crops of 512x512; off for everything else.",
+                    tooltip="Turn this on for face models such as GFPGAN, which need aligned crops of 512x512. Leave "
+                    "it off for all other models.",
                 ),
             ],
             outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores with that model, at its scale.")
+                sockets.Restorer.Output(display_name="restorer", tooltip="Restores with this model, at its scale.")
             ],
         )
 
@@ -171,11 +175,12 @@ class RestoreFaces(io.ComfyNode):
             node_id="PR_RestoreFaces",
             display_name="Restore Faces",
             category=sockets.CATEGORY,
-            description="Brings a restorer to every face. Several in a row refine each other: first one that cleans, then one that "
-            "knows the person. A face that the restorer can do nothing for stays as it was.",
+            description="Applies a restorer to every face. Chain several of these nodes to refine the result: first a "
+            "restorer that cleans, then one that knows the person. A face that the restorer cannot handle stays "
+            "unchanged.",
             search_aliases=["face restoration", "face detailer"],
             inputs=[
-                io.Image.Input("image", tooltip="The photograph that the faces were found in."),
+                io.Image.Input("image", tooltip="The photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="Faces, matched to people if the restorer uses an album."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer."),
                 io.Float.Input(
@@ -184,21 +189,22 @@ class RestoreFaces(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 leaves the faces as they were, 1 takes the restoration whole.",
+                    tooltip="0 leaves the faces unchanged. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),
                 sockets.Library.Input(
-                    "library", optional=True, tooltip="The albums, for restorers that use references."
+                    "library", optional=True, tooltip="The albums, for restorers that use reference pictures."
                 ),
                 sockets.Code.Input(
-                    "code", optional=True, tooltip="What is known about the damage, for restorers that listen to it."
+                    "code", optional=True, tooltip="The estimated damage, for restorers that support degradation codes."
                 ),
                 io.String.Input(
                     "people",
                     default="",
                     optional=True,
-                    tooltip="Whose faces: names with commas between them, 'known' for everybody in the library, 'strangers' for the "
-                    "others; empty means all. With one Restore Faces after another, everybody gets a restorer and a strength of their own.",
+                    tooltip="Whose faces to restore: names separated by commas, 'known' for everyone in the library, "
+                    "or 'strangers' for everyone else. Empty means all faces. Chain several Restore Faces nodes to "
+                    "give each person an individual restorer and strength.",
                 ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
@@ -243,7 +249,7 @@ class RestoreScene(io.ComfyNode):
             node_id="PR_RestoreScene",
             display_name="Restore Scene",
             category=sockets.CATEGORY,
-            description="Brings a restorer to the whole photograph, in tiles where it is large.",
+            description="Applies a restorer to the whole photograph. Large photographs are processed in tiles.",
             search_aliases=["denoise", "deblur", "upscale", "photo restoration"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
@@ -254,13 +260,14 @@ class RestoreScene(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 gives the photograph back bit for bit, 1 takes the restoration whole.",
+                    tooltip="0 returns the photograph unchanged, bit for bit. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),
                 sockets.Code.Input(
                     "code",
                     optional=True,
-                    tooltip="What a restored face revealed about the damage (Estimate Degradation). Without it the restorer judges alone.",
+                    tooltip="The damage that a restored face revealed, from Estimate Degradation. Without it, the "
+                    "restorer works blind.",
                 ),
             ],
             outputs=[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_turbo(path: Path) -> SDTurbo:
-    """SD-Turbo in the precision that the device likes."""
+    """SD-Turbo in the precision that suits the device."""
     from ..models.shared import sd_turbo
 
     turbo = sd_turbo.load(path)
@@ -35,26 +35,28 @@ class S3DiffRestorer(io.ComfyNode):
             node_id="PR_S3DiffRestorer",
             display_name="S3Diff Restorer",
             category=sockets.CATEGORY,
-            description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo and estimates blur and noise by "
-            "itself. Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in models/personal_restore; Download "
-            "Weights fetches them. For a graphics card.",
+            description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo, and estimates "
+            "blur and noise itself. Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in "
+            "models/personal_restore; Download Weights downloads them. Needs a graphics card.",
             search_aliases=["s3diff", "sd-turbo", "super resolution", "one step diffusion", "upscale"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as one .safetensors file, sd_turbo.safetensors.",
+                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
                 ),
                 io.Conditioning.Input(
                     "positive",
                     optional=True,
-                    tooltip="What good photographs are, from CLIP Text Encode with the same checkpoint's CLIP. Without it the words that "
-                    "S3Diff was trained with, embedded by the checkpoint's own text encoder.",
+                    tooltip="Describes good photographs. Connect CLIP Text Encode with the CLIP of the same "
+                    "checkpoint. If it is not connected, the prompt that S3Diff was trained with is used, encoded by "
+                    "the checkpoint's own text encoder.",
                 ),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="What bad ones are; used where guidance is above 1. Without it the words that S3Diff was trained with.",
+                    tooltip="Describes bad photographs. Used if guidance is above 1. If it is not connected, the "
+                    "prompt that S3Diff was trained with is used.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -63,7 +65,8 @@ class S3DiffRestorer(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     optional=True,
-                    tooltip="How far to go from the negative prompt towards the positive one. 1 asks once and is twice as fast.",
+                    tooltip="Classifier-free guidance from the negative prompt toward the positive one. 1 runs the "
+                    "model once and is twice as fast.",
                 ),
                 io.Int.Input(
                     "scale",
@@ -71,15 +74,15 @@ class S3DiffRestorer(io.ComfyNode):
                     min=1,
                     max=4,
                     optional=True,
-                    tooltip="Enlarges the photograph first; S3Diff was trained for 4.",
+                    tooltip="Enlarges the photograph by this factor first. S3Diff was trained for 4.",
                 ),
                 io.Boolean.Input(
                     "public_tiles",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Tiles a large picture exactly as S3Diff's own code does, whose window is off its centre and leaves faint "
-                    "seams: for comparing with its results.",
+                    tooltip="Tiles a large picture exactly as S3Diff's own code does, for comparison with its "
+                    "results. The window of that code is off-center and leaves faint seams.",
                 ),
             ],
             outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores scenes.")],
@@ -87,7 +90,7 @@ class S3DiffRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # The bundled workflow names a file that may not be there yet; what to do about it is said by execute.
+        # The bundled workflow names a file that may not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -100,7 +103,7 @@ class S3DiffRestorer(io.ComfyNode):
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
-        # Here and not above: diffusers takes seconds to import.
+        # Imported here because diffusers takes seconds to import.
         from ..models.s3diff import network as s3diff
         from ..models.shared import clip_text, sd_turbo
 
@@ -133,7 +136,7 @@ def prompt_of(conditioning: Any, name: str) -> torch.Tensor:
     text = conditioning[0][0]
     if text.shape[-1] != 1024:
         raise UserError(
-            f"S3Diff Restorer: {name} has {text.shape[-1]} numbers per token, SD-Turbo's text encoder gives 1024. "
-            "Encode the prompts with the CLIP of the SD-Turbo checkpoint."
+            f"S3Diff Restorer: {name} has {text.shape[-1]} values per token, but SD-Turbo's text encoder produces "
+            "1024. Encode the prompts with the CLIP of the SD-Turbo checkpoint."
         )
     return text[:1]

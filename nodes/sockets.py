@@ -15,7 +15,8 @@ CATEGORY = "Personal Restore"
 
 
 def seed(tooltip: str, most: int = 2**53 - 1, **more) -> io.Int.Input:
-    """Left alone, the frontend would draw another one after every run: nothing would be cached, no training taken up again."""
+    """By default, the frontend would draw a new seed after every run, so that nothing would be cached and no training
+    resumed."""
     return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
 
 
@@ -27,6 +28,6 @@ def skip_guidance(**more) -> io.Float.Input:
         max=10.0,
         step=0.1,
         advanced=True,
-        tooltip="How strongly every 20th step is pulled back towards the damaged face (skip guidance); 0 does not.",
+        tooltip="How strongly every 20th step is guided back toward the damaged face (skip guidance). 0 turns it off.",
         **more,
     )

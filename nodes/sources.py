@@ -1,4 +1,4 @@
-"""Where photographs and people come from."""
+"""Nodes that load photographs and people."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sample(io.ComfyNode):
             node_id="PR_Sample",
             display_name="Sample Photograph and Album",
             category=sockets.CATEGORY,
-            description="NASA's portrait of Eileen Collins and an album made from it, so that a workflow runs before you have "
-            "chosen a photograph of your own. " + samples.NOTE,
+            description="NASA's portrait of Eileen Collins and an album made from it, so that you can run a workflow "
+            "before you choose a photograph of your own. " + samples.NOTE,
             search_aliases=["example", "demo", "test image", "astronaut"],
             inputs=[],
             outputs=[
@@ -43,13 +43,13 @@ class SampleGroup(io.ComfyNode):
             node_id="PR_SampleGroup",
             display_name="Sample Group and Albums",
             category=sockets.CATEGORY,
-            description="A photograph of three, two of whom are known, so that a workflow for groups runs before you have chosen one of "
-            "your own. " + samples.GROUP_NOTE,
+            description="A photograph of three people, two of them known, so that you can run a group workflow before "
+            "you choose a photograph of your own. " + samples.GROUP_NOTE,
             search_aliases=["example", "demo", "group photo", "family"],
             inputs=[],
             outputs=[
                 io.Image.Output(display_name="photograph", tooltip="Three people, 700x300, undamaged."),
-                sockets.Library.Output(display_name="library", tooltip="Two of them, four pictures each."),
+                sockets.Library.Output(display_name="library", tooltip="Two of the people, with four pictures each."),
             ],
         )
 
@@ -68,22 +68,25 @@ class LoadLibrary(io.ComfyNode):
             node_id="PR_LoadLibrary",
             display_name="Load Library of People",
             category=sockets.CATEGORY,
-            description="Reads good pictures of people you know from a folder inside ComfyUI's input folder: one sub-folder per "
-            "person (its name is the person's), or just pictures (one person). Pictures that cannot be used are named in the report.",
+            description="Reads good pictures of people you know from a folder inside ComfyUI's input folder. The "
+            "folder contains one subfolder per person, named after that person, or just pictures of one person. The "
+            "report lists pictures that cannot be used.",
             search_aliases=["album", "reference photos", "people", "identity"],
             inputs=[
                 io.String.Input(
                     "folder",
                     default="album",
-                    tooltip="Folder with the album, relative to the input folder. 3 to 10 sharp pictures per person serve best.",
+                    tooltip="The album folder, relative to the input folder. 3 to 10 sharp pictures per person work "
+                    "best.",
                 ),
             ],
             outputs=[
                 sockets.Library.Output(
-                    display_name="library", tooltip="The known people with their aligned references."
+                    display_name="library", tooltip="The known people with their aligned reference pictures."
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="Who was found, and which pictures were skipped and why."
+                    display_name="report",
+                    tooltip="The people found, and the pictures that were skipped with the reasons.",
                 ),
             ],
         )
@@ -105,17 +108,19 @@ class LibraryFromImages(io.ComfyNode):
             node_id="PR_LibraryFromImages",
             display_name="Library from Images",
             category=sockets.CATEGORY,
-            description="Makes one person of pictures in the graph, optionally added to the people of another library.",
+            description="Creates a person from images in the workflow, and optionally adds that person to another "
+            "library.",
             search_aliases=["album", "reference images", "person"],
             inputs=[
-                io.Image.Input("images", tooltip="Good pictures of one person; 3 to 10 serve best."),
+                io.Image.Input("images", tooltip="Good pictures of one person. 3 to 10 work best."),
                 io.String.Input("name", default="person", tooltip="The person's name."),
-                sockets.Library.Input("library", optional=True, tooltip="People to add this one to."),
+                sockets.Library.Input("library", optional=True, tooltip="The library to which this person is added."),
             ],
             outputs=[
                 sockets.Library.Output(display_name="library", tooltip="The known people."),
                 io.String.Output(
-                    display_name="report", tooltip="Who was found, and which pictures were skipped and why."
+                    display_name="report",
+                    tooltip="The people found, and the pictures that were skipped with the reasons.",
                 ),
             ],
         )

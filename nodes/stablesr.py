@@ -1,4 +1,4 @@
-"""StableSR at its published size: the base that PFStorer personalises."""
+"""StableSR at its published size: the base that PFStorer personalizes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class StableSRRestorer(io.ComfyNode):
             node_id="PR_StableSRRestorer",
             display_name="StableSR Restorer",
             category=sockets.CATEGORY,
-            description="StableSR at its published size: Stable Diffusion 2.1 whose every block is steered by the damaged face of 512x512 "
-            "itself, without a first stage. The base of PFStorer, and of every other way to make a persona. Download Weights fetches it; "
-            "its licence forbids commercial use. For a graphics card.",
+            description="StableSR at its published size: Stable Diffusion 2.1, with every block guided by the damaged "
+            "face at 512x512, without a first stage. It is the base for PFStorer and supports every other method of "
+            "training a persona. Download Weights downloads it; its license forbids commercial use. Needs a graphics "
+            "card.",
             search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=list(files()) or [NONE],
-                    tooltip="StableSR in models/personal_restore: stablesr_000117.ckpt (512), stablesr_768v_000139.ckpt, "
-                    "stablesr_turbo.ckpt, or one of its files for web interfaces.",
+                    tooltip="StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
+                    "stablesr_768v_000139.ckpt, stablesr_turbo.ckpt, or one of its files for web interfaces.",
                 ),
                 *sampling(samples=200, shown="damaged face"),
                 io.Combo.Input(
@@ -45,8 +46,9 @@ class StableSRRestorer(io.ComfyNode):
                     options=[SAME, *bases()],
                     default=SAME,
                     optional=True,
-                    tooltip="Where Stable Diffusion is. Files for web interfaces hold StableSR's own layers alone: choose Stable Diffusion "
-                    "2.1 base beside them, for 768v the one of 768, for turbo SD-Turbo.",
+                    tooltip="The file that contains Stable Diffusion. Files for web interfaces contain only "
+                    "StableSR's own layers. For those, choose Stable Diffusion 2.1 base, the 768 version for 768v, or "
+                    "SD-Turbo for turbo.",
                 ),
                 *prompts(NEGATIVE),
                 sockets.skip_guidance(optional=True),

@@ -14,7 +14,7 @@ from ..models.face2scene.network import FOLDER
 from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
 from . import sockets
 
-SAVE_EVERY = 100  # steps: what stopping can cost
+SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 
 class TrainFace2Scene(io.ComfyNode):
@@ -24,30 +24,33 @@ class TrainFace2Scene(io.ComfyNode):
             node_id="PR_TrainFace2Scene",
             display_name="Train Face2Scene",
             category=sockets.CATEGORY,
-            description="Teaches SD-Turbo to restore scenes by what a restored face reveals (Face2Scene, stage II). The defaults are the "
-            "paper's, for a large graphics card. Stopped, it goes on from its last checkpoint when it is run again with the same settings.",
+            description="Trains SD-Turbo to restore scenes guided by what a restored face reveals (Face2Scene, stage "
+            "II). The defaults are the paper's and need a large graphics card. If training is stopped, run it again "
+            "with the same settings to resume from the last checkpoint.",
             search_aliases=["face2scene", "train", "lora", "finetune"],
             inputs=[
                 io.String.Input(
                     "photographs",
                     default="photographs",
-                    tooltip="Folder inside the input folder: undamaged photographs, or what `python run.py dataset` has built of them.",
+                    tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
+                    "them with `python run.py dataset`.",
                 ),
                 io.Combo.Input(
                     "checkpoint",
                     options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as one .safetensors file, sd_turbo.safetensors.",
+                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
                 ),
-                io.String.Input(
-                    "name", default="face2scene", tooltip="Of the trained model; a plain name without folders."
+                io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
+                io.Int.Input(
+                    "steps", default=20000, min=1, max=1000000, tooltip="Training steps. Published value: 20000."
                 ),
-                io.Int.Input("steps", default=20000, min=1, max=1000000, tooltip="Published: 20000."),
                 io.Int.Input(
                     "batch",
                     default=4,
                     min=1,
                     max=64,
-                    tooltip="Pairs of crops per step; 4 is what each of the paper's graphics cards gets. Less needs less memory.",
+                    tooltip="Pairs of crops per step. Each of the paper's graphics cards processes 4. A smaller batch "
+                    "needs less memory.",
                 ),
                 io.Int.Input(
                     "crop",
@@ -55,7 +58,7 @@ class TrainFace2Scene(io.ComfyNode):
                     min=64,
                     max=1024,
                     step=64,
-                    tooltip="Side of the crops in pixels; published: 512.",
+                    tooltip="Side length of the crops in pixels. Published value: 512.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -63,13 +66,13 @@ class TrainFace2Scene(io.ComfyNode):
                     min=0.000001,
                     max=0.01,
                     step=0.000001,
-                    tooltip="Published: 0.00002. Fewer steps want more of it.",
+                    tooltip="Published value: 0.00002. Use a higher rate with fewer steps.",
                 ),
-                sockets.seed("Same seed, same model on the same machine.", most=2**31 - 1),
+                sockets.seed("The same seed gives the same model on the same machine.", most=2**31 - 1),
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="Where the trained model is, and what it was trained on."
+                    display_name="report", tooltip="The location of the trained model, and what it was trained on."
                 )
             ],
             is_output_node=True,
@@ -78,7 +81,7 @@ class TrainFace2Scene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow names files that may not be there yet; what to do about it is said by execute.
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
         return True
 
     @classmethod
@@ -93,7 +96,7 @@ class TrainFace2Scene(io.ComfyNode):
         learning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
-        # Here and not above: accelerate and diffusers take seconds to import.
+        # Imported here because accelerate and diffusers take seconds to import.
         from ..lib.storage.resume import SETTINGS, settle
         from ..training import face2scene
         from ..training.dataset import MANIFEST
@@ -114,13 +117,14 @@ class TrainFace2Scene(io.ComfyNode):
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
         prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
         if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt that could go on
+            shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
         settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
         settle(
             folder,
             settings,
             f"Train Face2Scene: the unfinished training {target.stem!r}",
-            f"Set that back, choose another name, or delete the folder training/{target.stem} beside the models that you trained.",
+            f"Restore the old settings, choose another name, or delete the folder training/{target.stem} next to your "
+            "trained models.",
         )
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
             made = face2scene.run_from_files(
@@ -133,7 +137,7 @@ class TrainFace2Scene(io.ComfyNode):
                 progress(steps),
             )
         put(made, target)
-        shutil.rmtree(folder)  # the next training under this name begins anew
+        shutil.rmtree(folder)  # the next training run with this name starts from scratch
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
         )

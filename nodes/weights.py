@@ -1,4 +1,4 @@
-"""Published weights, fetched on request only."""
+"""Downloads published weights, on request only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ class DownloadWeights(io.ComfyNode):
             node_id="PR_DownloadWeights",
             display_name="Download Weights",
             category=sockets.CATEGORY,
-            description="Fetches published weights into ComfyUI's models folder, after you have agreed to their licence. No other node "
-            "of this pack ever uses the network.",
+            description="Downloads published weights into ComfyUI's models folder after you agree to their license. "
+            "No other node in this pack uses the network.",
             search_aliases=["models", "checkpoint", "hugging face"],
             inputs=[
                 io.Combo.Input(
-                    "name", options=names, tooltip="What to fetch; the report says what it is for and its licence."
+                    "name",
+                    options=names,
+                    tooltip="The weights to download. The report shows their purpose and license.",
                 ),
                 io.Boolean.Input(
                     "agree",
                     default=False,
-                    tooltip="Off: only show size, source and licence. On: I agree to the licence, fetch the file.",
+                    tooltip="Off: only show size, source and license. On: I agree to the license; download the file.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="report", tooltip="What it is, its licence, and where it was put.")],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="What the file is, its license, and where it was saved."
+                )
+            ],
             is_output_node=True,
         )
 
@@ -37,6 +43,6 @@ class DownloadWeights(io.ComfyNode):
         weights = entry(name)
         folder = weight_folders(weights.folder)[0]
         if not agree:
-            return io.NodeOutput(f"{weights.describe()}. Switch 'agree' on to fetch it into {weights.folder}.")
+            return io.NodeOutput(f"{weights.describe()}. Turn on 'agree' to download it into {weights.folder}.")
         download(name, folder)
         return io.NodeOutput(f"{weights.describe()}. It is in {weights.folder}.")

@@ -57,5 +57,5 @@ def test_the_node_gives_figures_and_both_damages(astronaut):
 
 def test_pictures_of_another_size_are_refused_by_name():
     images = [torch.rand(1, side, 20, 3) for side in (20, 20, 40)]
-    with pytest.raises(UserError, match="restored is 20x40 and truth 20x20"):
+    with pytest.raises(UserError, match="restored is 20x40 px, but truth is 20x20"):
         CompareWithTruth.execute(*images)

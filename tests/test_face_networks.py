@@ -104,7 +104,7 @@ def test_what_is_no_face_restorer_is_named(folder, restoreformer):
     compact = SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=8, num_conv=2, upscale=2, act_type="prelu")
     files = {
         "scene.pth": (compact.state_dict(), "not made for aligned faces"),
-        "other.pth": ({"weight": torch.zeros(2)}, "no network that spandrel knows"),
+        "other.pth": ({"weight": torch.zeros(2)}, "not a network that spandrel supports"),
         "codeformer.pth": ({name: torch.zeros(2) for name in face_networks.CODEFORMER}, "spandrel_extra_arches"),
         "half.pth": ({k: v for k, v in restoreformer.items() if "up.0" not in k}, "incomplete"),
         "evil.pth": ({"state_dict": print}, "more than plain weights"),

@@ -123,7 +123,7 @@ def test_a_picture_without_anything_to_match_is_left_alone(size):
     picture = torch.full((3, *size), 0.5)
     warp = fine_align(picture, picture.flip(-1))
     assert_identity(warp, picture)
-    assert "0 places match" in warp.reason and warp.flow.shape == (2, *size)
+    assert "0 points match" in warp.reason and warp.flow.shape == (2, *size)
 
 
 def test_a_warp_that_lowers_the_agreement_does_not_improve(face):

@@ -120,7 +120,7 @@ def test_only_the_ten_most_detailed_references_are_kept(tmp_path, portrait):
         save(portrait.resize((side, side)), tmp_path / "Eileen" / f"{number:02}.png")
     result = library.load_library(tmp_path / "Eileen", None)
     assert {reference.name for reference in result.people[0].references} == {f"{number:02}.png" for number in range(10)}
-    assert any("of 12 pictures the 10" in note for note in result.notes)
+    assert any("the 10 largest and sharpest of 12 pictures" in note for note in result.notes)
 
 
 @needs_detector
@@ -200,8 +200,8 @@ def test_pictures_that_show_somebody_else_are_named_and_not_used(tmp_path, portr
         save(tinted(portrait, other=number in (1, 3)), tmp_path / "Eileen" / f"{number}.png")
     result = library.load_library(tmp_path, Hue())
     assert [reference.name for reference in result.people[0].references] == ["0.png", "2.png", "4.png"]
-    assert [note for note in result.notes if "same person" in note] == [
-        f"Eileen: skipped {number}.png, it does not look like the same person as the others." for number in (1, 3)
+    assert [note for note in result.notes if "in the other pictures" in note] == [
+        f"Eileen: skipped {number}.png, it does not look like the person in the other pictures." for number in (1, 3)
     ]
 
 
@@ -225,7 +225,7 @@ def test_where_no_majority_agrees_all_are_used(tmp_path, portrait, embedder):
         save(tinted(portrait, other=number < 2), tmp_path / "Eileen" / f"{number}.png")
     result = library.load_library(tmp_path, embedder)
     assert len(result.people[0].references) == 4
-    assert any("do not look like one person" in note for note in result.notes) == (not embedder.proposes)
+    assert any("do not look like the same person" in note for note in result.notes) == (not embedder.proposes)
 
 
 @needs_detector
@@ -269,4 +269,4 @@ def test_a_merged_person_keeps_at_most_ten_references():
     first, second = people("Zoë", count=6), people("Zoë", "Ann", count=6)
     merged = library.merge(first, second)
     assert [len(person.references) for person in merged.people] == [10, 6]
-    assert any("of 12 pictures the 10" in note for note in merged.notes)
+    assert any("the 10 largest and sharpest of 12 pictures" in note for note in merged.notes)

@@ -110,9 +110,9 @@ def test_names_with_commas_can_be_overridden():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("Anna", "not understood"),
-        ("x=Anna", "not understood"),
-        ("-1=Anna", "not understood"),
+        ("Anna", "not valid"),
+        ("x=Anna", "not valid"),
+        ("-1=Anna", "not valid"),
         ("2=Anna", "last face is number 1"),
         ("0=Zoe", "no 'Zoe'.*Anna, Ben"),
         ("0=Anna, 0=Ben", "twice"),

@@ -79,7 +79,7 @@ def test_a_foreign_file_is_refused_by_name_and_tensor(tmp_path):
     with pytest.raises(UserError, match="flat dictionary"):
         load_adm_unet(path, **SMALL)
     torch.save(ADMUNet(**SMALL, learn_sigma=False).state_dict(), path)
-    with pytest.raises(UserError, match=r"out\.2\.bias has the shape \[3\], the network needs \[6\]"):
+    with pytest.raises(UserError, match=r"out\.2\.bias has the shape \[3\], but the network needs \[6\]"):
         load_adm_unet(path, **SMALL)
     weights = ADMUNet(**SMALL).state_dict()
     del weights["out.0.bias"]

@@ -108,5 +108,5 @@ def test_a_failed_download_is_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(UserError, match="no route.*Try again"):
         download("s3diff", tmp_path)
-    with pytest.raises(UserError, match="cannot be fetched by program"):
+    with pytest.raises(UserError, match="cannot be downloaded automatically"):
         download("gen2res-256", tmp_path)

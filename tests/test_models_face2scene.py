@@ -113,12 +113,12 @@ def test_a_picture_is_restored_with_a_code_and_without_and_the_code_matters(rest
 
 def test_codes_of_another_space_are_refused_by_name(restorer):
     theirs = DegradationCode(torch.zeros(1, 8, 4, 4), torch.zeros(1, 21, 192), "personal-restore-embedded-2")
-    with pytest.raises(UserError, match="speaks 'personal-restore-embedded-2', the restorer 'Face2Scene' understands"):
+    with pytest.raises(UserError, match="format 'personal-restore-embedded-2', but the restorer 'Face2Scene' needs"):
         restorer.restore(torch.rand(1, 3, 64, 64), Conditions(code=theirs))
 
 
 def test_tokens_and_text_of_different_widths_are_refused_with_both_widths():
-    with pytest.raises(UserError, match="192 numbers wide, the embedded text 1024"):
+    with pytest.raises(UserError, match="192 numbers wide, but the encoded prompt is 1024"):
         with_tokens(torch.zeros(1, 77, 1024), torch.zeros(1, 21, 192))
     assert with_tokens(torch.zeros(2, 77, 1024), torch.ones(1, 21, 1024)).shape == (2, 98, 1024)
 

@@ -154,7 +154,7 @@ def test_other_files_and_no_file_are_named(monkeypatch, tmp_path, path, checkpoi
         instantrestore.load(path)
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     assert Node.define_schema().inputs[0].options["options"] == ["x.pt"]
-    with pytest.raises(UserError, match="there is no 'none found'.*no licence"):
+    with pytest.raises(UserError, match="there is no 'none found'.*no license"):
         Node.execute("none found")
 
 

@@ -191,7 +191,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(public, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     stored = torch.load(public, weights_only=True)
     torch.save(stored | {"w": Trap()}, tmp_path / "s3diff.pkl")
-    with pytest.raises(UserError, match="s3diff.pkl is damaged or holds more than weights"):
+    with pytest.raises(UserError, match="s3diff.pkl is damaged or contains more than weights"):
         s3diff.read(tmp_path / "s3diff.pkl", public.with_name("de_net.pth"))
     assert not (tmp_path / "sprung").exists()
 
@@ -210,7 +210,7 @@ def test_files_that_are_missing_or_something_else_are_named(public, tmp_path):
     with pytest.raises(UserError, match="de_net.pth is damaged"):
         s3diff.read(tmp_path / "s3diff.pkl")
     torch.save([torch.ones(1)], tmp_path / "de_net.pth")
-    with pytest.raises(UserError, match="de_net.pth holds a list"):
+    with pytest.raises(UserError, match="de_net.pth contains a list"):
         s3diff.read(tmp_path / "s3diff.pkl")
     save_file({"w": torch.ones(1)}, tmp_path / "other.safetensors", {"kind": "one_step"})
     with pytest.raises(UserError, match="'one_step', not 's3diff'"):
@@ -227,9 +227,12 @@ def test_weights_that_do_not_fit_are_named_with_file_and_key(public):
     key = "state_dict_unet.mid_block.resnets.0.conv1.lora_A.default.weight"
     without = {name: value for name, value in weights.tensors.items() if name != key}
     for tensors, match in [
-        (without, f"s3diff.pkl: the tensor {re.escape(key)} is missing, the network needs"),
+        (without, f"s3diff.pkl: the tensor {re.escape(key)} is missing, but the network needs"),
         (weights.tensors | {key: torch.ones(2, 2)}, f"{re.escape(key)} has the shape"),
-        (weights.tensors | {"zz.weight": torch.ones(1)}, "zz.weight has the shape .* the network has no such tensor"),
+        (
+            weights.tensors | {"zz.weight": torch.ones(1)},
+            "zz.weight has the shape .* but the network has no such tensor",
+        ),
     ]:
         with pytest.raises(UserError, match=match):
             s3diff.S3Diff(tiny.turbo(), replace(weights, tensors=tensors))

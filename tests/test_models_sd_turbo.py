@@ -63,7 +63,7 @@ def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
     stored = tiny.single_file(tiny.turbo())
     lacking = "model.diffusion_model.middle_block.2.in_layers.2.weight"
     for tensors, match in [
-        ({k: v for k, v in stored.items() if not k.startswith("first_stage_model.")}, "lacks the vae"),
+        ({k: v for k, v in stored.items() if not k.startswith("first_stage_model.")}, "the vae is missing"),
         ({k: v for k, v in stored.items() if k != lacking}, "mid_block.resnets.1.conv1.weight is missing"),
         (stored | {lacking: torch.zeros(3)}, r"mid_block.resnets.1.conv1.weight has the shape \[3\]"),
         ({k: v for k, v in stored.items() if not k.endswith("1.conv.bias")}, r"output_blocks.2.1.conv.bias"),
@@ -79,10 +79,10 @@ def test_what_is_not_sd_turbo_is_refused_by_name(tmp_path):
         with pytest.raises(UserError, match=match):
             load(tmp_path / name)
     (tmp_path / "model.pkl").write_bytes(b"pickle")
-    with pytest.raises(UserError, match="is no .safetensors or .ckpt file"):
+    with pytest.raises(UserError, match="is not a .safetensors or .ckpt file"):
         load(tmp_path / "model.pkl")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
-    with pytest.raises(UserError, match="model.ckpt is damaged or holds more than plain weights"):
+    with pytest.raises(UserError, match="model.ckpt is damaged or contains more than plain weights"):
         load(tmp_path / "model.ckpt")
 
 
@@ -104,7 +104,7 @@ def test_known_prompts_are_embedded_by_the_checkpoints_own_text_encoder(form, tm
 def test_a_checkpoint_without_a_text_encoder_is_refused_by_name(tmp_path):
     save_file({"model.diffusion_model.x": torch.zeros(1)}, tmp_path / "unet.safetensors")
     with pytest.raises(
-        UserError, match=r"unet.safetensors holds no tensor cond.*\* or conditioner.*lacks the text_encoder"
+        UserError, match=r"unet.safetensors contains no tensor cond.*\* or conditioner.*the text_encoder is missing"
     ):
         sd_turbo.embed(tmp_path / "unet.safetensors", [(1,)])
 

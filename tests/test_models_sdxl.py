@@ -67,7 +67,7 @@ def test_what_is_not_sdxl_is_refused_by_name(tmp_path):
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "sd.safetensors")
     with pytest.raises(UserError, match="sd.safetensors.*SDXL"):
         sdxl.load(tmp_path / "sd.safetensors")
-    with pytest.raises(UserError, match="lacks the text_encoder"):
+    with pytest.raises(UserError, match="the text_encoder is missing"):
         sdxl.embed(tmp_path / "sd.safetensors", TOKENS)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="broken.safetensors cannot be read"):

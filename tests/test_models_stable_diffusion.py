@@ -86,7 +86,7 @@ def test_what_the_model_predicts_is_read_or_told(net, tmp_path):
 
 def test_what_is_missing_is_said(net, tmp_path):
     write_folder(net, tmp_path / "sd", prediction_type="epsilon")
-    with pytest.raises(UserError, match="lacks vocab.json and merges.txt"):
+    with pytest.raises(UserError, match="does not contain vocab.json and merges.txt"):
         load(tmp_path / "sd", tmp_path, topology=tiny_sd.TOPOLOGY)
     (tmp_path / "sd" / "scheduler" / "scheduler_config.json").write_text("[")
     with pytest.raises(UserError, match="scheduler_config.json cannot be read"):
@@ -94,7 +94,7 @@ def test_what_is_missing_is_said(net, tmp_path):
     tensors = tiny_sd.single_file(net, TEXT_PREFIXES[0])
     without = {name: value for name, value in tensors.items() if not name.startswith("cond_stage_model.")}
     save_file(without, tmp_path / "textless.safetensors")
-    with pytest.raises(UserError, match="textless.safetensors holds no tensor cond_stage_model.*text_encoder"):
+    with pytest.raises(UserError, match="textless.safetensors contains no tensor cond_stage_model.*text_encoder"):
         load(tmp_path / "textless.safetensors", tmp_path / "sd" / "tokenizer", topology=tiny_sd.TOPOLOGY)
 
 

@@ -216,10 +216,10 @@ def test_what_is_missing_or_of_another_network_is_said(net, tmp_path):
     own = {name: value for name, value in tensors.items() if "spade" in name or "structcond" in name}
     first = "model.diffusion_model.input_blocks.10.0.spade.mlp_beta.bias"
     for number, (stored, match) in enumerate([
-        (own, "1.ckpt holds the control alone. Choose the Stable Diffusion 2.1 beside it"),
+        (own, "1.ckpt contains only the control. Also choose the Stable Diffusion 2.1"),
         ({name: value for name, value in tensors.items() if name not in own}, "the tensor model.diffusion_model.* is missing"),
         ({name: value for name, value in tensors.items() if name != first}, f"the tensor {first} is missing.*stablesr_000117"),
-        (tensors | {first: torch.zeros(3)}, rf"the tensor {first} has the shape \[3\], the network needs \[32\]"),
+        (tensors | {first: torch.zeros(3)}, rf"the tensor {first} has the shape \[3\], but the network needs \[32\]"),
     ], 1):  # fmt: skip
         path = tmp_path / f"{number}.ckpt"
         torch.save(stored, path)
@@ -238,7 +238,7 @@ class Trap:
 def test_no_code_of_a_file_is_run(net, tmp_path):
     path = tmp_path / "trap.ckpt"
     torch.save({"state_dict": tiny_sd.stablesr_file(net), "callbacks": Trap()}, path)
-    with pytest.raises(UserError, match="trap.ckpt is damaged or holds more than plain weights"):
+    with pytest.raises(UserError, match="trap.ckpt is damaged or contains more than plain weights"):
         load_structure_encoder(path, **tiny_sd.STRUCTURE)
 
 

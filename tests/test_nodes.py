@@ -188,7 +188,7 @@ def test_the_report_is_json_and_ignores_a_truth_of_another_picture(image):
     right = json.loads(Report.execute(image * 0.9, image, truth=image).args[0])
     assert right["quality"]["psnr_after"] == 100 and right["faces"] == [] and right["damage"] is None
     wrong = json.loads(Report.execute(image, image, truth=1 - image).args[0])
-    assert wrong["quality"] is None and "another picture" in wrong["quality_note"]
+    assert wrong["quality"] is None and "different picture" in wrong["quality_note"]
 
 
 def test_progress_counts_the_faces(image, faces):
@@ -256,7 +256,7 @@ def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, t
     with pytest.raises(UserError, match="positive is empty"):
         prompt_of([], "positive")
     assert torch.equal(prompt_of([[text, {}]], "positive"), text)
-    with pytest.raises(UserError, match="negative has 768 numbers"):
+    with pytest.raises(UserError, match="negative has 768 values"):
         prompt_of([[text[..., :768], {}]], "negative")
 
 
@@ -278,9 +278,9 @@ def test_a_trained_face2scene_restores_with_the_code_of_its_own_extractor_only(t
     guided, blind = (RestoreScene.execute(image, restorer, 1.0, 0, one).args[0] for one in (code, None))
     assert guided.shape == image.shape and not torch.equal(guided, blind)
     theirs = EstimateDegradation.execute(image, faces, -1).args[0]
-    with pytest.raises(UserError, match="'personal-restore-embedded-3', the restorer 'Face2Scene' understands"):
+    with pytest.raises(UserError, match="'personal-restore-embedded-3', but the restorer 'Face2Scene' needs"):
         RestoreScene.execute(image, restorer, 1.0, 0, theirs)
-    with pytest.raises(UserError, match="'face2scene-.*', the restorer 'one-step' understands"):
+    with pytest.raises(UserError, match="'face2scene-.*', but the restorer 'one-step' needs"):
         RestoreScene.execute(image, EmbeddedRestorer.execute().args[0], 1.0, 0, code)
 
 
@@ -303,7 +303,7 @@ def test_a_code_goes_behind_the_text_of_native_conditioning():
     assert CodeToConditioning.execute(conditioning, 1.0, None).args[0] is conditioning
     assert CodeToConditioning.execute(conditioning, 0.0, code).args[0] is conditioning
     narrow = DegradationCode(torch.zeros(1, 128, 4, 4), tokens[..., :192], "personal-restore-embedded-2")
-    with pytest.raises(UserError, match="192 numbers wide, the embedded text 1024"):
+    with pytest.raises(UserError, match="192 numbers wide, but the encoded prompt is 1024"):
         CodeToConditioning.execute(conditioning, 1.0, narrow)
 
 

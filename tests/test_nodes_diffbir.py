@@ -188,5 +188,5 @@ def test_restoration_by_generation_is_a_base_that_learns_albums(folder, face, mo
     plain = base.restore(small, Conditions())
     assert not torch.equal(worn.restore(small, Conditions()), plain)
     assert torch.equal(RestorationByGeneration.execute(0, 0.0).args[0].restore(small, Conditions()), small)
-    with pytest.raises(UserError, match="hears no text"):
+    with pytest.raises(UserError, match="takes no text"):
         TrainPersona.execute(base, "", "adapter", 1, 0, images=images, rank=2)

@@ -86,7 +86,7 @@ def test_what_is_missing_is_said(folder):
     for given, match in (
         ({"checkpoint": "other.ckpt"}, "no checkpoint 'other.ckpt'. Known: stablesr_000117.ckpt, webui.safetensors"),
         ({"base": "sd3"}, "no Stable Diffusion 'sd3'. Choose 'in the same file' or one of: sd21.safetensors"),
-        ({"checkpoint": "webui.safetensors"}, "webui.safetensors holds the control alone"),
+        ({"checkpoint": "webui.safetensors"}, "webui.safetensors contains only the control"),
         ({"checkpoint": "none found"}, None),
     ):
         if match is None:

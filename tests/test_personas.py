@@ -375,14 +375,14 @@ def test_a_file_brings_the_persona_back_bit_for_bit(net, pictures, tmp_path):
     assert replace(back, tensors={}) == replace(persona, tensors={})
     assert back.tensors.keys() == persona.tensors.keys()
     assert all(torch.equal(back.tensors[name], value) for name, value in persona.tensors.items())
-    assert "CARRIES 4 PHOTOGRAPH(S)" in describe(back)
-    assert "carries no photograph" in describe(without_pictures(back))
+    assert "CONTAINS 4 PHOTOGRAPH(S)" in describe(back)
+    assert "contains no photograph" in describe(without_pictures(back))
     assert str(tmp_path).encode() not in path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["", "../up", "/etc/passwd", "a/b", ".hidden", "a\x00b"])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="no name for a persona"):
+    with pytest.raises(UserError, match="cannot be the name of a persona"):
         load_persona(tmp_path, name)
 
 
@@ -396,7 +396,7 @@ def test_what_is_no_persona_is_a_clear_error(tmp_path):
 
 def test_a_persona_of_another_base_is_refused(net, pictures, restorer):
     persona = replace(made(net, pictures, "album"), base="another 123")
-    with pytest.raises(UserError, match=r"made for 'another 123', this restorer is 'small 000'"):
+    with pytest.raises(UserError, match=r"made for 'another 123', but this restorer is 'small 000'"):
         PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions())
 
 

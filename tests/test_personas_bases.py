@@ -175,7 +175,7 @@ def test_training_shares_the_tensors_of_the_base_until_they_are_tuned(net, pictu
 def test_stable_diffusion_alone_learns_what_needs_no_control(folder, pictures):
     alone = tiny_sd.base(folder, control=False)
     for method in ("model_pivot", "dual_pivot"):
-        with pytest.raises(UserError, match=f"{method} cannot be learnt on this base, which has no ControlNet"):
+        with pytest.raises(UserError, match=f"{method} cannot be trained on this base, which has no ControlNet"):
             made(alone, pictures, method)
     persona = made(alone, pictures, "album")
     restorer = generation(lambda: alone, tiny_sd.BASE, tiny_sd.SIDE, steps=2)
@@ -208,9 +208,9 @@ def test_the_pixel_model_learns_an_album_and_nothing_else(pixels, pictures, tmp_
     assert torch.equal(replace(restorer, steps=0).restore(face, Conditions()), face)
     assert fingerprint(pixels) == before
     for method in ("textual_pivot", "adapter"):
-        with pytest.raises(UserError, match=f"{method} cannot be learnt on this base, which hears no text"):
+        with pytest.raises(UserError, match=f"{method} cannot be trained on this base, which takes no text"):
             made(pixels, pictures, method)
-    with pytest.raises(UserError, match="hears no text and has no ControlNet"):
+    with pytest.raises(UserError, match="takes no text and has no ControlNet"):
         made(pixels, pictures, "dual_pivot")
 
 

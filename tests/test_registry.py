@@ -43,7 +43,7 @@ def test_icon_and_banner_have_the_shapes_of_the_registry(project):
 
 @pytest.mark.parametrize("address", ["", "github.com/a/b", "https://github.com/a", 'https://github.com/a/b"\nx = "'])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not an address"):
         filled(TEXT, address)
 
 

@@ -99,13 +99,13 @@ def test_the_node_is_named_by_id_title_and_class():
         ("method", "median", "'median' is not one of 'wavelet', 'adain'"),
         ("fast", "false", "'false' is neither true nor false"),
         ("note", {"a": 1}, "is not text"),
-        ("box", {"x": 1}, "is not a box, which is an object of x, y, width and height"),
-        ("mask", 3, "has no widget and wants a link to MASK, not 3"),
-        ("image", "photo.jpg", "has no widget and wants a link to IMAGE, not 'photo.jpg'"),
-        ("image", ["1"], "['1'] is not a link, which is [node id, output index]"),
+        ("box", {"x": 1}, "is not a box. A box is an object with x, y, width and height"),
+        ("mask", 3, "has no widget and needs a link to MASK, not 3"),
+        ("image", "photo.jpg", "has no widget and needs a link to IMAGE, not 'photo.jpg'"),
+        ("image", ["1"], "['1'] is not a link. A link has the form [node id, output index]"),
         ("image", ["9", 0], "it is linked to node 9, which does not exist"),
         ("image", ["1", 2], "it is linked to output 2 of node 1 (Picture), which has 2"),
-        ("image", ["1", 1], "it wants IMAGE, but node 1 (Picture) gives STRING there"),
+        ("image", ["1", 1], "it needs IMAGE, but that output of node 1 (Picture) is STRING"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name, value, message):
@@ -122,24 +122,24 @@ def test_whole_numbers_are_taken_where_the_types_allow_them():
 def test_a_missing_required_input_is_named_and_a_missing_optional_one_is_not():
     graph = copy.deepcopy(GRAPH)
     del graph["2"]["inputs"]["image"]
-    assert problem(graph) == 'node 2 "Restore it" (Restore), input "image": it is required (IMAGE) and missing.'
+    assert problem(graph) == 'node 2 "Restore it" (Restore), input "image": the required input (IMAGE) is missing.'
 
 
 def test_an_unknown_node_is_named_with_what_was_probably_meant():
     graph = GRAPH | {"4": {"class_type": "Restoree", "inputs": {}}}
     assert problem(graph) == (
-        "node 4 (Restoree): there is no such node here. Other packs' nodes run in ComfyUI only. Did you mean 'Restore'?"
+        "node 4 (Restoree): this node is unknown. Nodes from other packs run only in ComfyUI. Did you mean 'Restore'?"
     )
 
 
 def test_a_node_of_core_runs_in_comfyui_only():
     graph = GRAPH | {"4": {"class_type": "KSampler", "inputs": {}}}
-    assert problem(graph) == "node 4 (KSampler) runs in ComfyUI only. Open the workflow there."
+    assert problem(graph) == "node 4 (KSampler) runs only in ComfyUI. Open the workflow there."
 
 
 def test_an_unknown_node_of_this_pack_is_just_unknown():
     graph = GRAPH | {"4": {"class_type": "PR_Restor", "inputs": {}}}
-    assert problem(graph).startswith("node 4 (PR_Restor): there is no such node here. Did you mean ")
+    assert problem(graph).startswith("node 4 (PR_Restor): this node is unknown. Did you mean ")
 
 
 def test_a_graph_that_runs_in_comfyui_only_is_checked_all_the_same():
@@ -151,7 +151,7 @@ def test_a_graph_that_runs_in_comfyui_only_is_checked_all_the_same():
     }
     found = problems(graph)
     assert len(found) == 4
-    assert sum("in ComfyUI only" in line for line in found) == 2
+    assert sum("only in ComfyUI" in line for line in found) == 2
     assert sum(line.startswith(("node 1 (Picture), input", "node 3 (Restore), input")) for line in found) == 2
 
 
@@ -159,11 +159,11 @@ def test_a_cycle_is_shown_as_a_path():
     graph = changed("2", image=["4", 0])
     graph["4"] = {"class_type": "Restore", "inputs": {"image": ["2", 0], **VALUES}}
     found = problem(graph)
-    assert "in a circle" in found and 'node 2 "Restore it" (Restore)' in found and "node 4 (Restore)" in found
+    assert "form a cycle" in found and 'node 2 "Restore it" (Restore)' in found and "node 4 (Restore)" in found
 
 
 def test_a_node_linked_to_itself_is_a_cycle():
-    assert "in a circle" in problem(changed("2", image=["2", 0]))
+    assert "form a cycle" in problem(changed("2", image=["2", 0]))
 
 
 def test_a_graph_without_output_node_is_refused():
@@ -196,7 +196,7 @@ def test_a_node_that_validates_an_input_itself_has_the_word():
     [
         ("{", "is not JSON"),
         ("[]", "not an object of nodes"),
-        ('{"nodes": [], "links": []}', "saved in the UI format"),
+        ('{"nodes": [], "links": []}', "in the UI format"),
         ('{"1": 5}', "node 1 is not an object"),
         ('{"1": {"inputs": {}}}', "node 1 has no class_type"),
         ('{"1": {"class_type": "Picture"}}', "node 1 (Picture) has no object of inputs"),
@@ -283,5 +283,5 @@ def test_an_override_of_what_is_not_there_is_refused(override, message):
 
 def test_an_override_of_a_class_that_occurs_twice_is_refused():
     graph = GRAPH | {"4": {"class_type": "Picture", "inputs": {"even": 0}}}
-    with pytest.raises(GraphError, match="'Picture' is the name of nodes 1, 4; say which by its id"):
+    with pytest.raises(GraphError, match="'Picture' is the name of nodes 1, 4. Use the id of the one you mean"):
         apply_overrides(graph, ["Picture.even=4"], KNOWN)

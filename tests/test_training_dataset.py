@@ -86,7 +86,7 @@ def test_every_photograph_is_in_the_manifest_with_what_was_measured_and_why_it_w
         and good["measured"]["sharpness"] > 100
     )
     assert set(good["skipped"]) >= {"musiq", "clipiqa", "maniqa"}
-    assert found["small.png"]["refused"] == {"short_side": "the shorter side is 300, at least 400 is wanted."}
+    assert found["small.png"]["refused"] == {"short_side": "the shorter side is 300, but at least 400 is required."}
     assert found["small.png"]["measured"] == {"short_side": 300}, "what fails a stage is not measured by the next"
     assert "number of faces is 0" in found["nobody.png"]["refused"]["faces"]
     assert found["blurred.png"]["refused"].keys() == {"sharpness", "face_sharpness"}
@@ -129,7 +129,7 @@ def test_without_an_album_the_true_face_fades_into_the_restored_one(photographs,
     dataset.build(one, tmp_path / "out", replace(CONFIG, versions=1), alone)
     line = lines(tmp_path / "out")["portrait.png"]
     assert line["versions"][0]["face"] == dataset.TRUTH and line["person"] is None
-    assert line["skipped"]["identity"] == "nobody's album is known"
+    assert line["skipped"]["identity"] == "no album is known"
     truth, prediction = torch.ones(3, 512, 512), torch.zeros(3, 512, 512)
     out = dataset.isolated(truth, prediction)
     assert out[:, 200:312, 200:312].min() == 1 and out[:, 0].max() < 0.01 and out[..., -1].max() < 0.01
@@ -178,17 +178,17 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
 
 
 def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):
-    with pytest.raises(UserError, match="begun with another versions. Choose another folder"):
+    with pytest.raises(UserError, match="started with different values of versions. Choose another folder"):
         dataset.build(photographs, built, replace(CONFIG, versions=3), tools)
-    with pytest.raises(UserError, match="lies inside the photographs"):
+    with pytest.raises(UserError, match="is inside the photographs"):
         dataset.build(photographs, photographs / "dataset", CONFIG, tools)
-    with pytest.raises(UserError, match="no picture in it"):
+    with pytest.raises(UserError, match="no pictures"):
         dataset.build(tmp_path, tmp_path / "out", CONFIG, tools)
     path = tmp_path / "config.json"
     path.write_text('{"gates": {"short_side": 720}, "versions": 3}')
     assert dataset.read_config(path) == dataset.Config(gates=Gates(short_side=720), versions=3)
     path.write_text('{"gates": {"beauty": 1}}')
-    with pytest.raises(UserError, match="config.json: not a configuration of a dataset.*beauty"):
+    with pytest.raises(UserError, match="config.json is not a dataset configuration.*beauty"):
         dataset.read_config(path)
 
 
@@ -262,7 +262,7 @@ def test_who_is_shown_must_look_like_the_album_that_the_folder_names(photos, tmp
     same, other = look(source / "obama1.jpg", "Obama"), look(source / "biden_biden2.jpg", "Obama")
     assert not same.refused and same.person.name == "Obama"
     assert "obama1.jpg" not in {one.name for one in same.person.references}, "no photograph is a reference of itself"
-    assert other.refused.keys() == {"identity"} and "the likeness to Obama is" in other.refused["identity"]
+    assert other.refused.keys() == {"identity"} and "the similarity to Obama is" in other.refused["identity"]
     assert same.measured["identity"] > other.measured["identity"]
     stranger = look(source / "biden_biden2.jpg", None)
     assert (
@@ -284,7 +284,7 @@ def test_items_are_crops_of_one_photograph_and_its_face_pair(built):
     ):
         assert psnr(clean, damaged) > 12 and psnr(pair[:3, :height, :width], pair[3:, :height, :width]) > 12
         assert pair[:, height:].abs().max() == 0 == pair[..., width:].abs().max()
-    with pytest.raises(UserError, match="256 pixels, less than a crop of 512"):
+    with pytest.raises(UserError, match="256 pixels wide, which is less than a crop of 512"):
         dataset.Prepared(built, replace(TRAINING.data, crop=512), 8)
 
 

@@ -217,7 +217,7 @@ def test_backbones_are_read_from_their_public_files(tmp_path):
     looked, judge = stage.backbones([tmp_path])
     assert isinstance(looked, perceptual.LPIPS) and isinstance(judge, adversarial.Critic)
     (tmp_path / stage.DINO / "config.json").write_text("{")
-    with pytest.raises(UserError, match="dino-vitb16: no DINO could be read"):
+    with pytest.raises(UserError, match="dino-vitb16: DINO could not be read"):
         stage.backbones([tmp_path])
 
 
@@ -234,5 +234,5 @@ def test_a_configuration_changes_what_it_names(tmp_path):
     path.write_text('{"schedule": {"steps": 7}, "data": {"crop": 256}}')
     assert stage.read_config(path).schedule == replace(stage.Config().schedule, steps=7)
     path.write_text('{"steps": 7}')
-    with pytest.raises(UserError, match="config.json: not a training configuration.*steps"):
+    with pytest.raises(UserError, match="config.json is not a training configuration.*steps"):
         stage.read_config(path)

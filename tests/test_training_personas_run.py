@@ -171,14 +171,14 @@ def test_what_cannot_be_learnt_from_is_said(command, tmp_path, albums, capsys):
     (tmp_path / "walls").mkdir()
     Image.fromarray(np.full((200, 200, 3), 128, np.uint8)).save(tmp_path / "walls" / "wall.png")
     for more, words in (
-        (("--photos", tmp_path / "walls"), "walls: there is no picture in it with a face"),
-        (("--photos", albums), "holds Eileen, Nobody"),
+        (("--photos", tmp_path / "walls"), "walls: no picture in the folder has a usable face"),
+        (("--photos", albums), "contains Eileen, Nobody"),
         (("--others", tmp_path / "walls"), "--others"),
-        (("--control", "x.pth"), "give it as --base"),
-        (("--stablesr", "x.ckpt", "--prediction", "noise", "--base", "x"), "brings its own control"),
+        (("--control", "x.pth"), "Provide one with --base"),
+        (("--stablesr", "x.ckpt", "--prediction", "noise", "--base", "x"), "has its own control"),
         (("--method", "magic", "--photos", tmp_path / "nowhere"), "no method 'magic'"),
-        (("--name", "../up"), "no name for a persona"),
-        (("--base", tmp_path / "absent.safetensors"), "absent.safetensors: there is no such file"),
+        (("--name", "../up"), "cannot be the name of a persona"),
+        (("--base", tmp_path / "absent.safetensors"), "absent.safetensors: the file does not exist"),
     ):
         assert command({}, *more) == 1
         assert words in capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_what_cannot_be_learnt_from_is_said(command, tmp_path, albums, capsys):
 )
 def test_what_is_no_configuration_is_a_clear_error(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json: not a training configuration"):
+    with pytest.raises(UserError, match="config.json is not a training configuration"):
         stage.read_config(stage.SMALL, tmp_path / "config.json")
 
 
@@ -203,7 +203,7 @@ def test_class_pictures_are_faces_of_a_folder(albums, caplog):
     assert gather(None, albums / "Nobody", settings)[1].class_pictures.shape == (3, 3, 512, 512)
     caplog.clear()
     gather(albums / "Nobody", albums / "Nobody", replace(settings, prior_weight=0.0))
-    assert [line.split()[0] for line in caplog.messages if "of no use" in line] == ["--others", "--class-pictures"]
+    assert [line.split()[0] for line in caplog.messages if "has no effect" in line] == ["--others", "--class-pictures"]
 
 
 def test_without_a_folder_the_base_makes_the_class_pictures_once(restorer, tmp_path):

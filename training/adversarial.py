@@ -1,7 +1,7 @@
 """The adversarial loss of Face2Scene (section 3.4): classifiers on several levels of a frozen DINO.
 
 As in vision-aided GANs (Kumari et al. 2022), which the paper follows: two levels of patches and the last class token, spectral
-normalisation, sigmoid cross-entropy with .8 for real. Their blur before the last stride is average pooling here; their
+normalization, sigmoid cross-entropy with .8 for real. Their blur before the last stride is average pooling here; their
 augmentation of the pictures is left out.
 """
 
@@ -18,11 +18,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..lib.vocabulary import UserError
 from .perceptual import MEAN, SPREAD
 
-REAL = 0.8  # the label of a real picture: a classifier that is never sure keeps teaching
+REAL = 0.8  # the label of a real picture: a classifier that is never certain keeps providing gradients
 
 
 class Heads(nn.Module):
-    """What is trained: one classifier per level. width: of DINO's features."""
+    """The trained part: one classifier per level. width: of DINO's features."""
 
     def __init__(self, width: int, hidden: int = 256):
         super().__init__()
@@ -53,14 +53,14 @@ class Critic(nn.Module):
         self.frozen = [backbone.eval().requires_grad_(False)]  # in a list: neither trained nor saved with this module
 
     def for_generator(self, made: torch.Tensor) -> torch.Tensor:
-        """How far pictures ``[B, 3, H, W]`` in 0..1 are from being taken for real; teaches nothing to the heads."""
+        """The generator's loss for pictures ``[B, 3, H, W]`` in 0..1; gives the heads no gradient."""
         self.heads.requires_grad_(False)
         loss = _loss(self._judge(made), REAL)
         self.heads.requires_grad_(True)
         return loss
 
     def for_itself(self, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        """How badly the heads tell real pictures from made ones; teaches nothing to who made them."""
+        """The discriminator's loss on real and generated pictures; gives the generator no gradient."""
         return _loss(self._judge(real), REAL) + _loss(self._judge(made.detach()), 0.0)
 
     def _judge(self, pictures: torch.Tensor) -> list[torch.Tensor]:
@@ -82,7 +82,9 @@ def load(folder: Path) -> Critic:
     try:
         return Critic(ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder.name}: no DINO could be read ({error}). Fetch facebook/dino-vitb16 again.") from error
+        raise UserError(
+            f"{folder.name}: DINO could not be read ({error}). Download facebook/dino-vitb16 again."
+        ) from error
 
 
 def _loss(logits: list[torch.Tensor], label: float) -> torch.Tensor:

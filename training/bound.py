@@ -1,7 +1,7 @@
-"""What could knowledge of the damage be worth at most? The restorer, trained on with the *true* parameters as its tokens.
+"""An upper bound for the benefit of knowing the damage: the restorer, trained further with the *true* parameters as tokens.
 
-Everything is as in the guided stage, but the tokens come from the recipe and not from a face; a share is dropped as there, so that
-the same network tells what it can do without. Only the trial family has a fixed set of parameters, so only that is drawn.
+Everything is as in the guided stage, but the tokens come from the recipe and not from a face. A share of them is dropped, as in that
+stage, so that the same network can be measured without them. Only the trial family has a fixed set of parameters, so only that is drawn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARAMETERS = 12
 
 def parameters(recipe: Recipe) -> torch.Tensor:
     """A trial recipe's parameters ``[12]``, each on a scale of about 0..1: both sigmas and the double angle (an axis has no
-    direction), downscale in octaves and its mode, noise and whether it is grey, JPEG quality."""
+    direction), downscale in octaves and its mode, noise and whether it is gray, JPEG quality."""
     steps = {step.operator: step.parameters for step in recipe.steps}
     blur, small, noise = steps["blur"], steps.get("resize"), steps.get("gaussian_noise")
     return torch.tensor(

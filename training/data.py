@@ -39,7 +39,7 @@ class DataConfig:
 
 
 def bank(folder: Path, config: DataConfig) -> np.ndarray:
-    """All procedural pictures, uint8 ``[N, S, S, 3]``, memory-mapped; drawn once and kept in ``folder``."""
+    """All procedural pictures, uint8 ``[N, S, S, 3]``, memory-mapped; drawn once and stored in ``folder``."""
     path = folder / f"bank-{config.seed}-{config.pictures}.npy"
     if not path.is_file():
         seeds = range(config.seed * 10**6, config.seed * 10**6 + config.pictures)
@@ -61,7 +61,7 @@ class Groups(Dataset):
     Endless by construction: the index is the seed.
     """
 
-    MARGIN = 16  # cut off at random after the damage, so that JPEG's grid has every phase and no border effect remains
+    MARGIN = 16  # cropped at random after the damage, so that JPEG's grid has every phase and no border effects remain
 
     def __init__(self, pictures: np.ndarray, config: DataConfig, length: int):
         self.pictures, self.config, self.length = pictures, config, length
@@ -90,7 +90,7 @@ class Groups(Dataset):
     def _crop(self, rng: np.random.Generator) -> torch.Tensor:
         picture = self.pictures[rng.integers(len(self.pictures))]
         side = self.config.crop + self.MARGIN
-        # Photographs are softer and flatter than what we draw: half of the crops are enlarged, a third loses contrast.
+        # Photographs are softer and flatter than drawn pictures: half of the crops are enlarged, a third lose contrast.
         inside = round(side / rng.uniform(1, 3)) if rng.random() < 0.5 else side
         top, left = rng.integers(0, picture.shape[0] - inside + 1, 2)
         crop = np.array(picture[top : top + inside, left : left + inside])

@@ -4,8 +4,10 @@ python run.py dataset --photos FOLDER --out FOLDER [--albums FOLDER]
 
 Every photograph that passes the gates becomes a folder: ``clean.png``; ``damaged_N.png``, five versions by S3Diff's recipes; and
 ``face_N.png``, the restored face beside the damaged one at the photograph's own scale, cut as it is where damage is estimated.
-``manifest.jsonl`` has a line for every photograph, let in or not, with all that was measured; ``settings.json`` what it was made with.
-Killed at any moment it goes on where it was: a folder takes its name, and its line is written, once it is whole.
+``manifest.jsonl`` has a line with all measurements for every photograph, accepted or not; ``settings.json`` has the
+settings.
+An interrupted run can be resumed at any point: a folder gets its name, and its line is written, only when it is
+complete.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ from .stages import changed
 
 MANIFEST, PICTURES = "manifest.jsonl", "pictures"
 MIXTURE = ("s3diff", 0.4), ("s3diff_x2", 0.3), ("s3diff_x4", 0.3)  # of S3Diff's recipes
-TRUTH = "ground truth"  # where there is no album, as published
+TRUTH = "ground truth"  # if there is no album, as published
 
 
 @dataclass(frozen=True)
 class Config:
-    """versions: damaged ones per photograph; mixture: family -> share of their recipes; seed: of those."""
+    """versions: damaged versions per photograph; mixture: family -> share of their recipes; seed: of the recipes."""
 
     gates: Gates = Gates()
     versions: int = 5
@@ -54,9 +56,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Tools:
-    """What measures and restores.
+    """The networks that measure and restore.
 
-    references: restorers of a face with an album, one after the other; without: the one for a face without. scorers: see `examine`.
+    references: restorers for a face with an album, applied in sequence; without: the restorer for a face without one.
+    scorers: see `examine`.
     """
 
     library: Library
@@ -77,25 +80,26 @@ class Tools:
 
 
 def read_config(path: Path) -> Config:
-    """The defaults with what a JSON file changes, such as ``{"gates": {"short_side": 720}}``. Raises UserError."""
+    """The defaults with the overrides of a JSON file, such as ``{"gates": {"short_side": 720}}``. Raises UserError."""
     try:
         return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a configuration of a dataset ({error}).") from error
+        raise UserError(f"{path.name} is not a dataset configuration ({error}).") from error
 
 
 @torch.no_grad()
 def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
-    """Builds, or goes on building, in ``out``. Returns the `summary`.
+    """Builds the dataset in ``out``, or resumes building it. Returns the `summary`.
 
-    Raises UserError where ``photos`` holds no picture and where ``out`` was begun with other settings.
+    Raises UserError if ``photos`` contains no picture, or if ``out`` was started with different settings.
     """
     files = sorted(file for file in photos.rglob("*") if is_picture(file))
     if not files:
-        raise UserError(f"--photos {photos}: there is no picture in it.")
+        raise UserError(f"--photos {photos}: the folder contains no pictures.")
     if out.resolve().is_relative_to(photos.resolve()):
         raise UserError(
-            f"--out {out} lies inside the photographs: its own pictures would be taken for some. Choose another."
+            f"--out {out} is inside the photographs folder, so its pictures would be read as photographs. Choose "
+            "another folder."
         )
     settle(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
     done = {line["file"]: line for line in read_manifest(out)}
@@ -111,7 +115,7 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
 
 
 def summary(lines: Collection[dict[str, Any]]) -> dict[str, Any]:
-    """How many photographs are in, how often each gate refused one, and how often which restorer made the pair's better half."""
+    """The number of accepted photographs, of rejections by each gate, and of faces restored by each restorer."""
     reasons = Counter(gate for line in lines for gate in line["refused"])
     faces = Counter(version["face"] for line in lines for version in line.get("versions", ()))
     return {
@@ -123,7 +127,7 @@ def summary(lines: Collection[dict[str, Any]]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The last line of every photograph. A line that was cut off when the program was killed is taken out of the file."""
+    """The last line of every photograph. A line that was cut off by an interruption is removed from the file."""
     path = folder / MANIFEST
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
@@ -133,15 +137,15 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in whole.split("\n")[:-1]]  # names of files may hold other ends of lines
         return list({line["file"]: line for line in lines}.values())
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the manifest of a dataset ({error}).") from error
+        raise UserError(f"{path} is not a dataset manifest ({error}).") from error
 
 
 def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
-    """What the manifest says of one photograph, whose folder is written where it is let in."""
+    """The manifest line of one photograph; writes its folder if it is accepted."""
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     target = out / PICTURES / key
     partial = target.with_suffix(".part")
-    for folder in (partial, target):  # of a run that was killed, and of the photograph before it was changed
+    for folder in (partial, target):  # left from an interrupted run, or from an older version of the photograph
         shutil.rmtree(folder, ignore_errors=True)
     try:
         found = examine(
@@ -174,14 +178,14 @@ def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dic
 
 
 def _named(name: str, library: Library) -> str | None:
-    """Whom the folders of a photograph name, the innermost first."""
+    """The names of a photograph's folders, innermost first."""
     known = {person.name for person in library.people}
     return next((part for part in reversed(Path(name).parts[:-1]) if part in known), None)
 
 
 def _version(number: int, key: str, folder: Path, found: Examined, config: Config, tools: Tools) -> dict[str, Any]:
-    """One damaged version and the pair of its face, written; recipe and face go through the same operator, being one picture."""
-    # Of the photograph's name and the version alone, so that the order of building changes nothing.
+    """Writes one damaged version and its face pair; both go through the same operator, because they are one picture."""
+    # Depends only on the photograph's name and the version, so that the order of building does not matter.
     rng = np.random.default_rng([config.seed, number, int(key, 16)])
     recipe = draw_recipe(DataConfig(mixture=config.mixture), rng)
     damaged = stored(recipe.apply(found.picture[None])[0])
@@ -218,7 +222,7 @@ def _restored(
 
 
 def stored(picture: torch.Tensor) -> torch.Tensor:
-    """A picture in 0..1 as its file will have it, so that a recipe applied to the file of the clean one makes that of the damaged."""
+    """A picture in 0..1 as stored in its file, so that applying a recipe to the clean file reproduces the damaged one."""
     return (picture.clamp(0, 1) * 255).round() / 255
 
 
@@ -239,10 +243,14 @@ class Prepared(torch.utils.data.Dataset):
         self.folder, self.config, self.length = folder, config, length
         self.lines = [line for line in read_manifest(folder) if not line["refused"]]
         if not self.lines:
-            raise UserError(f"--dataset {folder}: no photograph is in it. `python run.py dataset` builds one.")
+            raise UserError(
+                f"--dataset {folder}: the folder contains no photographs. Build a dataset with `python run.py dataset`."
+            )
         side = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["gates"]["side"]
         if config.crop > side:
-            raise UserError(f"--dataset {folder}: its pictures have {side} pixels, less than a crop of {config.crop}.")
+            raise UserError(
+                f"--dataset {folder}: its pictures are {side} pixels wide, which is less than a crop of {config.crop}."
+            )
 
     def __len__(self) -> int:
         return self.length
@@ -268,5 +276,5 @@ class Prepared(torch.utils.data.Dataset):
             yield {"clean": clean, "damaged": damaged, "pair": pair, "pair_size": torch.tensor(found.shape[1:])}
 
     def describe(self) -> dict[str, Any]:
-        """For the provenance of what is trained on it."""
+        """For the provenance of models trained on it."""
         return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8")) | summary(self.lines)

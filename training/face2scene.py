@@ -66,15 +66,15 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """The defaults with what a JSON file changes, such as ``{"schedule": {"steps": 9000}}``. Raises UserError."""
+    """The defaults with the overrides of a JSON file, such as ``{"schedule": {"steps": 9000}}``. Raises UserError."""
     try:
         return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 class Photographs(Groups):
-    """Groups whose crops are cut from photographs, each read when it is needed."""
+    """Groups of crops from photographs, each read when it is needed."""
 
     def __init__(self, files: list[Path], config: DataConfig, length: int):
         super().__init__(np.empty(0), config, length)
@@ -96,7 +96,7 @@ class Photographs(Groups):
 class SceneLoss(nn.Module):
     """L2, LPIPS and the adversarial loss of SD-Turbo under adapters and tokens, and the discriminator's own.
 
-    turbo: gets its adapters here. Only what is learnt is among the parameters and in the checkpoints.
+    turbo: gets its adapters here. Only what is learned is among the parameters and in the checkpoints.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SceneLoss(nn.Module):
             self.register_buffer(name, text, persistent=False)
 
     def parameter_groups(self) -> list[dict]:
-        """The restorer's and the discriminator's, which are clipped apart."""
+        """The parameters of the restorer and of the discriminator, whose gradients are clipped separately."""
         groups = [[*self.adapters, *self.mapnet.parameters()], list(self.critic.parameters()) if self.critic else []]
         return [{"params": group} for group in groups if group]
 
@@ -194,7 +194,8 @@ def run(
     prepared: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Trains, or resumes, in ``folder`` and writes the model there. prompts: embedded, positive and negative ``[1, N, C]``.
+    """Trains or resumes in ``folder`` and writes the model there. prompts: encoded, positive and negative ``[1, N,
+    C]``.
 
     prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
@@ -242,15 +243,15 @@ def run(
 
 
 def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial.Critic | None]:
-    """What the losses look through, from the models folders; None, and one line that says so, where it is not there."""
+    """The networks of the losses, from the models folders; None and a log message for those that are missing."""
     critic = None
     found = [folder / DINO for folder in folders if (folder / DINO / "config.json").is_file()]
     if found:
         critic = adversarial.load(found[0])
     else:
         log.warning(
-            "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. "
-            "`python run.py models get dino dino-config` fetches it.",
+            "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. Download it with `python "
+            "run.py models get dino dino-config`.",
             folders[0] / DINO,
         )
     return perceptual.at_hand(folders), critic
@@ -268,6 +269,6 @@ def run_from_files(
     """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
-        raise UserError(f"--photos {photos}: there is no picture in it.")
+        raise UserError(f"--photos {photos}: the folder contains no pictures.")
     positive, negative = sd_turbo.embed(base, PROMPTS)
     return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared, report)

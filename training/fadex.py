@@ -20,7 +20,7 @@ def label_aware_info_nce(
 ) -> torch.Tensor:
     """Mean over queries i of -1/|P(i)| sum over p in P(i) of log( exp(s_ip) / sum over a of exp(s_ia) ).
 
-    query: ``[Q, C]``, keys: ``[K, C]``, normalised here, so that scaling them changes nothing; s = cosine / temperature.
+    query: ``[Q, C]``, keys: ``[K, C]``, normalized here, so that scaling them changes nothing; s = cosine / temperature.
     P(i) are the keys under the same degradation; every key counts in the denominator, so a key of the same degradation is
     never a negative. A query without a positive contributes nothing.
     """

@@ -1,7 +1,7 @@
 """Which photographs are good enough to train Face2Scene on: the filters of the paper's dataset (supplement, section 6.2).
 
-Three stages, as published: size and face, content, quality. Every gate is a measured number that is reported; what fails a stage is
-not measured by the next, which costs more.
+Three stages, as published: size and face, content, quality. Every gate reports a measured number. A photograph that
+fails one stage is not measured by the next, which costs more.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Scorer = Callable[[torch.Tensor], float]
 
 @dataclass(frozen=True)
 class Gates:
-    """The least values that let a photograph in.
+    """The minimum values for accepting a photograph.
 
     short_side: pixels of the file; face_share: of the face's box in the square that is cut out; sharpness: variance of the Laplacian of
-    the square and of the face in it, 256 levels of grey (the paper gives no number; docs/training.md says where this one is from);
-    identity: cosine of ArcFace to the most alike reference; musiq, clipiqa, maniqa: as pyiqa gives them.
+    the square and of the face in it, 256 levels of gray (the paper gives no number; docs/training.md says where this one is from);
+    identity: cosine of ArcFace to the most similar reference; musiq, clipiqa, maniqa: as computed by pyiqa.
     side: of the square, not a gate; most_faces: None for any number.
     """
 
@@ -49,15 +49,15 @@ class Gates:
 
 
 QUALITY = {"musiq", "clipiqa", "maniqa"}
-SMALLEST_FACE = 2 * SMALLEST  # pixels; a little is lost where the pair is cut
+SMALLEST_FACE = 2 * SMALLEST  # pixels; cropping the pair loses a little
 
 
 @dataclass
 class Examined:
-    """What was found out about one photograph.
+    """The results for one photograph.
 
-    measured: numbers by gate; skipped: gates that nothing could be said about, and why; refused: gates that it failed, with a
-    sentence each, empty where it is let in. picture: the square ``[3, S, S]`` with its main face, and whom it shows.
+    measured: numbers by gate; skipped: gates that could not be measured, and why; refused: gates that it failed, with a
+    sentence each; empty if it is accepted. picture: the square ``[3, S, S]`` with its main face, and whom it shows.
     """
 
     measured: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Examined:
     def gate(self, name: str, value: float, least: float, what: str) -> None:
         self.measured[name] = round(float(value), 4)
         if value < least:
-            self.refused[name] = f"{what} is {value:.4g}, at least {least:g} is wanted."
+            self.refused[name] = f"{what} is {value:.4g}, but at least {least:g} is required."
 
 
 def examine(
@@ -82,10 +82,11 @@ def examine(
     scorers: Mapping[str, Scorer],
     model_folder: Path | None = None,
 ) -> Examined:
-    """A photograph through all gates. name: of the person that its folder names, if that one has an album.
+    """Runs a photograph through all gates. name: of the person that its folder is named after, if that person has an
+    album.
 
-    Without a name the most alike person of the library is meant, if alike enough, and else nobody. scorers: by QUALITY's names; what
-    is not among them is skipped. Raises UserError where the file is no picture.
+    Without a name, the most similar person in the library is used, if similar enough. scorers: by QUALITY's names;
+    missing ones are skipped. Raises UserError if the file is not a picture.
     """
     found = Examined()
     photo = read_picture(path)
@@ -94,7 +95,7 @@ def examine(
         _cut(photo, found, gates, model_folder)
     if not found.refused:
         _content(path.name, name, library, found, gates, embedder)
-    found.skipped |= dict.fromkeys(QUALITY - scorers.keys(), "--quality was not asked for")
+    found.skipped |= dict.fromkeys(QUALITY - scorers.keys(), "--quality was not requested")
     if not found.refused:
         for score, measure in scorers.items():
             found.gate(score, measure(found.picture), getattr(gates, score), score)
@@ -110,7 +111,7 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path 
     faces = detect_faces(photo, model_folder=model_folder)
     found.gate("faces", len(faces), 1, "the number of faces")
     if gates.most_faces is not None and len(faces) > gates.most_faces:
-        found.refused["faces"] = f"the number of faces is {len(faces)}, at most {gates.most_faces} are wanted."
+        found.refused["faces"] = f"the number of faces is {len(faces)}, but at most {gates.most_faces} are allowed."
     if found.refused:
         return
     main = main_face(faces, photo.shape[-2:])
@@ -119,7 +120,9 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path 
     box = tuple(side - offset for side, offset in zip(main.box, (x, y, x, y), strict=True))
     found.face = make_face(found.picture, Detection(box, main.landmarks - [x, y], main.score))
     x0, y0, x1, y1 = (min(max(side, 0), gates.side) for side in box)
-    found.gate("face_share", (x1 - x0) * (y1 - y0) / gates.side**2, gates.face_share, "the face's share of the square")
+    found.gate(
+        "face_share", (x1 - x0) * (y1 - y0) / gates.side**2, gates.face_share, "the face area relative to the square"
+    )
     found.gate("face_size", min(x1 - x0, y1 - y0), SMALLEST_FACE, "the face's shorter side")
     if max(box[2] - box[0], box[3] - box[1]) > gates.side:
         found.refused["face_size"] = f"the face is larger than the square of {gates.side} pixels."
@@ -133,16 +136,16 @@ def window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _content(file: str, name: str | None, library: Library, found: Examined, gates: Gates, embedder: Embedder) -> None:
-    """Sharpness of the square and of the face; whether it shows whom it should."""
+    """Sharpness of the square and of the face, and whether the face shows the right person."""
     grey = cv2.cvtColor(to_uint8(found.picture), cv2.COLOR_RGB2GRAY)
     x0, y0, x1, y1 = (round(min(max(side, 0), gates.side)) for side in found.face.box)
     found.gate("sharpness", sharpness(grey), gates.sharpness, "the sharpness")
     found.gate("face_sharpness", sharpness(grey[y0:y1, x0:x1]), gates.sharpness, "the face's sharpness")
-    # A photograph is no reference of itself.
+    # A photograph is not a reference for itself.
     people = [_without(person, file) for person in library.people if name in (None, person.name)]
     people = [person for person in people if person.references]
     if not people:
-        found.skipped["identity"] = "nobody's album is known" if name is None else f"{name} has no other picture"
+        found.skipped["identity"] = "no album is known" if name is None else f"{name} has no other picture"
         return
     if embedder.proposes:
         found.skipped["identity"] = f"the identity embedding {embedder.name} can only propose"
@@ -151,7 +154,7 @@ def _content(file: str, name: str | None, library: Library, found: Examined, gat
     alike = similarity_matrix([found.face], Library(tuple(people), embedder.name), embedder)[0]
     best, least = int(alike.argmax()), least_alike(embedder, gates)
     if name is not None:
-        found.gate("identity", alike[best], least, f"the likeness to {name}")
+        found.gate("identity", alike[best], least, f"the similarity to {name}")
     else:
         found.measured["identity"] = round(float(alike[best]), 4)
     if alike[best] >= least:
@@ -173,12 +176,12 @@ def sharpness(grey: np.ndarray) -> float:
 
 
 def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
-    """MUSIQ, CLIP-IQA and MANIQA by pyiqa, which fetches their weights itself where it has not yet: only on request.
+    """MUSIQ, CLIP-IQA and MANIQA by pyiqa, which downloads their weights itself if necessary: only on request.
 
-    Raises UserError where pyiqa is not installed or cannot load one of them.
+    Raises UserError if pyiqa is not installed or cannot load one of them.
     """
     if importlib.util.find_spec("pyiqa") is None:
-        raise UserError("--quality: pyiqa, which measures it, is not installed: pip install pyiqa.")
+        raise UserError("--quality needs pyiqa, which is not installed. Run pip install pyiqa.")
     import pyiqa
 
     def scorer(name: str) -> Scorer:
@@ -186,7 +189,7 @@ def pyiqa_scorers(device: torch.device) -> dict[str, Scorer]:
             metric = pyiqa.create_metric(name, device=device)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"--quality: pyiqa cannot load {name} ({error}). Leave --quality out, or mend that."
+                f"--quality: pyiqa cannot load {name} ({error}). Fix the problem, or omit --quality."
             ) from error
         return lambda picture: float(metric(picture[None].to(device)))
 

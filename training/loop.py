@@ -1,4 +1,4 @@
-"""One training loop for every network of ours: Accelerate underneath, a step budget, checkpoints, resume, a curve."""
+"""The training loop for all our networks, based on Accelerate: a step budget, checkpoints, resuming, and a loss curve."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class Schedule:
-    """steps and batch fix the amount of work; the learning rate warms up over ``warmup`` steps and falls as a cosine to zero."""
+    """steps and batch set the amount of work; the learning rate warms up over ``warmup`` steps and then follows a
+    cosine to zero."""
 
     steps: int
     batch: int
@@ -38,7 +39,7 @@ class Schedule:
 
 
 class _From(Sampler):
-    """The indices from ``start`` on: resuming continues with data not seen yet."""
+    """The indices from ``start`` on, so that resuming continues with new data."""
 
     def __init__(self, start: int, stop: int):
         self.start, self.stop = start, stop
@@ -61,9 +62,9 @@ def train(
 ) -> nn.Module:
     """Runs or resumes the schedule in ``folder`` and returns the trained module, unwrapped.
 
-    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimised; report is
-    called after every step and may raise to stop. Killed at any moment it resumes from the last checkpoint with the same
-    data and random numbers.
+    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimized; report is
+    called after every step and may raise to stop. After an interruption, it resumes from the last checkpoint with the
+    same data and random numbers.
     """
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     set_seed(schedule.seed)
@@ -79,7 +80,7 @@ def train(
         schedule.batch,
         sampler=_From(done * schedule.batch, len(data)),
         num_workers=schedule.workers,
-        # Otherwise it would take from the random numbers that a resumed run has just got back.
+        # Otherwise it would consume random numbers that a resumed run has just restored.
         generator=torch.Generator().manual_seed(schedule.seed),
         persistent_workers=schedule.workers > 0,
     )
@@ -89,7 +90,9 @@ def train(
         with accelerator.autocast():
             terms = loss(trained, batch)
         accelerator.backward(terms["loss"])
-        for group in optimizer.param_groups:  # each by itself: a discriminator must not quieten what it judges
+        for (
+            group
+        ) in optimizer.param_groups:  # separately: the discriminator must not scale down the generator's gradients
             accelerator.clip_grad_norm_(group["params"], 1.0)
         optimizer.step()
         scheduler.step()
@@ -105,7 +108,7 @@ def train(
 
 
 def _checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """``folder/state-<step>``, which takes its name once it is whole; only then do older ones go."""
+    """Writes ``folder/state-<step>``, which gets its name when it is complete; only then are older ones removed."""
     partial = folder / "state.part"
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
@@ -117,9 +120,10 @@ def _checkpoint(accelerator: Accelerator, folder: Path, step: int) -> None:
 
 
 class Journal:
-    """How a training goes: a bar, running means of its terms as ``log.jsonl`` in the folder, and at the end ``curve.png``.
+    """The log of a training run: a progress bar, running means of its terms in ``log.jsonl``, and finally
+    ``curve.png``.
 
-    done: steps of an earlier run, whose log is gone on with; every: steps from line to line.
+    done: steps of an earlier run, whose log is continued; every: steps between lines.
     """
 
     def __init__(self, folder: Path, steps: int, done: int, every: int = 50):
@@ -127,14 +131,14 @@ class Journal:
         self.folder, self.every = folder, every
         self.log = folder / LOG
         text = self.log.read_text() if self.log.is_file() else ""
-        # What a killed run wrote after its last checkpoint is done, and written, again; its last line may be half of one.
+        # Steps after the last checkpoint of an interrupted run are repeated and logged again; its last line may be incomplete.
         kept = [entry for entry in map(json.loads, text[: text.rfind("\n") + 1].splitlines()) if entry["step"] <= done]
         write_whole(self.log, "".join(f"{json.dumps(entry)}\n" for entry in kept))
         self.running: dict[str, float] = {name: kept[-1][name] for name in kept[-1].keys() - {"step"}} if kept else {}
         self.bar = tqdm(desc=folder.name, total=steps, initial=done, mininterval=5)
 
     def note(self, step: int, terms: Mapping[str, float]) -> None:
-        """The terms of a step, which are the next ones."""
+        """Adds the terms of the next step."""
         for name, value in terms.items():
             self.running[name] = 0.98 * self.running.get(name, value) + 0.02 * value
         self.bar.set_postfix({name: f"{value:.4f}" for name, value in self.running.items()}, refresh=False)

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018, version 0.1 on VGG16): how different two pictures look."""
+"""LPIPS (Zhang et al. 2018, version 0.1 on VGG16): the perceptual distance of two pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LPIPS(nn.Module):
         self.blocks = nn.ModuleList(vgg.features[a:b] for a, b in zip((0, *BLOCKS), BLOCKS, strict=False))
         for layer in self.blocks.modules():
             if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # a block's output is looked at, and goes on
+                layer.inplace = False  # a block's output is compared and passed on
         self.linear = linear
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         self.register_buffer("spread", torch.tensor(SPREAD).view(3, 1, 1))
@@ -62,7 +62,7 @@ def load(vgg: Path, linear: Path) -> LPIPS:
 
 
 def at_hand(folders: Sequence[Path]) -> LPIPS | None:
-    """From the models folders; None, and one line that says what is missing, where it is not there."""
+    """From the models folders; None, and a log message that lists the missing files, if it is not there."""
     try:
         files = find("vgg16", folders), find("lpips-vgg", folders)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Procedural pictures: dead leaves with shading, textures and soft or hard edges, in the colours of photographs.
+"""Procedural pictures: dead leaves with shading, textures and soft or hard edges, in the colors of photographs.
 
 The statistics that matter for restoration (scale-invariant occlusion edges, textures that go on behind them) are those of
 the dead-leaves model (Lee, Mumford and Huang, 2001); no photograph is involved.
@@ -62,7 +62,7 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """4 to 24 colours with large differences in lightness and small ones in chroma, as photographs have. ``[n, 3]``."""
+    """4 to 24 colors with large differences in lightness and small ones in chroma, as photographs have. ``[n, 3]``."""
     n = int(rng.integers(4, 25))
     light = np.clip(rng.normal(rng.uniform(0.25, 0.65), rng.uniform(0.12, 0.3), n), 0.01, 0.99)
     cast = rng.normal(0, 0.05, 3)
@@ -107,7 +107,7 @@ def _paint(canvas: np.ndarray, rng: np.random.Generator, colour: np.ndarray, rad
     y, x = np.mgrid[:height, :width].astype(np.float32)
     slope = rng.normal(0, 0.12, 2) / max(2 * radius, 8)
     shade = 1 + slope[0] * (x - width / 2) + slope[1] * (y - height / 2)
-    if rng.random() < 0.3:  # a rounded body: darker towards the edge
+    if rng.random() < 0.3:  # a rounded body: darker toward the edge
         shade *= 1 - rng.uniform(0, 0.5) * np.minimum(((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 3, 1)
     contrast = np.exp(rng.uniform(np.log(0.01), np.log(0.2)))
     tint = 1 + rng.normal(0, 0.25, 3)
@@ -151,6 +151,6 @@ def draw(seed: int, size: int = SIZE) -> np.ndarray:
 
 
 def page(seeds: range, columns: int = 4, size: int = SIZE) -> np.ndarray:
-    """Pictures side by side, for people to look at: uint8 ``[rows * size, columns * size, 3]`` RGB."""
+    """Pictures side by side, for viewing: uint8 ``[rows * size, columns * size, 3]`` RGB."""
     pictures = [draw(seed, size) for seed in seeds]
     return np.vstack([np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])

@@ -1,6 +1,7 @@
-"""FaDeX's projector trained on, against more negatives than a queue holds: the features of many operators, computed once.
+"""Further training of FaDeX's projector, with more negatives than a queue holds: features of many operators, computed
+once.
 
-Its features stay what they are, and with them the tokens; only how well they tell operators apart changes.
+The features, and with them the tokens, do not change; only the separation of operators does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .fadex import label_aware_info_nce
 
 @torch.no_grad()
 def features(path: Path, groups: Groups, fadex: FaDeX) -> np.ndarray:
-    """GAP(Z) of the two pairs of every group, ``[N, 2, C]``, kept in ``path``; killed, it goes on where it was."""
+    """GAP(Z) of the two pairs of every group, ``[N, 2, C]``, stored in ``path``; an interrupted run resumes."""
     width = fadex.mlp[0].in_features
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""What is minimised: the restorer first blind to the damage, then guided by the tokens of another picture's pair; FaDeX in between."""
+"""The training losses: of the restorer, first blind, then guided by the tokens of another picture's pair; and of FaDeX
+in between."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def random_window(pictures: torch.Tensor, smallest: int) -> torch.Tensor:
 @torch.no_grad()
 def imperfect(pairs: torch.Tensor, restorer: OneStepNet, share: float) -> torch.Tensor:
     """``[B, 6, H, W]`` with the true high-quality picture of the first ``share`` replaced by the blind restoration of the damaged
-    one: a restored face is never perfect, and what reads damage from it must not count on that."""
+    one: a restored face is never perfect, and the networks that estimate damage must not rely on that."""
     count = round(len(pairs) * share)
     if not count:
         return pairs
@@ -50,7 +51,7 @@ class BlindLoss(nn.Module):
 class GuidedLoss(nn.Module):
     """L1 of the restorer and MapNet on the tokens of the partner's pair.
 
-    Tokens are dropped at random, so that the restorer stays good without a face. Online negatives (Face2Scene, section 3.4; S3Diff):
+    Tokens are dropped at random, so that the restorer still works without a face. Online negatives (Face2Scene, section 3.4; S3Diff):
     now and then the target is the damaged picture itself and the prompt the negative one.
     """
 

@@ -51,15 +51,15 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """The defaults with what a JSON file changes, such as ``{"guided": {"steps": 9000}, "restorer": {"blocks": [2, 3, 6]}}``.
+    """The defaults with the overrides of a JSON file, such as ``{"guided": {"steps": 9000}, "restorer": {"blocks": [2, 3, 6]}}``.
 
-    Raises UserError for what is no JSON object and for names that are not known.
+    Raises UserError if it is not a JSON object, and for unknown names.
     """
     try:
         changes = json.loads(path.read_text(encoding="utf-8"))
         return changed(Config(), changes)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 def changed(config: Any, changes: dict[str, Any]) -> Any:
@@ -72,20 +72,20 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
 
 
 def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """What an earlier stage left. Raises UserError where it has not run."""
+    """The result of an earlier stage. Raises UserError if it has not run."""
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise UserError(
-            f"{path}: there are no weights yet. The stages are, in order: {', '.join(STAGES)}; or train all."
+            f"{path}: there are no weights yet. Train the stages in order ({', '.join(STAGES)}), or train all."
         )
     return read_tensors(path)
 
 
 def run(stage: str, folder: Path, config: Config) -> None:
-    """One stage, from what the earlier ones left in ``folder``; resumes where it was stopped."""
+    """Runs or resumes one stage, based on the results of the earlier stages in ``folder``."""
     pictures = bank(folder.parent, config.data)
     schedule: Schedule = getattr(config, stage)
-    # Another seed per stage: a later stage does not see the same crops in the same order.
+    # A different seed per stage, so that a later stage does not see the same crops in the same order.
     data = replace(config.data, seed=config.data.seed + schedule.seed)
     restorer, extractor = OneStepNet(**config.restorer), embedded.Extractor(**config.extractor)
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):

@@ -1,4 +1,5 @@
-"""What is minimised for the tiny diffusion base: noise prediction on procedural pictures, with and without the cleaned picture.
+"""The training loss of the tiny diffusion base: noise prediction on procedural pictures, with and without the cleaned
+picture.
 
 python run.py train tiny --out runs/embedded
 """
@@ -84,12 +85,13 @@ class NoiseLoss(nn.Module):
 
 
 def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
-    """Trains in ``folder/tiny`` or resumes there; the net in its final state. The cleaner is the one-step restorer that ships."""
+    """Trains or resumes in ``folder/tiny``; returns the net in its final state. The cleaner is the embedded one-step
+    restorer."""
     pictures = bank(folder.parent, data)
     data = replace(data, mixture=MIXTURE, crop=CROP, seed=data.seed + schedule.seed)
     torch.manual_seed(schedule.seed)
     task = NoiseLoss(TinyDiffusion())
-    draws = Groups(pictures, data, 10**6)  # beyond what the training sees
+    draws = Groups(pictures, data, 10**6)  # beyond the training range
     task.net.measure(torch.cat([draws[index]["clean"] for index in range(10**6 - 512, 10**6)]))
     first, _ = embedded.load(embedded.RESTORER)
     first.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What blending costs and what it leaves: ``python run.py bench blend``.
+"""Time, memory and seams of blending: ``python run.py bench blend``.
 
 Eight faces of 200 px are blended into photographs of 2 to 24 megapixels. The one copy of the photograph is measured apart and
 subtracted; what is left should not grow. The seam is read from the sample group, restored as in ``perfuse``.
@@ -146,7 +146,7 @@ def energy(picture: torch.Tensor) -> torch.Tensor:
 
 
 def table(figures: dict) -> str:
-    """What a person reads."""
+    """The human-readable table."""
     lines = ["megapixels   copy ms   blend ms   blend - copy ms   ratio   full-size pictures held"]
     first = figures["sizes"][0]["rest"]
     for row in figures["sizes"]:

@@ -1,6 +1,6 @@
 """PerFuSe's figure S1: what surrounds a face before its pyramid is built. ``python run.py bench context``.
 
-A flat grey scene and the sample portrait are blended with themselves, so that whatever changes is an error of the blend.
+A flat gray scene and the sample portrait are blended with themselves, so that whatever changes is an error of the blend.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shown(scene: torch.Tensor, out: torch.Tensor) -> np.ndarray:
 
 
 def table(figures: dict) -> str:
-    """What a person reads."""
+    """The human-readable table."""
     names = next(iter(figures["flat"].values()))
     lines = [f"{'scene':10}{'context':10}" + "".join(f"{name:>22}" for name in names)]
     for scene, contexts in figures.items():

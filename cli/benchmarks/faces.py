@@ -1,4 +1,4 @@
-"""Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one sub-folder per person.
+"""Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one subfolder per person.
 
 Every picture is damaged in turn and restored with the others of its person as the album: by the general restorer alone
 (blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too, and so is how
@@ -67,7 +67,7 @@ class Row:
 
 
 def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
-    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError where there is none."""
+    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError if there is none."""
     embedder, proposer = best_embedder(), by_name("classical")
     library, guessed = load_library(album, embedder), load_library(album, proposer)
     jobs = [
@@ -79,7 +79,7 @@ def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
     ]
     if not jobs:
         raise UserError(
-            f"--photos {album}: give a folder with one sub-folder per person, of two pictures or more each."
+            f"--photos {album}: provide a folder with one subfolder per person, each with at least two pictures."
         )
     rows = []
     for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
@@ -112,7 +112,7 @@ def measure(
     family: str,
     seed: int,
 ) -> Row | None:
-    """None where even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
+    """None if even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
     library, embedder = known
     seen = detect_faces(truth[0])
     if not seen:
@@ -193,9 +193,10 @@ def _better(rows: list[Row], method: str) -> dict[str, int]:
 
 
 def table(figures: dict) -> str:
-    """What a person reads: a line per face, then the means."""
+    """The human-readable table: a line per face, then the means."""
     lines = [
-        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18}  worse"
+        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18} "
+        " worse"
     ]
 
     def numbers(scores: dict) -> str:

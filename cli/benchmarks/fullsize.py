@@ -1,7 +1,7 @@
-"""Face2Scene at full size with random weights on the CPU: what fusing the adapters and batching the branches is worth.
+"""Face2Scene at full size with random weights on the CPU: the benefit of fusing the adapters and batching the branches.
 
 Every run is a process of its own, so that its peak memory is its own; the two ways take turns, so that a busy machine slows
-both. Random weights show time, memory and that both ways say the same, nothing about quality.
+both. Random weights show time, memory and that both ways give the same result, but nothing about quality.
 """
 
 from __future__ import annotations

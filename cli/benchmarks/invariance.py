@@ -1,4 +1,4 @@
-"""Does the code tell the damage and not the picture: retrieval of the operator, and the figure 3 of Face2Scene."""
+"""Whether the code identifies the damage and not the picture: retrieval of the operator, and figure 3 of Face2Scene."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def embeddings(crops: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 
 def crops(pictures: list[torch.Tensor], seed: int) -> torch.Tensor:
-    """Disjoint crops ``[N, 3, 160, 160]`` of all pictures, shuffled, without the flattest quarter: a patch of sky shows no blur
-    to anybody."""
+    """Disjoint crops ``[N, 3, 160, 160]`` of all pictures, shuffled, without the flattest quarter: a patch of sky shows
+    no blur."""
     side = CROP + 2 * MARGIN
     cells = [
         picture[..., top : top + side, left : left + side]
@@ -37,7 +37,7 @@ def crops(pictures: list[torch.Tensor], seed: int) -> torch.Tensor:
         for left in range(0, picture.shape[-1] - side + 1, side)
     ]
     if len(cells) < 2:
-        raise UserError(f"The photographs have no two disjoint crops of {side} px: give larger ones.")
+        raise UserError(f"The photographs are too small for two separate crops of {side} px. Use larger ones.")
     lively = sorted(cells, key=lambda cell: -float(cell.diff(dim=-1).abs().mean()))[: max(2, len(cells) * 3 // 4)]
     return torch.cat([lively[i] for i in np.random.default_rng(seed).permutation(len(lively))])
 

@@ -1,10 +1,11 @@
-"""The papers' shapes in small: ``python run.py bench personas --plots --photos DIR``, with one sub-folder per person.
+"""The papers' main effects at small scale: ``python run.py bench personas --plots --photos DIR``, one subfolder per
+person.
 
 Four questions about the small base, each answered for every person with the last photograph held back, damaged and restored:
 does the album keep much noise from leading away from the person (Restoration by Generation, figure 8); what does skip guidance
 do to a generative album (its figure 9); what are the two pivots worth alone and together (Dual-Pivot Tuning, figure 4); what do
-learnt gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is kept as soon as it is measured, so that a run that
-was stopped, or whose time was up, goes on where it was.
+learned gates and L_Gen add to ViCo's block (PFStorer, table 2). Every figure is saved as soon as it is measured, so
+that an interrupted run, or one whose time is up, can be resumed.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def bench(photos: Path, steps: int, minutes: float, target: Path) -> dict:
                 if setting in mine:
                     continue
                 if time.monotonic() > end:
-                    log.info("The time is up; the same command goes on from here.")
+                    log.info("Time is up. Run the same command again to continue.")
                     return _write(figures, shapes, target)
                 mine[setting] = value()
                 log.info("%s, %s, %s: %s", name, subject.name, setting, mine[setting])
@@ -96,7 +97,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
         name = hashlib.sha256(repr((base.base, subject.name, settings)).encode()).hexdigest()[:16]
         try:
             return load_persona(folder, name)
-        except UserError:  # not learnt yet
+        except UserError:  # not learned yet
             persona = make_persona(
                 base.load(), base.base, Material(subject.album), settings, subject.name, folder=folder / name
             )
@@ -118,7 +119,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
             yield str(every), lambda guidance=guidance: sampled(subject, guidance)
 
     def sampled(subject: Subject, guidance: SkipGuidance | None) -> Values:
-        # A guidance that never acts, because without any an album is made with the paper's.
+        # Guidance that never acts, because without guidance the paper's default would be used.
         maker = replace(free, samples=STRIDES, guidance=guidance or SkipGuidance(every=0))
         pictures = generative_album(maker, subject.damaged[0], Conditions(), ALBUM)
         away = np.mean([psnr(one[None], subject.damaged[0]) for one in pictures])
@@ -221,5 +222,5 @@ def table(figures: dict) -> str:
             means = {key: np.mean([one[setting][key] for one in whole]) for key in whole[0][setting]}
             lines.append(f"  {setting:24}" + "".join(f"{key} {value:8.3f}  " for key, value in means.items()))
     if not figures["complete"]:
-        lines.append("Not complete: the same command goes on.")
+        lines.append("Not complete. Run the same command again to continue.")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Whether a persona carries an identity: ``python run.py bench personas --photos DIR``, with one sub-folder per person.
+"""Whether a persona carries an identity: ``python run.py bench personas --photos DIR``, with one subfolder per person.
 
-Of every person all photographs but the last one are learnt; that one is damaged and restored with the persona, without any, and
-with the persona of the next person. The network is the embedded diffusion base: faces of 128x128.
+The persona of each person is trained on all photographs but the last. That one is damaged and restored with the
+persona, without any, and with the persona of the next person. The network is the embedded diffusion base: faces of 128x128.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def people_of(photos: Path, draws: int = 1) -> tuple[DiffusionRestorer, list[Sub
 
     The damage is made on the aligned face of 512x512, as the papers make theirs, and brought to the size of the base with it: made
     there, it would leave no face to restore (17.0 dB and a dlib distance of .68, against 23.8 dB and .53).
-    Raises UserError where there are not two such people, and without dlib's network.
+    Raises UserError if there are not two such people, and without dlib's network.
     """
     identity = by_name("dlib")
     library = load_library(photos, identity)
     people = [person for person in library.people if len(person.references) > 1]
     if len(people) < 2:
         raise UserError(
-            f"{photos}: two people with at least two usable photographs each are needed.\n" + "\n".join(library.notes)
+            f"{photos}: at least two people with two usable photographs each are needed.\n" + "\n".join(library.notes)
         )
     base = embedded.diffusion(keep)
 
@@ -117,7 +117,7 @@ def bench(photos: Path, methods: Sequence[str], steps: int, draws: int, target: 
     Raises UserError for an unknown method and as `people_of` does.
     """
     if unknown := set(methods) - METHODS.keys():
-        raise UserError(f"There is no method {', '.join(sorted(unknown))}. Choose of {', '.join(METHODS)}.")
+        raise UserError(f"There is no method {', '.join(sorted(unknown))}. Choose from {', '.join(METHODS)}.")
     base, people, measure = people_of(photos, draws)
     figures: dict = {
         "people": {one.name: len(one.album) for one in people},
@@ -148,7 +148,7 @@ def bench(photos: Path, methods: Sequence[str], steps: int, draws: int, target: 
         )
         for one in people:
             personas[one.name] = make_persona(base.load(), base.base, Material(one.album), settings, one.name)
-            log.info("%s of %s learnt", method, one.name)
+            log.info("%s of %s trained", method, one.name)
         figures["minutes"][method] = (time.monotonic() - started) / 60 / len(people)
         add(f"{method}, own", lambda subject, worn=personas: PersonalRestorer(base, worn[subject.name]))
         add(
@@ -180,7 +180,8 @@ def table(figures: dict) -> str:
         for key, sign in (("psnr", 1), ("ssim", 1), ("distance", -1)):
             better = [sum(sign * own[n][key] > sign * against[n][key] for n in own) for against in (none, other)]
             lines.append(
-                f"{method}: by {key} the own persona beats none for {better[0]} and the other's for {better[1]} of {len(own)} people"
+                f"{method}: by {key} the own persona beats none for {better[0]} and the other's for {better[1]} of "
+                f"{len(own)} people"
             )
         lines.append(f"{method}: {minutes:.1f} minutes per person")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""How well the weights that ship restore: ``python run.py bench quality [--photos DIR] [--json FILE]``.
+"""Restoration quality of the embedded weights: ``python run.py bench quality [--photos DIR] [--json FILE]``.
 
 Undamaged photographs are damaged by the pack's own families under fixed seeds and restored. Nothing here was seen in training.
 """
@@ -195,7 +195,7 @@ def grid(strips: list[list[np.ndarray]], families: int, limit: int = 4) -> np.nd
 
 
 def table(figures: dict) -> str:
-    """What a person reads."""
+    """The human-readable table."""
     lines = [
         f"{figures['photographs']} photographs, longest side {figures['longest_side']}, draws {figures['draws']}",
         f"{'':16}{'':18}{'PSNR':>8}{'gain':>8} +-   {'SSIM':>8}{'gain':>8}"

@@ -1,4 +1,4 @@
-"""Speed and memory of the embedded restorer on this machine, as shares of what the machine can do."""
+"""Speed and memory of the embedded restorer on this machine, relative to the machine's capacity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _timed(job) -> float:
 
 
 def _peak_memory() -> float | None:
-    """Gigabytes, or None where the system does not say. ru_maxrss counts kilobytes, on macOS bytes."""
+    """Gigabytes, or None if the system does not say. ru_maxrss counts kilobytes, on macOS bytes."""
     try:
         import resource
     except ImportError:  # Windows

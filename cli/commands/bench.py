@@ -14,41 +14,49 @@ def add(commands: argparse._SubParsersAction) -> None:
     bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
         required=True, metavar="SUBJECT"
     )
-    quality = bench.add_parser("quality", help="how well the embedded weights restore")
+    quality = bench.add_parser("quality", help="restoration quality of the embedded weights")
     quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
     quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
-    quality.add_argument("--draws", type=int, default=2, help="damages per photograph and family (default: 2)")
-    quality.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for grid, plot and figures")
+    quality.add_argument("--draws", type=int, default=2, help="damaged versions per photograph and family (default: 2)")
+    quality.add_argument(
+        "--out", type=Path, default=Path("output/bench"), help="folder for the grid, the plot and the figures"
+    )
     quality.set_defaults(run=_bench_quality)
-    faces = bench.add_parser("faces", help="known faces under synthetic damage, restored from their albums")
-    faces.add_argument("--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person")
+    faces = bench.add_parser("faces", help="known faces with synthetic damage, restored from their albums")
+    faces.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
     faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
     faces.set_defaults(run=_bench_faces)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
-    context = bench.add_parser("context", help="what surrounds a face while it is blended: PerFuSe's figure S1")
+    context = bench.add_parser(
+        "context", help="the effect of the context around a blended face, as in PerFuSe's figure S1"
+    )
     context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
     context.set_defaults(run=_bench_context)
-    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network, on random weights")
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network with random weights")
     fullsize.set_defaults(run=_bench_fullsize)
-    personas = bench.add_parser("personas", help="faces restored with, without and with another's persona")
+    personas = bench.add_parser(
+        "personas", help="faces restored with their persona, without one, and with another person's"
+    )
     personas.add_argument(
-        "--photos", type=Path, required=True, help="a folder with one sub-folder of pictures per person"
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
     )
     personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
-    personas.add_argument("--steps", type=int, default=150, help="training steps of each stage (default: 150)")
-    personas.add_argument("--draws", type=int, default=2, help="damages per photograph (default: 2)")
-    personas.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture and figures")
+    personas.add_argument("--steps", type=int, default=150, help="training steps per stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damaged versions per photograph (default: 2)")
+    personas.add_argument(
+        "--out", type=Path, default=Path("output/bench"), help="folder for the picture and the figures"
+    )
     personas.add_argument(
         "--plots",
         action="store_true",
-        help="instead: the papers' shapes in small, one plot each; goes on where an earlier run stopped",
+        help="instead, plot the papers' main effects at small scale; resumes an earlier run",
     )
     personas.add_argument(
         "--minutes",
         type=float,
         default=60.0,
-        help="with --plots: begin nothing new after so many minutes (default: 60)",
+        help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
     for subject in (quality, faces, blend, context, fullsize, personas):
@@ -111,7 +119,7 @@ def _bench_personas(options: argparse.Namespace) -> int:
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
-    """The table of a benchmark, and its figures as JSON where they are wanted."""
+    """Prints the table of a benchmark, and writes its figures as JSON if requested."""
     if file:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(subject.table(figures))

@@ -10,22 +10,28 @@ from ...lib.vocabulary import Restorer, UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    dataset = commands.add_parser("dataset", help="build what face2scene is trained on; see docs/training.md")
+    dataset = commands.add_parser("dataset", help="build a dataset for training face2scene; see docs/training.md")
     dataset.add_argument("--photos", type=Path, required=True, help="undamaged photographs, in folders of any depth")
-    dataset.add_argument("--out", type=Path, required=True, help="the dataset; killed, it is built on from there")
-    dataset.add_argument("--albums", type=Path, help="a folder with one sub-folder of good pictures per person")
+    dataset.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for the dataset; run the command again to resume after an interruption",
+    )
+    dataset.add_argument("--albums", type=Path, help="a folder with one subfolder of good pictures per person")
     dataset.add_argument(
         "--faces",
         choices=("auto", "faceme", "embedded"),
         default="auto",
-        help="what restores faces that have an album: FaceMe, or what comes with the pack (default: FaceMe where its weights are)",
+        help="restorer for faces with an album: FaceMe, or the restorers that ship with the pack (default: FaceMe if "
+        "its weights are present)",
     )
     dataset.add_argument(
         "--quality",
         action="store_true",
-        help="gates by MUSIQ, CLIP-IQA and MANIQA too; pyiqa fetches their weights itself",
+        help="also filter by MUSIQ, CLIP-IQA and MANIQA; pyiqa downloads their weights itself",
     )
-    dataset.add_argument("--config", type=Path, help="a JSON file with other gates, versions or data than the defaults")
+    dataset.add_argument("--config", type=Path, help="a JSON file that overrides the default gates, versions or data")
     dataset.set_defaults(run=_dataset)
 
 
@@ -54,12 +60,15 @@ def _dataset(options: argparse.Namespace) -> int:
         models_folder(),
     )
     print(json.dumps(dataset.build(options.photos, options.out, config, tools), indent=2))
-    print(f"-> {options.out / dataset.MANIFEST} says of every photograph what was measured, and why it was refused.")
+    print(
+        f"-> {options.out / dataset.MANIFEST} lists the measurements of every photograph, and why photographs were "
+        "rejected."
+    )
     return 0
 
 
 def _faceme(required: bool) -> Restorer | None:
-    """FaceMe as its node makes it; None where its weights are not there and it need not be."""
+    """FaceMe as created by its node; None if its weights are missing and not required."""
     from ...lib.bridge import weight_folders
     from ...models.faceme.build import BASE, NEEDED, restorer_from
     from ...models.shared.catalogue import find_all
@@ -69,6 +78,6 @@ def _faceme(required: bool) -> Restorer | None:
     except UserError as error:
         if required:
             raise
-        print(f"Faces are restored without FaceMe, by what comes with the pack. What FaceMe lacks:\n{error}")
+        print(f"Faces are restored without FaceMe, with the restorers that ship with the pack. FaceMe needs:\n{error}")
         return None
     return restorer_from()

@@ -9,7 +9,7 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    demo = commands.add_parser("demo", help="restore a sample photograph; see output/demo")
+    demo = commands.add_parser("demo", help="restore a sample photograph; results go to output/demo")
     demo.add_argument("--out", type=Path, default=Path("output/demo"))
     demo.set_defaults(run=_demo)
 

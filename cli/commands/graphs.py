@@ -10,14 +10,14 @@ from ...lib.vocabulary import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    run = commands.add_parser("run", help="run any API-format workflow; pictures go to --out")
+    run = commands.add_parser("run", help="run any API-format workflow; pictures are saved to --out")
     run.add_argument("workflow", type=Path)
-    run.add_argument("--input", type=Path, default=Path("input"), help="folder that LoadImage and albums are read from")
+    run.add_argument("--input", type=Path, default=Path("input"), help="folder for LoadImage and albums")
     run.add_argument("--out", type=Path, default=Path("output"))
     run.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE")
     run.set_defaults(run=_run)
 
-    api = commands.add_parser("api", help="write the API-format twin of a UI-format workflow")
+    api = commands.add_parser("api", help="convert a UI-format workflow to API format")
     api.add_argument("workflow", type=Path)
     api.add_argument("target", type=Path)
     api.set_defaults(run=_api)
@@ -52,6 +52,6 @@ def _api(options: argparse.Namespace) -> int:
         workflow = json.loads(options.workflow.read_text(encoding="utf-8"))
         graph = to_api(workflow, kinds((*CORE_NODES, *NODES)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{options.workflow}: not a workflow saved by ComfyUI's editor ({error!r}).") from error
+        raise UserError(f"{options.workflow} is not a workflow saved by ComfyUI's editor ({error!r}).") from error
     options.target.write_text(json.dumps(graph, indent=2) + "\n", encoding="utf-8")
     return 0

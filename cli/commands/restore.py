@@ -14,10 +14,12 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    restore = commands.add_parser("restore", help="restore photographs of your own")
+    restore = commands.add_parser("restore", help="restore your own photographs")
     restore.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
     restore.add_argument(
-        "--album", type=Path, help="a folder with one sub-folder of good pictures per person, or just pictures of one"
+        "--album",
+        type=Path,
+        help="a folder with one subfolder of good pictures per person, or just pictures of one person",
     )
     restore.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
@@ -25,10 +27,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
     restore.add_argument("--seed", type=int, default=0)
     restore.add_argument(
-        "--strength", type=float, default=1.0, help="0 gives the photograph back, 1 restores fully (default)"
+        "--strength", type=float, default=1.0, help="0 returns the photograph unchanged, 1 restores fully (default)"
     )
     restore.add_argument(
-        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value of the workflow"
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value in the workflow"
     )
     restore.set_defaults(run=_restore)
 
@@ -48,13 +50,13 @@ def _restore(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
         album = options.album or Path(nobody)
         if not album.is_dir():
-            raise UserError(f"--album {album}: there is no such folder.")
+            raise UserError(f"--album {album}: the folder does not exist.")
         graph = own.with_album(graph, allow_folder(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
         photos, failed = list(_pictures(options.photos)), []
         if not photos:
-            raise UserError(f"There is no picture in {', '.join(map(str, options.photos))}.")
+            raise UserError(f"There are no pictures in {', '.join(map(str, options.photos))}.")
         for photo in photos:
             print(f"\n{photo.name}", flush=True)
             try:
@@ -68,7 +70,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
-    """The files as given, and the pictures of the folders."""
+    """The given files, and the pictures in the given folders."""
     from ...lib.pictures.files import is_picture
 
     for path in paths:

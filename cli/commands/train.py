@@ -13,18 +13,23 @@ TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound",
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser("train", help="train the embedded weights again, or Face2Scene; see docs/training.md")
+    train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
     train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
     train.add_argument(
-        "--out", type=Path, default=Path("runs/embedded"), help="checkpoints and curves; training resumes from it"
+        "--out",
+        type=Path,
+        default=Path("runs/embedded"),
+        help="folder for checkpoints and curves; training resumes from it",
     )
-    train.add_argument("--config", type=Path, help="a JSON file with other sizes, data or steps than the defaults")
+    train.add_argument("--config", type=Path, help="a JSON file that overrides the default sizes, data or steps")
     train.add_argument(
-        "--photos", type=Path, help="undamaged photographs: to measure the bound on, or to train face2scene on"
+        "--photos", type=Path, help="undamaged photographs, for measuring the bound or training face2scene"
     )
-    train.add_argument("--dataset", type=Path, help="for face2scene: what `run.py dataset` has built, not --photos")
     train.add_argument(
-        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or the folder in the diffusers format"
+        "--dataset", type=Path, help="for face2scene: a dataset built with `run.py dataset`, instead of --photos"
+    )
+    train.add_argument(
+        "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
     )
     train.set_defaults(run=_train)
 
@@ -42,7 +47,7 @@ def _train(options: argparse.Namespace) -> int:
 
             options.out.mkdir(parents=True, exist_ok=True)
             Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
-            print(f"What the training sees: {options.out / 'samples.png'}")
+            print(f"Sample training pictures: {options.out / 'samples.png'}")
         case "tiny":
             from ...training import tiny_diffusion
 
@@ -66,10 +71,10 @@ def _train_face2scene(options: argparse.Namespace) -> int:
 
     if options.base is None:
         raise UserError(
-            "train face2scene: give SD-Turbo, sd_turbo.safetensors or a folder in the diffusers format, as --base."
+            "train face2scene: provide SD-Turbo with --base, as sd_turbo.safetensors or a folder in diffusers format."
         )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
     made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
-    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under a name of your own.")
+    print(f"-> {made}; put it into {folders[0] / 'face2scene'} under any name.")
     return 0

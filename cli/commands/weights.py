@@ -8,10 +8,10 @@ from ...lib.vocabulary import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    models = commands.add_parser("models", help="list published weights, fetch some, or convert S3Diff's")
+    models = commands.add_parser("models", help="list published weights, download them, or convert S3Diff's")
     models.add_argument("action", choices=("list", "get", "convert"))
     models.add_argument("names", nargs="*", metavar="NAME")
-    models.add_argument("--agree", action="store_true", help="I have read the licence and agree; do not ask")
+    models.add_argument("--agree", action="store_true", help="I have read the license and agree to it; do not ask")
     models.set_defaults(run=_models)
 
 
@@ -28,16 +28,16 @@ def _models(options: argparse.Namespace) -> int:
     if options.action == "convert":
         return _convert(options.names)
     if not options.names:
-        raise UserError("models get: say which; `python run.py models list` shows their names.")
+        raise UserError("models get: specify the names; `python run.py models list` shows them.")
     for weights in [entry(name) for name in options.names]:
         print(weights.describe())
         try:
-            agreed = options.agree or input("Agree to this licence and fetch it? [y/N] ").strip().lower() in (
+            agreed = options.agree or input("Agree to this license and download the file? [y/N] ").strip().lower() in (
                 "y",
                 "yes",
             )
         except EOFError as error:
-            raise UserError("Nobody is there to agree to the licence; read it, then add --agree.") from error
+            raise UserError("Nobody can answer whether you agree to the license. Read it, then add --agree.") from error
         if agreed:
             print(f"-> {download(weights.name, weight_folders(weights.folder)[0])}")
     return 0
@@ -49,7 +49,9 @@ def _convert(names: list[str]) -> int:
     from ...models.shared.catalogue import find_all
 
     if names != [s3diff.KIND]:
-        raise UserError("models convert: what can be converted is s3diff: its two public files into one .safetensors.")
+        raise UserError(
+            "models convert: only s3diff can be converted, from its two public files to one .safetensors file."
+        )
     public = find_all(["s3diff", "s3diff-degradation"], weight_folders)
     target = public[0].with_name(s3diff.CONVERTED)
     s3diff.convert(s3diff.read(*public), target)

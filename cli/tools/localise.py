@@ -1,9 +1,9 @@
 """Writes every node's help pages (``web/docs``) and translations (``locales``): ``python cli/tools/localise.py``.
 
-Names, descriptions and tooltips are those of the schemas. What a schema cannot say (when to use a node, how to wire it,
-what goes wrong) stands in ``help.toml``, and ``zh.po`` translates both, text by text. Run this after a change of any of
-them: texts that are new come into ``zh.po`` with an empty translation, to be filled in there, and a changed text is a
-new one; those that nothing uses any more are dropped. ``--check`` writes nothing and fails where a file is stale.
+Names, descriptions and tooltips come from the schemas. Other help (when to use a node, how to connect it,
+troubleshooting) is in ``help.toml``, and ``zh.po`` translates both, text by text. Run this after changing any of them.
+New texts are added to ``zh.po`` with an empty translation, to be filled in there; a changed text counts as new; unused
+texts are removed. ``--check`` writes nothing and fails if a file is stale.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ CATALOGUE = "cli/tools/zh.po"
 # The frontend asks for <id>/<language>.md and, where that is missing, for <id>.md. English has both: a page that is asked
 # for and missing is an error in the browser's console.
 PAGES = {"en": ("{}.md", "{}/en.md"), "zh": ("{}/zh.md",)}
-# Of the example, as the browser draws it; the frontend looks for it from web/docs on, whatever page names it.
+# Picture of the example, as the browser draws it; the frontend resolves it relative to web/docs on every page.
 PICTURE = "pictures/{}.webp"
 WRITTEN = ("web/docs/**/*.md", "locales/*/nodeDefs.json")
-PLACEHOLDERS = "{}@|"  # what vue-i18n, the frontend's translator, does not take for plain text
+PLACEHOLDERS = "{}@|"  # special characters of vue-i18n, the frontend's translator
 
 Say = Callable[[str, str], str]  # (text, where it stands) -> the text in one language
 
@@ -45,7 +45,7 @@ def english(text: str, place: str) -> str:
 
 
 class Chinese:
-    """The translations of ``zh.po``. Remembers every text that it was asked for, and where that stands first."""
+    """The translations in ``zh.po``. Records every requested text, and where it first occurs."""
 
     def __init__(self, po: str):
         pairs = re.findall(r'^msgid (".+")\nmsgstr (".*")$', po, re.MULTILINE)
@@ -62,7 +62,7 @@ class Chinese:
         ]
 
     def po(self) -> str:
-        """What `zh.po` ought to be, in the order of the nodes."""
+        """The updated `zh.po`, in the order of the nodes."""
         quoted = lambda text: json.dumps(text, ensure_ascii=False)  # noqa: E731, PO's escapes are JSON's
         head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: zh_CN\\n"\n'
         entries = (
@@ -74,7 +74,7 @@ class Chinese:
 
 @dataclass(frozen=True)
 class Slot:
-    """An input or output: its id in a workflow, its name and tooltip in one language, and what else a page says of it."""
+    """An input or output: its id in a workflow, its name and tooltip in one language, and other facts on its page."""
 
     id: str
     name: str
@@ -143,12 +143,12 @@ def node_defs(nodes: Iterable[Node]) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """A text as Markdown shows it unchanged."""
+    """A text, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*<\[])", r"\\\1", text)
 
 
 def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> str:
-    """A help page. Raises ValueError where the example names something that is not there."""
+    """A help page. Raises ValueError if the example refers to something that does not exist."""
     own, core = help[node.id], help["core"]
 
     def slot_line(slot: Slot) -> str:
@@ -162,7 +162,7 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
             return f"*{say(core[owner], f'core.{owner}')}* {say(slot, f'{text}.name')}"
         names = {one.id: one.name for one in getattr(nodes[owner], kind)} if owner in nodes else {}
         if slot not in names:
-            raise ValueError(f"{HELP.name}: the example of {node.id} names {text}, which is none of the {kind}")
+            raise ValueError(f"{HELP.name}: the example of {node.id} names {text}, which is not one of the {kind}")
         return f"*{nodes[owner].name}* {names[slot]}"
 
     def link_line(link: str) -> str:
@@ -178,20 +178,20 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
         "Inputs": [slot_line(slot) for slot in node.inputs],
         "Outputs": [slot_line(slot) for slot in node.outputs],
         "Example": [f"![{say('Example', 'page')}]({PICTURE.format(node.id)})\n", *map(link_line, own["example"])],
-        "What goes wrong, and what to do": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
+        "Troubleshooting": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
     }
     written = [f"## {say(title, 'page')}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join([f"# {plain(node.name)}", plain(node.description), *written]) + "\n"
 
 
 def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[str, str], list[str]]:
-    """All files by their path, and what is wrong with the sources. Raises ValueError where nothing can be written."""
+    """All files by path, and the problems of the sources. Raises ValueError if nothing can be written."""
     chinese = Chinese(po)
     ids = {schema.node_id for schema in schemas}
     if lacking := [id for id in sorted(ids) if id not in help]:
-        raise ValueError(f"{HELP.name} says nothing of {', '.join(lacking)}")
+        raise ValueError(f"{HELP.name} has no section for {', '.join(lacking)}")
     if surplus := sorted(help.keys() - ids - {"core"}):
-        raise ValueError(f"{HELP.name} speaks of {', '.join(surplus)}, which is no node")
+        raise ValueError(f"{HELP.name} has a section for {', '.join(surplus)}, which is not a node")
     files, problems = {}, []
     for language, say in (("en", english), ("zh", chinese)):
         nodes = {schema.node_id: describe(schema, say) for schema in schemas}
@@ -200,13 +200,13 @@ def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[st
             files |= {f"web/docs/{name.format(node.id)}": text for name in PAGES[language]}
         definitions = node_defs(nodes.values())
         files[f"locales/{language}/nodeDefs.json"] = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
-        problems += [f"{language}: {place} has one of {PLACEHOLDERS}" for place in placeholders(definitions)]
+        problems += [f"{language}: {place} contains one of {PLACEHOLDERS}" for place in placeholders(definitions)]
     files[CATALOGUE] = chinese.po()
     return files, problems + chinese.missing()
 
 
 def placeholders(tree: dict[str, Any], place: str = "") -> list[str]:
-    """Where texts stand that the frontend would not show as they are."""
+    """The places of texts that the frontend would not show literally."""
     found = []
     for key, value in tree.items():
         here = f"{place}.{key}".lstrip(".")
@@ -218,18 +218,18 @@ def placeholders(tree: dict[str, Any], place: str = "") -> list[str]:
 
 
 def stale(files: dict[str, str], root: Path) -> list[str]:
-    """The files under ``root`` that differ, are not there, or belong to no node any more."""
+    """The files under ``root`` that differ, are missing, or no longer belong to a node."""
     there = {path.relative_to(root).as_posix() for pattern in WRITTEN for path in root.glob(pattern)}
     content = lambda name: (root / name).read_text("utf-8") if (root / name).is_file() else None  # noqa: E731
     return sorted(name for name in there | files.keys() if content(name) != files.get(name))
 
 
 def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
-    """Which pages lack their picture, and which pictures no page shows. A test with a browser makes them, not this tool."""
+    """Missing and unused pictures of pages. A browser test creates the pictures, not this tool."""
     wanted = {f"web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
     there = {path.relative_to(root).as_posix() for path in root.glob(f"web/docs/{PICTURE.format('*')}")}
     make = "PR_HELP_PICTURES=web/docs/pictures python run.py test tests/comfyui/test_browser.py -m slow -k examples"
-    missing = [f"{name} is not there: {make}" for name in sorted(wanted - there)]
+    missing = [f"{name} is missing: {make}" for name in sorted(wanted - there)]
     return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
 
 

@@ -1,4 +1,4 @@
-"""Fills in ``pyproject.toml`` what the Comfy registry wants to know of the repository's address.
+"""Fills in the fields of ``pyproject.toml`` that contain the repository's address, which the Comfy registry needs.
 
 ``python cli/tools/registry.py https://github.com/OWNER/NAME`` writes the links, and the addresses of icon and banner. The publish
 workflow runs it, so that a fork publishes its own address and the sources carry none.
@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def filled(text: str, repository: str) -> str:
-    """pyproject.toml with the fields. Raises ValueError for an address that is none, or where a field is there already."""
+    """pyproject.toml with the fields. Raises ValueError for an invalid address, or if a field already exists."""
     named = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
     if not named:
-        raise ValueError(f"{repository!r} is no address of the form https://github.com/OWNER/NAME")
+        raise ValueError(f"{repository!r} is not an address of the form https://github.com/OWNER/NAME")
     if "[project.urls]" in text:
         raise ValueError("pyproject.toml has [project.urls] already")
     home, raw = f"https://github.com/{named[1]}", f"https://raw.githubusercontent.com/{named[1]}/main/docs"

@@ -1,9 +1,9 @@
 """What saved workflows know of the nodes, kept in ``tests/schemas.json``: ``python cli/tools/snapshot.py`` renews it.
 
 A workflow names nodes and linked inputs by id, keeps the values of widgets by position, and links outputs by position. So
-whatever a released schema has must stay where it is; an input may be appended last, optional and with a default, an
-output last. The snapshot is renewed only where that holds. To break it with intent, before a first release, take
-the node out of the file by hand.
+everything in a released schema must stay where it is. An input may be appended last, optional and with a default; an
+output may be appended last. The snapshot is updated only if that holds. To break it intentionally before a first
+release, remove the node from the file by hand.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def describe(schemas: Iterable[Schema]) -> dict[str, Any]:
 
 
 def breaks(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What would no longer work in a workflow that was saved with the nodes of ``before``."""
+    """What would break in a workflow that was saved with the nodes of ``before``."""
     found = []
     for node in before:
         if node not in after:

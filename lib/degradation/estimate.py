@@ -1,4 +1,4 @@
-"""From a restored face, beside the damaged one, to the degradation code of the whole photograph (Face2Scene, 3.2-3.3)."""
+"""Estimates the degradation code of a photograph from a restored face and the damaged one (Face2Scene, 3.2-3.3)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..faces.paste import unwarp
 from ..vocabulary import Face
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
-LARGEST = 384  # pixels: more tells nothing new about one homogeneous degradation
+LARGEST = 384  # pixels: more adds no information about a homogeneous degradation
 
 
 def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
-    """Restored and damaged face at the photograph's own scale, ``[6, h, w]`` in 0..1, or None where the face is too small.
+    """Restored and damaged face at the photograph's own scale, ``[6, h, w]`` in 0..1, or None if the face is too small.
 
     photo: ``[3, H, W]``.
     """
@@ -20,7 +20,7 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
         return None
     region, _, (x0, y0, x1, y1) = unwarp(face.restored, face.similarity, photo.shape[-2:])
     left, top, right, bottom = (round(v) for v in face.box)
-    # Inside the crop everything is known; a box's corners may stick out of a rotated crop, the middle nine tenths do not.
+    # The corners of a box may be outside a rotated crop; its middle nine tenths are inside.
     inset_x, inset_y = (right - left) // 20, (bottom - top) // 20
     left, right = max(left + inset_x, x0), min(right - inset_x, x1)
     top, bottom = max(top + inset_y, y0), min(bottom - inset_y, y1)

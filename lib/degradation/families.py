@@ -61,7 +61,7 @@ def face(
 
 
 def light(seed: int) -> Recipe:
-    """Hardly any damage, so that a restorer learns to leave good photographs alone."""
+    """Hardly any damage, so that a restorer learns not to change good photographs."""
     rng = np.random.default_rng(seed)
     steps = []
     if rng.random() < 0.5:
@@ -75,9 +75,9 @@ def light(seed: int) -> Recipe:
 
 
 FAMILIES: dict[str, Callable[[int], Recipe]] = {
-    # Everyday damage: what the embedded weights are trained and judged on.
+    # Everyday damage: the embedded weights are trained and evaluated on it.
     "trial": first_order("trial", (0.2, 3.5), 0.5, 0.5, 4, (1, 30), (30, 95)),
-    # What photographs from a phone or the web have.
+    # Typical damage of photographs from a phone or the web.
     "mild": first_order("mild", (0.1, 1.2), 0.6, 0.25, 2, (0.5, 8), (55, 95)),
     "light": light,
     "clean": lambda seed: Recipe((), seed, "clean"),

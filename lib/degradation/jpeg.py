@@ -49,7 +49,7 @@ def factor(quality: torch.Tensor) -> torch.Tensor:
 
 
 def diff_jpeg(image: torch.Tensor, *, quality: float | torch.Tensor) -> torch.Tensor:
-    """``[B, 3, H, W]`` in 0..1 to the same through 4:2:0 quantisation; quality: a number or ``[B]``."""
+    """``[B, 3, H, W]`` in 0..1 to the same through 4:2:0 quantization; quality: a number or ``[B]``."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, -width % 16, 0, -height % 16)) * 255
     multiplier = factor(torch.as_tensor(quality, dtype=torch.float32).expand(len(image))).to(image).view(-1, 1, 1, 1, 1)

@@ -18,7 +18,7 @@ from torchvision.io import decode_jpeg, encode_jpeg
 
 
 def _grid(size: int) -> torch.Tensor:
-    """``[size, size, 2]`` of (x, y) offsets from the kernel's centre."""
+    """``[size, size, 2]`` of (x, y) offsets from the kernel's center."""
     axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
 
@@ -26,9 +26,9 @@ def _grid(size: int) -> torch.Tensor:
 def gaussian_kernel(
     size: int, sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, plateau: bool = False
 ) -> torch.Tensor:
-    """Isotropic, anisotropic, generalised or plateau Gaussian, ``[size, size]`` in float64, sum 1 (Real-ESRGAN's six families).
+    """Isotropic, anisotropic, generalized or plateau Gaussian, ``[size, size]`` in float64, sum 1 (Real-ESRGAN's six families).
 
-    beta is the exponent of the generalised family, 1 the ordinary Gaussian; angle in radians.
+    beta is the exponent of the generalized family, 1 the ordinary Gaussian; angle in radians.
     """
     cos, sin = math.cos(angle), math.sin(angle)
     rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)

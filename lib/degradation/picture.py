@@ -1,4 +1,4 @@
-"""Damage for the eye: a gauge of its four numbers, and a sheet that compares restorations with the truth."""
+"""Pictures of damage: a gauge of its four numbers, and a sheet that compares restorations with the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A degradation as data: ordered operators with their sampled parameters. JSON in, the same bytes out."""
+"""A degradation as data: ordered operators with their sampled parameters. JSON round-trips to the same bytes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """PR_DEGRADATION: the steps in order, and the seed of whatever noise they draw.
+    """PR_DEGRADATION: the steps in order, and the seed of their noise.
 
-    Two recipes are equal when they do the same. The scale of a resize is that of the whole picture, not of the step before it;
+    Two recipes are equal if they have the same effect. The scale of a resize is that of the whole picture, not of the step before it;
     the picture's size is restored at the end (bicubic).
     """
 
@@ -54,7 +54,7 @@ class Recipe:
     def apply(self, image: torch.Tensor) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to the same; every picture of the batch goes through the same operator.
 
-        Raises UserError that names the step whose parameters cannot be meant.
+        Raises UserError that names a step with invalid parameters.
         """
         generator = torch.Generator().manual_seed(self.seed)
         height, width = image.shape[-2:]
@@ -75,10 +75,10 @@ class Recipe:
         return operators.resize(out, size=(height, width), mode="bicubic").clamp(0, 1)
 
     def summary(self) -> dict[str, float]:
-        """What it amounts to at the photograph's own scale, with the names of ``DegradationCode.scalars``.
+        """Its total effect at the photograph's own scale, with the names of ``DegradationCode.scalars``.
 
         Blurs add in squares, after division by the scale at which they act; of several JPEGs the worst counts;
-        sigma of a shot noise is taken at mid grey and 256 counts, where the camera's tone curve is about as steep as a line.
+        sigma of a shot noise is taken at mid gray and 256 counts, where the camera's tone curve is about as steep as a line.
         """
         scale, downscale, blur, noise, quality = 1.0, 1.0, 0.0, 0.0, 100.0
         for step in self.steps:
@@ -122,12 +122,13 @@ class Recipe:
             seed, name = int(data.get("seed", 0)), str(data.get("name", "custom"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"degradation recipe: not a recipe ({error}); expected {{seed, steps: [{{operator, ...}}]}}"
+                f"degradation recipe: this is not a recipe ({error}). Expected {{seed, steps: [{{operator, ...}}]}}."
             ) from error
         for index, operator in enumerate(names):
             if operator not in OPERATORS:
                 raise UserError(
-                    f"degradation recipe: step {index} names {operator!r}; known operators: {', '.join(OPERATORS)}"
+                    f"degradation recipe: step {index} names {operator!r}, which is unknown. Known operators: "
+                    f"{', '.join(OPERATORS)}."
                 )
         steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
         return cls(steps, seed, name)

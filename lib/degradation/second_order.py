@@ -46,7 +46,7 @@ def second_order(
 ) -> Callable[[int], Recipe]:
     """Draws blur, resize, noise, JPEG twice, the second time round the picture's size / ``factor``, then the final sinc filter.
 
-    varying: the first blur grows towards the corners, up to twice its sigma (Face2Scene, supplement 9.8).
+    varying: the first blur grows toward the corners, up to twice its sigma (Face2Scene, supplement 9.8).
     """
 
     def draw(seed: int) -> Recipe:

@@ -1,4 +1,4 @@
-"""What a diffusion model must offer so that `DiffusionRestorer` restores with it and every way of making a persona runs on it."""
+"""The interface that a diffusion model must offer for `DiffusionRestorer` and for every persona method."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Diffusion(nn.Module, ABC):
         """A latent's picture ``[B, 3, H, W]``, about 0..1."""
 
     def prompt(self, text: str, count: int = 1, learnt: tuple[int, torch.Tensor] | None = None) -> torch.Tensor | None:
-        """Embedded text ``[count, T, D]``; None where the model hears no text. learnt: a row and what stands in its place, ``[C]``."""
+        """Embedded text ``[count, T, D]``; None if the model takes no text. learnt: a row and what stands in its place, ``[C]``."""
         if self.text is None:
             return None
         return self.text(self.text.indices([text]), learnt).expand(count, -1, -1)
 
     def silence(self, count: int) -> torch.Tensor:
-        """The empty prompt, which is all that the control ever hears (Dual-Pivot Tuning; DiffBIR)."""
+        """The empty prompt, which the control always receives (Dual-Pivot Tuning; DiffBIR)."""
         return self.prompt("", count)
 
     def forward(
@@ -102,11 +102,11 @@ class Diffusion(nn.Module, ABC):
         return self.predict(shown, t, text, added)
 
     def shown(self, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What the networks see of a noisy latent."""
+        """The networks' input for a noisy latent."""
         return noisy
 
     def told(self, hint: torch.Tensor) -> torch.Tensor:
-        """What the control sees of the cleaned picture's latent."""
+        """The control's input for the cleaned picture's latent."""
         return hint
 
     def predict(self, shown: torch.Tensor, t: torch.Tensor, text: torch.Tensor | None, added: dict) -> torch.Tensor:
@@ -131,19 +131,19 @@ class Diffusion(nn.Module, ABC):
         return error / self.left(noise, t).flatten() if self.velocity else error
 
     def enable_gradient_checkpointing(self) -> None:
-        """Saves memory in training: the networks compute again on the way back what they did not keep."""
+        """Saves memory in training: the networks recompute activations in the backward pass."""
         for part in (self.unet, self.control):
             if part is not None:  # a model may have no control
                 part.enable_gradient_checkpointing()
 
     def _half(self) -> torch.dtype | None:
-        """The half precision that the base is kept in, if it is; what is learnt beside it is in single precision all the same."""
+        """The base's half precision, if it uses one; trained weights are in single precision regardless."""
         kinds = {weight.dtype for part in (self.unet, self.control) if part is not None for weight in part.parameters()}
         return next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
 
 
 def fitted(net: Diffusion, pictures: torch.Tensor) -> torch.Tensor:
-    """``[N, 3, S, S]`` in 0..1 in the size that the net works in, where the net is."""
+    """Resizes ``[N, 3, S, S]`` in 0..1 to the size of the net and moves it to the net's device."""
     side, place = net.native_size, next(net.parameters()).device
     if pictures.shape[-2:] != (side, side):
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)

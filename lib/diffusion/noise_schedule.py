@@ -32,7 +32,7 @@ class ReverseStep:
 class NoiseSchedule:
     """alphas_cumprod: share of the clean picture's variance that is left after step t, float64 ``[T]``, falling.
 
-    limit: clean pictures are known to lie within -limit..limit; None where nothing is known, as of a VAE's latents.
+    limit: clean pictures are known to lie within -limit..limit; None if nothing is known, as of a VAE's latents.
     """
 
     alphas_cumprod: torch.Tensor

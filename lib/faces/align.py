@@ -23,7 +23,7 @@ TEMPLATE_512 = np.array(
         [313.08905, 371.15118],
     ]
 )
-# What the published restorers see beyond the edge of the photograph: a neutral grey, RGB in 0..1.
+# The fill beyond the edge of the photograph that published restorers expect: a neutral gray, RGB in 0..1.
 PUBLISHED_BORDER = (132 / 255, 133 / 255, 135 / 255)
 SMALLEST_TRIANGLE = 0.02
 
@@ -36,14 +36,16 @@ def template(size: int) -> np.ndarray:
 def least_squares_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """``[2, 3]`` that maps ``source`` to ``target`` (``[N, 2]``) with the least squared error, never mirrored.
 
-    Umeyama (1991) for two dimensions, where rotation and scale are one complex factor. Raises UserError where all
+    Umeyama (1991) for two dimensions, where rotation and scale are one complex factor. Raises UserError if all
     source points coincide.
     """
     z, w = source @ [1, 1j], target @ [1, 1j]
     centred = z - z.mean()
     spread = np.vdot(centred, centred).real
     if spread == 0:
-        raise UserError("The landmarks of a face all lie on one point: detect it again, or draw its box by hand.")
+        raise UserError(
+            "All landmarks of a face are at the same point. Detect the face again, or draw its box by hand."
+        )
     factor = np.vdot(centred, w) / spread
     shift = w.mean() - factor * z.mean()
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
@@ -91,7 +93,7 @@ def align_perfuse(landmarks: np.ndarray, size: int = 512, box: Box | None = None
 
 
 def _triangle(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both eyes' centres and the mouth's centre."""
+    """Both eyes' centers and the mouth's center."""
     if len(landmarks) == 68:
         return landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[[48, 54]].mean(0)
     return landmarks[0], landmarks[1], landmarks[3:5].mean(0)
@@ -128,7 +130,7 @@ def onto_template(face: Face, picture: Tensor) -> Tensor:
 
 
 def from_template(face: Face, picture: Tensor) -> Tensor:
-    """The way back: ``[C, S, S]`` on the template to the face's own frame, 0 where the template shows nothing."""
+    """The inverse: ``[C, S, S]`` on the template to the face's own frame, 0 outside the template."""
     if face.template is None:
         return picture
     return warp(picture, inverted(face.template), picture.shape[-2:], border=(0.0,) * len(picture))
@@ -143,8 +145,8 @@ def warp(
 ) -> Tensor:
     """``[C, H, W]`` resampled to ``[C, *size]``; ``matrix`` ``[2, 3]`` maps its pixels to the result's.
 
-    border: None repeats the edge, so that nothing foreign enters a network or a blend; a colour of C values fills instead,
-    as the published restorers were trained with. antialias: bicubic, and where the picture shrinks to less than two
+    border: None repeats the edge, so that no foreign color enters a network or a blend; otherwise, a fill color of C
+    values, as in the training of the published restorers. antialias: bicubic, and where the picture shrinks to less than two
     thirds every result pixel averages as many samples as needed, so that a face comes back as sharp as it left; without,
     bilinear and aliasing, as published.
     """

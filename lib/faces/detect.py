@@ -1,6 +1,6 @@
-"""Finding faces: one function, several detectors, and faces that the graph brings along.
+"""Face detection: one function with several detectors, and detections from boxes or landmarks in the workflow.
 
-``detect_faces`` takes the best detector whose files are present: SCRFD (insightface), MTCNN (the weights of the
+``detect_faces`` uses the best detector whose files are present: SCRFD (insightface), MTCNN (the weights of the
 facenet-pytorch wheel) or dlib's histogram detector with its landmark predictor. Nothing is ever downloaded here.
 """
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SMALL_PICTURE = 640
 ENLARGED_PIXELS = 16e6
-# Fewer pixels hold nothing that could be restored, and are mostly false alarms.
+# Smaller faces contain nothing to restore, and are mostly false alarms.
 SMALLEST_FACE = 16
 MERGE_OVERLAP = 0.6
 # Mean landmarks of a detected face, as fractions of its box.
@@ -60,8 +60,8 @@ def detect_faces(
     """The faces of a photograph ``[3, H, W]`` in 0..1, in reading order.
 
     A small picture, or one in which nothing was found, is scanned once more at twice its size.
-    threshold: lowest score, 0..1; None takes the detector's own. model_folder: where SCRFD's .onnx may lie.
-    Raises UserError where the backend asked for is not installed.
+    threshold: minimum score, 0..1; None uses the detector's default. model_folder: where SCRFD's .onnx may lie.
+    Raises UserError if the backend asked for is not installed.
     """
     detector = get_detector(backend, model_folder)
     if detector is None:
@@ -75,23 +75,25 @@ def detect_faces(
 
 
 def get_detector(backend: str = "auto", model_folder: Path | None = None) -> Detector | None:
-    """A detector by name; for "auto" the best that is present, or None, with a line in the log, where there is none."""
+    """A detector by name. For "auto", the best one available, or None with a log message if there is none."""
     if backend != "auto":
         if backend not in DETECTORS:
-            raise UserError(f"There is no face detector {backend!r}. Choose auto, {', '.join(DETECTORS)}.")
+            raise UserError(f"There is no face detector {backend!r}. Choose auto or one of {', '.join(DETECTORS)}.")
         detector = DETECTORS[backend](model_folder)
         if detector is None:
-            raise UserError(f"The face detector {backend} is not there: {MISSING[backend]} Or choose auto.")
+            raise UserError(
+                f"The face detector {backend} is not available. To use it, {MISSING[backend]} Or choose auto."
+            )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. %s", MISSING["mtcnn"])
+        log.warning("No face detector is installed, so no faces are found. To add one, %s", MISSING["mtcnn"])
     return detector
 
 
 def merge(detections: Sequence[Detection]) -> list[Detection]:
-    """One detection per face, the surest, where several passes found the same one."""
+    """One detection per face: the most confident one, if several passes found the same face."""
     if not detections:
         return []
     boxes = torch.tensor([detection.box for detection in detections])
@@ -100,7 +102,7 @@ def merge(detections: Sequence[Detection]) -> list[Detection]:
 
 
 def reading_order(detections: Sequence[Detection]) -> list[Detection]:
-    """Rows from top to bottom, each from left to right; a row holds centres within half a face of its topmost one."""
+    """Rows from top to bottom, each from left to right; a row holds centers within half a face of its topmost one."""
 
     def centre(detection: Detection) -> tuple[float, float]:
         x0, y0, x1, y1 = detection.box
@@ -121,8 +123,8 @@ def detections_from_boxes(
 ) -> list[Detection]:
     """One detection per box ``{x, y, width, height}`` that the user drew, in the order given.
 
-    The detector looks inside of the enlarged box; where it sees nothing, the landmarks are those of a typical upright
-    face and the score is low. Raises UserError for a box without area or outside of the photograph.
+    The detector searches the enlarged box. If it finds nothing, the landmarks are those of a typical upright face and
+    the score is low. Raises UserError for a box without area or outside the photograph.
     """
     detector = get_detector(backend, model_folder)
     checked = [_checked_box(box, photo.shape[-2:], number) for number, box in enumerate(boxes)]
@@ -159,8 +161,8 @@ def _checked_box(box: dict[str, Any], size: tuple[int, int], number: int) -> Box
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0 or x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
         raise UserError(
-            f"Box {number} (x {x:g}, y {y:g}, width {width:g}, height {height:g}) covers nothing of the "
-            f"{size[1]} x {size[0]} photograph. Draw it around a face."
+            f"Box {number} (x {x:g}, y {y:g}, width {width:g}, height {height:g}) is outside the {size[1]} x {size[0]} "
+            "photograph. Draw it around a face."
         )
     return x, y, x + width, y + height
 
@@ -169,9 +171,9 @@ def _detect_in_box(photo: Tensor, box: Box, detector: Detector | None) -> Detect
     corner, side = np.array(box[:2]), np.array([box[2] - box[0], box[3] - box[1]])
     if detector is not None:
         x0, y0, x1, y1 = face_region(box, 0.5, photo.shape[-2:])
-        # The size at which detectors are at their best.
+        # The size at which detectors work best.
         factor = 160 / max(side)
-        # The user vouches for the face, so a weak response counts.
+        # The user marked this face, so a weak response counts.
         found = _scan_scaled(detector, photo[:, y0:y1, x0:x1], detector.threshold * 0.6, factor)
         found = [_moved(detection, 1, x0, y0) for detection in found]
         best = max(found, key=lambda detection: _overlap(detection.box, box), default=None)
@@ -207,7 +209,7 @@ def _mtcnn(model_folder: Path | None) -> Detector | None:
         return None
 
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
-        # In a large photograph the smallest faces are beyond interest, and the scan is bounded by them.
+        # In a large photograph, the smallest faces are irrelevant, and they determine the time of the scan.
         min_face = max(20.0, min(photo.shape[-2:]) / 100)
         boxes, landmarks, scores = mtcnn.detect(photo.cpu(), mtcnn.load(folder), min_face, threshold)
         found = zip(boxes.tolist(), landmarks.double().numpy(), scores.tolist(), strict=True)
@@ -296,6 +298,6 @@ def five_points(points: np.ndarray) -> np.ndarray:
 DETECTORS: dict[str, Callable[[Path | None], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
 MISSING = {
     "insightface": "install insightface and put its SCRFD model (det_*.onnx) into the models folder.",
-    "mtcnn": "pip install --no-deps facenet-pytorch brings its weights.",
-    "dlib": "pip install dlib-bin face_recognition_models brings it.",
+    "mtcnn": "run pip install --no-deps facenet-pytorch, which contains its weights.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
 }

@@ -1,6 +1,6 @@
-"""Identity embeddings: one aligned crop in, one unit vector out, and how alike two of them are.
+"""Identity embeddings: map an aligned crop to a unit vector, and compare two of them.
 
-Three spaces, best first: ArcFace (through insightface, where the user has its model), dlib's 128-d network (from the
+Three spaces, best first: ArcFace (through insightface, if the user has its model), dlib's 128-d network (from the
 installed face_recognition_models package) and a classical descriptor that can only propose. Nothing is downloaded here.
 """
 
@@ -34,8 +34,8 @@ DLIB_NORM, DLIB_DISTANCE = 1.45, 0.6
 class Embedder(Protocol):
     """An embedding space.
 
-    name: stored with every library, so that spaces never mix; threshold: lowest similarity of the same person; sure: from
-    which on a match need not be checked; proposes: its matches are guesses, to be confirmed by the user.
+    name: stored with every library, so that spaces never mix; threshold: minimum similarity of the same person; sure:
+    similarity from which a match needs no check; proposes: its matches are guesses, to be confirmed by the user.
     """
 
     name: str
@@ -100,9 +100,11 @@ class DlibFace:
 
 
 class Classical:
-    """Histograms of oriented gradients (Dalal and Triggs 2005) of the inner face: a guess where no network is at hand.
+    """Histograms of oriented gradients (Dalal and Triggs 2005) of the inner face: a fallback if no network is
+    available.
 
-    Pose and light move it nearly as much as the person does, so it proposes, and its similarity never exceeds .5.
+    Pose and light change it nearly as much as the person does, so it only proposes, and its similarity never exceeds
+    .5.
     """
 
     name, threshold, sure, proposes = "classical", 0.3, 1.0, True
@@ -127,14 +129,14 @@ def best_embedder(model_folder: Path | None = None) -> Embedder:
 
 
 def by_name(name: str, model_folder: Path | None = None) -> Embedder:
-    """An embedder by name, or the best for "auto". Raises UserError where it is unknown or its files are missing."""
+    """An embedder by name, or the best for "auto". Raises UserError if it is unknown or its files are missing."""
     if name == "auto":
         return best_embedder(model_folder)
     if name not in EMBEDDERS:
-        raise UserError(f"There is no identity embedding {name!r}. Choose auto, {', '.join(EMBEDDERS)}.")
+        raise UserError(f"There is no identity embedding {name!r}. Choose auto or one of {', '.join(EMBEDDERS)}.")
     embedder = _find(name, model_folder)
     if embedder is None:
-        raise UserError(f"The identity embedding {name} is not there: {EMBEDDERS[name]} Or choose auto.")
+        raise UserError(f"The identity embedding {name} is not available. To use it, {EMBEDDERS[name]} Or choose auto.")
     return embedder
 
 
@@ -163,10 +165,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-# Best first, each with what brings it.
+# Best first, each with its installation instructions.
 EMBEDDERS = {
     "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
-    "dlib": "pip install dlib-bin face_recognition_models brings it.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
     "classical": "",
 }
 SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}

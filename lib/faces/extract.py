@@ -1,4 +1,4 @@
-"""PerFuSe's face extraction (supplement): dlib's 68 points, the eye line exactly level, the square loose but not too loose."""
+"""PerFuSe's face extraction (supplement): dlib's 68 points, the eye line exactly level, with a bounded margin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ALIGNMENTS = ("ffhq", "perfuse")
 def extract_face(photo: Tensor, detection: Detection, alignment: str = ALIGNMENTS[0]) -> Face:
     """The Face of a detection in ``[3, H, W]``, its crop cut in one of `ALIGNMENTS`.
 
-    PerFuSe's frame is laid by dlib's 68 points, where its predictor is there and sees the face, else by the five detected.
+    PerFuSe's frame uses dlib's 68 points if its predictor is available and finds the face, otherwise the five detected
+    ones.
     """
     face = make_face(photo, detection)
     if alignment == ALIGNMENTS[0]:

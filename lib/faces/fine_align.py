@@ -1,8 +1,8 @@
-"""Fine alignment: bends a restored face by the few pixels by which it disagrees with the scene around it.
+"""Fine alignment: warps a restored face by a few pixels to align it with the surrounding scene.
 
 RANSAC-Flow's two stages (Shen et al. 2020): a homography from matches that hold together, then a dense flow, the mean
 displacement under the softmax of 7x7 local correlations. With its published weights the matches and correlations are
-those of its networks; without, corners matched by normalised cross-correlation, and patches of gradients. Either way the
+those of its networks; without, corners matched by normalized cross-correlation, and patches of gradients. Either way the
 flow is smoothed and bounded, and a stage counts only if the pictures agree better after it than before.
 """
 
@@ -39,9 +39,9 @@ FURTHEST_HOMOGRAPHY, FURTHEST_FLOW = 0.08, 0.04
 FINE_BAND, COARSE_BAND = 1.5, 12.0
 # The share of the disagreement that a warp has to remove.
 LEAST_GAIN = 0.1
-# Pixels of the picture, in the mean; to move less than that is not worth the blur of resampling.
+# Mean displacement in pixels; smaller displacements are not worth the blur of resampling.
 LEAST_SHIFT = 0.25
-# Below it two pictures do not show the same, however they are warped.
+# Below it, two pictures show different content, however they are warped.
 LEAST_AGREEMENT = 0.5
 
 
@@ -58,7 +58,7 @@ class Warp:
     """PR_WARP: where each pixel of the target finds its match in the source.
 
     homography: float64 ``[3, 3]``, target to source pixels; flow: ``[2, H, W]`` (x, y) in pixels, the whole way from a
-    target pixel to its source, homography included; confidence: ``[1, H, W]`` in 0..1; agreement: normalised
+    target pixel to its source, homography included; confidence: ``[1, H, W]`` in 0..1; agreement: normalized
     cross-correlation before and after, -1..1; reason: why the warp is the identity, or empty.
     """
 
@@ -92,7 +92,7 @@ def fine_align(
     inliers = int(coarse.inliers.sum())
     if inliers < FEWEST_INLIERS:
         agreement = _agreement(there, here, known)
-        return _identity(target, (agreement, agreement), f"only {inliers} places match")
+        return _identity(target, (agreement, agreement), f"only {inliers} points match")
 
     moved = displacement(coarse.matrix, size).to(still)
     homography, best = coarse.matrix, moved
@@ -104,11 +104,11 @@ def fine_align(
         best = bent
     before, after = agreements(there, here, known, still, best)
     if best.norm(dim=0).mean() < LEAST_SHIFT * ratio:
-        return _identity(target, (before, before), "no warp makes them agree better")
+        return _identity(target, (before, before), "no warp improves the match")
     if after < LEAST_AGREEMENT:
-        return _identity(target, (before, before), "they do not show the same")
+        return _identity(target, (before, before), "they do not show the same content")
     scale = np.array([width / size[1], height / size[0]])
-    # Pixel centres are integers: the pixel frames differ by half a pixel, too.
+    # Pixel centers are integers: the pixel frames differ by half a pixel, too.
     to_full = np.array([[scale[0], 0, (scale[0] - 1) / 2], [0, scale[1], (scale[1] - 1) / 2], [0, 0, 1]])
     matrix = to_full @ homography @ np.linalg.inv(to_full)
     enlarged = _resize(best, (height, width)) * best.new_tensor(scale)[:, None, None]
@@ -118,7 +118,7 @@ def fine_align(
 def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> Homography:
     """Target to source pixels, from corners of the target whose patches the source shows nearby.
 
-    Corners: Shi and Tomasi 1994; patches: normalised cross-correlation, its peak refined by a parabola.
+    Corners: Shi and Tomasi 1994; patches: normalized cross-correlation, its peak refined by a parabola.
     """
     there, here = (_luma(picture)[0].cpu().numpy() for picture in (source, target))
     # A patch that looks beyond the crop would match its border.
@@ -139,7 +139,7 @@ def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> H
 
 
 def _peak(response: np.ndarray) -> tuple[float, float] | None:
-    """The maximum (x, y) to a fraction of a pixel; None where it is weak or at the rim, so perhaps beyond it."""
+    """The maximum (x, y) to a fraction of a pixel; None if it is weak or at the rim, so perhaps beyond it."""
     _, value, _, (x, y) = cv2.minMaxLoc(response)
     if value < LEAST_CORRELATION or not (0 < x < response.shape[1] - 1 and 0 < y < response.shape[0] - 1):
         return None
@@ -151,7 +151,7 @@ def _peak(response: np.ndarray) -> tuple[float, float] | None:
 
 
 def match_cells(source: Tensor, target: Tensor, networks: Networks, seed: int) -> Homography:
-    """Target to source pixels, from mutual nearest neighbours among the coarse features, the source at seven scales."""
+    """Target to source pixels, from mutual nearest neighbors among the coarse features, the source at seven scales."""
     device = next(networks.coarse.parameters()).device
     size = target.shape[-2:]
     there, places = [], []
@@ -241,7 +241,7 @@ def improves(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, afte
 
 
 def agreements(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, after: Tensor) -> tuple[float, float]:
-    """Normalised cross-correlations under two displacements ``[2, H, W]``, over the region that both of them fill."""
+    """Normalized cross-correlations under two displacements ``[2, H, W]``, over the region that both of them fill."""
     filled = torch.minimum(_sample(valid, before), _sample(valid, after))
     return tuple(_agreement(_sample(source, flow), target, filled) for flow in (before, after))
 

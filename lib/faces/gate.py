@@ -1,4 +1,4 @@
-"""Which pictures are good enough to be references of a person, and which show somebody else."""
+"""Checks which pictures are good enough as references, and which show someone else."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 from ..vocabulary import Face
 
-# Side of the aligned crop in pixels of the photograph; below it a 512 px reference holds nothing but interpolation.
+# Side of the aligned crop in pixels of the photograph; below it, a 512 px reference contains only interpolation.
 LEAST_SIDE = 64
 # Photographs in focus measure .13 to .42, the same ones blurred by 8 of 512 pixels .04 to .08.
 LEAST_SHARPNESS = 0.06
 
 
 def objection(face: Face) -> str | None:
-    """Why a face serves no reference, or None where it does."""
+    """Why a face cannot be a reference, or None if it can."""
     side = face.similarity.size / face.similarity.scale
     if side < LEAST_SIDE:
-        return f"the face is too small: its crop is {side:.0f} pixels wide, {LEAST_SIDE} are needed."
+        return f"the face is too small: its crop is {side:.0f} pixels wide, but {LEAST_SIDE} are needed."
     if sharpness(face.crop) < LEAST_SHARPNESS:
         return "the face is blurred."
     return None
 
 
 def sharpness(crop: Tensor) -> float:
-    """Mean absolute Laplacian of the inner face of ``[3, 512, 512]`` over its contrast; 0 where there is none.
+    """Mean absolute Laplacian of the inner face of ``[3, 512, 512]`` divided by its contrast; 0 without contrast.
 
     Measured at a quarter of the size, so that it tells blur from smallness.
     """
@@ -40,7 +40,7 @@ def fine_detail(grey: Tensor) -> float:
 
 
 def outliers(similarity: np.ndarray, threshold: float) -> list[int] | None:
-    """Which of N pictures show somebody else than most of them do; None where no majority agrees.
+    """Which of N pictures show someone else than most of them do; None if no majority agrees.
 
     similarity: ``[N, N]`` in 0..1; threshold: lowest similarity of the same person. The picture least like the median of
     the others goes first, so that an outlier does not make the others look unlike each other.

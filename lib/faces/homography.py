@@ -1,7 +1,7 @@
 """The homography between two sets of matched points, many of them wrong: RANSAC on four points, then a refit.
 
 RANSAC-Flow's coarse stage (Shen et al. 2020, section 3.1), which ends at the best four-point solution; the refit is the
-normalised direct linear transform (Hartley 1997). Points are float64 ``[N, 2]`` in any unit, the tolerance is in the same.
+normalized direct linear transform (Hartley 1997). Points are float64 ``[N, 2]`` in any unit, the tolerance is in the same.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def four_point(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def refit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The least-squares homography ``[3, 3]``, last entry 1, of four or more matches (normalised DLT)."""
+    """The least-squares homography ``[3, 3]``, last entry 1, of four or more matches (normalized DLT)."""
     points, images = (torch.from_numpy(np.asarray(side, np.float64))[None] for side in (start, end))
     return find_homography_dlt(points, images, solver="svd")[0].numpy()
 

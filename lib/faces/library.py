@@ -1,4 +1,4 @@
-"""Albums: from a folder of good pictures to people with aligned references."""
+"""Albums: load people with aligned references from a folder of good pictures."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ FEW_REFERENCES = 3
 
 
 def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
-    """The people of an album folder: one sub-folder per person, or just pictures of one person.
+    """The people of an album folder: one subfolder per person, or just pictures of one person.
 
-    Names are the folders'. What cannot be used is skipped and named in the library's notes; an empty album gives an
-    empty library. embedder: None leaves the references without embeddings. Raises UserError where the folder does not
+    Names are folder names. Unusable pictures are skipped and listed in the library's notes; an empty album gives an
+    empty library. embedder: None leaves the references without embeddings. Raises UserError if the folder does not
     exist.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UserError(f"There is no album folder {folder.name!r}. Give the folder that holds the people's pictures.")
+        raise UserError(
+            f"There is no album folder {folder.name!r}. Enter the folder that contains the people's pictures."
+        )
     notes: list[str] = []
     people = []
     for name, paths in _albums(folder, notes):
@@ -39,7 +41,7 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
         if person is not None:
             people.append(person)
     if not people:
-        notes.append("The album is empty: nobody is known, all faces are restored as strangers.")
+        notes.append("The album is empty. All faces are restored as strangers.")
     return Library(tuple(people), _space(embedder), tuple(notes))
 
 
@@ -54,21 +56,22 @@ def library_from_images(
 
 
 def merge(first: Library, second: Library) -> Library:
-    """The people of both; the references of a person in both are put together, the ten most detailed of them.
+    """The people of both libraries; the references of a person in both are merged, keeping the ten most detailed.
 
     Raises UserError for two embedding spaces.
     """
     if first.people and second.people and first.embedder != second.embedder:
         raise UserError(
-            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}."
+            f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}. "
+            "Make both with the same one. Make both with the same one."
         )
     people = {person.name: person for person in first.people}
-    # What one of them says about being empty is no longer so.
+    # Notes about an empty library no longer apply.
     notes = [note for one in (first, second) if one.people or not (first.people or second.people) for note in one.notes]
     for person in second.people:
         known = people.get(person.name)
         if known:
-            # What each of them says about having few references is no longer so.
+            # Notes about few references no longer apply.
             outdated = {*_too_few(person.name, known.references), *_too_few(person.name, person.references)}
             notes = [note for note in notes if note not in outdated]
             person = replace(known, references=_best(person.name, known.references + person.references, notes))
@@ -103,9 +106,11 @@ def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
     if not albums:
         albums = [(folder.resolve(), loose)] if loose else []
     else:
-        notes.extend(f"{path.name}: skipped, it lies beside the people's folders." for path in loose)
+        notes.extend(
+            f"{path.name}: skipped, it is next to the people's folders instead of inside one." for path in loose
+        )
     for sub, paths in albums:
-        # The same name is spelt in different code points by different file systems.
+        # The same name is spelled in different code points by different file systems.
         yield unicodedata.normalize("NFC", sub.name), paths
 
 
@@ -131,7 +136,7 @@ def _person(
             notes.append(f"{name}: skipped {file}, no face was found in it.")
             continue
         if len(found) > 1:
-            notes.append(f"{name}: {file} shows {len(found)} faces, the largest and most central one was taken.")
+            notes.append(f"{name}: {file} shows {len(found)} faces. The largest and most central one was used.")
         face = make_face(picture, main_face(found, picture.shape[-2:]))
         reason = objection(face)
         if reason is not None:
@@ -144,27 +149,29 @@ def _person(
 
 
 def _too_few(name: str, references: tuple[Reference, ...]) -> list[str]:
-    """The note that a person has few references, if so."""
+    """The note that a person has few references, if that is the case."""
     if not 0 < len(references) < FEW_REFERENCES:
         return []
-    return [f"{name}: only {len(references)} usable; {FEW_REFERENCES} or more pictures give a better likeness."]
+    return [f"{name}: only {len(references)} usable. {FEW_REFERENCES} or more pictures give a better likeness."]
 
 
 def _same_person(
     name: str, references: list[Reference], embedder: Embedder | None, notes: list[str]
 ) -> tuple[Reference, ...]:
-    """The references without those that show somebody else; who only proposes cannot tell, and leaves them all."""
+    """The references without those that show someone else; an embedder that only proposes cannot tell, and keeps them
+    all."""
     if embedder is None or embedder.proposes or len(references) < 2:
         return tuple(references)
     embeddings = np.stack([reference.embedding for reference in references])
     others = outliers(embedder.similarity(embeddings, embeddings), embedder.threshold)
     if others is None:
         notes.append(
-            f"{name}: the pictures do not look like one person, and no majority does. All are used: check them."
+            f"{name}: the pictures do not look like the same person, and there is no majority. All are used. Check "
+            "them."
         )
         return tuple(references)
     notes.extend(
-        f"{name}: skipped {references[index].name}, it does not look like the same person as the others."
+        f"{name}: skipped {references[index].name}, it does not look like the person in the other pictures."
         for index in sorted(others)
     )
     return tuple(reference for index, reference in enumerate(references) if index not in others)
@@ -174,7 +181,7 @@ def _best(name: str, references: tuple[Reference, ...], notes: list[str]) -> tup
     """At most ten references."""
     if len(references) <= MOST_REFERENCES:
         return references
-    notes.append(f"{name}: of {len(references)} pictures the {MOST_REFERENCES} largest and sharpest were kept.")
+    notes.append(f"{name}: the {MOST_REFERENCES} largest and sharpest of {len(references)} pictures were kept.")
     return tuple(sorted(references, key=lambda reference: detail(reference.crop), reverse=True)[:MOST_REFERENCES])
 
 
@@ -185,7 +192,7 @@ def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
 
 
 def main_face(detections: list[Detection], size: tuple[int, int]) -> Detection:
-    """The largest and most central face of a picture of ``size`` (H, W): area, halved towards a corner."""
+    """The largest and most central face of a picture of ``size`` (H, W): area, halved toward a corner."""
 
     def weight(detection: Detection) -> float:
         x0, y0, x1, y1 = detection.box

@@ -1,4 +1,4 @@
-"""Who is who: the faces of each photograph against the people of a library."""
+"""Matches the faces in each photograph to the people in a library."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MARGIN = 0.05  # of similarity
 def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> list[str | None]:
     """At most one face per person, and one person per face, of one photograph.
 
-    similarity: ``[faces, people]``. The surest pair goes first (a best sum would give up a sure match for two doubtful
-    ones), until nothing reaches the threshold. Ties go to the earlier face, then to the name that sorts first, so that
-    the order of people never matters.
+    similarity: ``[faces, people]``. The most similar pair is matched first, until no pair reaches the threshold. (Maximizing the
+    sum would give up a certain match for two doubtful ones.) Ties go to the earlier face, then to the name that sorts first, so
+    that the order of people never matters.
     """
     pairs = [
         (-similarity[face, column], face, name, column)
@@ -40,9 +40,9 @@ def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> l
 
 
 def similarity_matrix(faces: Sequence[Face], library: Library, embedder: Embedder) -> np.ndarray:
-    """``[faces, people]`` in 0..1: each face's similarity to the most alike reference of each person.
+    """``[faces, people]`` in 0..1: each face's similarity to the most similar reference of each person.
 
-    A face that was restored already is looked at both ways, as found and as restored, and the more alike one counts.
+    A restored face is compared both as found and as restored, and the higher similarity counts.
     """
     matrix = np.zeros((len(faces), len(library.people)))
     if not matrix.size:
@@ -62,15 +62,15 @@ def match_faces(
 ) -> Faces:
     """The faces with ``person``, ``confidence`` and ``doubt`` filled in, one-to-one within each photograph.
 
-    threshold: lowest similarity, 0..1; None takes the embedder's own. override: see ``parse_override``; what it says is
-    final, has confidence 1, and the people it names are not matched again in that photograph.
-    Raises UserError where the library was made with another embedder.
+    threshold: minimum similarity, 0..1; None uses the embedder's default. override: see ``parse_override``; its entries
+    are final and have confidence 1, and the people in it are not matched again in that photograph. Raises UserError if
+    the library was made with another embedder.
     """
     threshold = embedder.threshold if threshold is None else threshold
     if library.people and library.embedder != embedder.name:
         raise UserError(
-            f"The library was made with the identity embedding {library.embedder}, the faces are matched with "
-            f"{embedder.name}. Choose the same for both."
+            f"The library was made with the identity embedding {library.embedder}, but the faces are matched with "
+            f"{embedder.name}. Use the same one for both."
         )
     fixed = parse_override(override, len(faces), [person.name for person in library.people])
     frames, first = [], 0
@@ -99,7 +99,7 @@ def _match_frame(
 
 @dataclass(frozen=True)
 class Match:
-    """What is said about one face: ``person``, ``confidence`` and ``doubt`` of ``Face``."""
+    """The result for one face: ``person``, ``confidence`` and ``doubt`` of ``Face``."""
 
     person: str | None = None
     confidence: float = 0.0
@@ -107,10 +107,10 @@ class Match:
 
 
 def weigh(similarity: np.ndarray, people: Sequence[str], names: Sequence[str | None], sure: float) -> list[Match]:
-    """How far each assignment of ``assign`` can be trusted; one that a crowd explains as well is taken back.
+    """How far each assignment of ``assign`` can be trusted; an assignment that a crowd explains equally well is undone.
 
-    similarity: ``[faces, people]``. Among many strangers somebody always looks a little like a known person, and somebody
-    else nearly as much: below ``sure``, a face has to stand out from those that nobody claims by ``MARGIN``.
+    similarity: ``[faces, people]``. Among many strangers, someone always looks a little like a known person, and someone else nearly
+    as much. Below ``sure``, a face must therefore exceed the unmatched faces by ``MARGIN``.
     """
     strangers = [row for row, name in enumerate(names) if name is None]
     matches = []
@@ -124,31 +124,31 @@ def weigh(similarity: np.ndarray, people: Sequence[str], names: Sequence[str | N
         others = [(float(value), other) for value, other in zip(similarity[row], people, strict=True) if other != name]
         second, other = max(others, default=(0.0, ""))
         if confidence < sure and confidence - rival < MARGIN:
-            matches.append(Match(doubt=f"perhaps {name} ({confidence:.2f}), but somebody else is as alike"))
+            matches.append(Match(doubt=f"perhaps {name} ({confidence:.2f}), but another face is equally similar"))
         elif confidence - second < MARGIN:
-            matches.append(Match(name, confidence, f"nearly as like {other}, {second:.2f}: check"))
+            matches.append(Match(name, confidence, f"nearly as similar to {other}, {second:.2f}: check"))
         else:
             matches.append(Match(name, confidence, "" if confidence >= sure else "not sure: check"))
     return matches
 
 
 def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, str | None]:
-    """``"0=Anna, 2=nobody"`` to ``{0: "Anna", 2: None}``; capitals do not matter, names may hold commas.
+    """``"0=Anna, 2=nobody"`` to ``{0: "Anna", 2: None}``; case does not matter, and names may contain commas.
 
-    Faces are counted from 0 in reading order over the whole batch. Raises UserError for anything that cannot be meant.
+    Faces are counted from 0 in reading order over the whole batch. Raises UserError for invalid entries.
     """
     known = {name.casefold(): name for name in people}
     fixed: dict[int, str | None] = {}
     for entry in filter(None, (part.strip() for part in re.split(r"[,;\n](?=\s*\d+\s*=|\s*$)", text))):
         number, equals, name = (part.strip() for part in entry.partition("="))
         if not equals or not number.isdecimal():
-            raise UserError(f"The override {entry!r} is not understood. Write face=person, such as 0=Anna, 2=nobody.")
+            raise UserError(f"The override {entry!r} is not valid. Write face=person, for example 0=Anna, 2=nobody.")
         index = int(number)
         if index >= faces:
             last = f"the last face is number {faces - 1}" if faces else "no face was found"
-            raise UserError(f"The override {entry!r} names face {index}, but {last} (counted from 0).")
+            raise UserError(f"The override {entry!r} names face {index}, but {last} (numbered from 0).")
         if index in fixed:
-            raise UserError(f"The override names face {index} twice. Keep one of them.")
+            raise UserError(f"The override names face {index} twice. Keep only one entry.")
         if name.casefold() != NOBODY and name.casefold() not in known:
             known_names = ", ".join(people) or "nobody"
             raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {known_names}.")
@@ -159,8 +159,8 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
 def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
     """``"Anna, strangers"`` to whether a person (None for a stranger) is meant; an empty text means everybody.
 
-    people: the names there are; "known" stands for all of them, "strangers" for everybody else. Capitals do not matter,
-    names may hold commas. Raises UserError for a name that nobody has, if the names are ``complete``.
+    people: the names there are; "known" stands for all of them, "strangers" for everyone else. Case does not matter,
+    and names may contain commas. Raises UserError for an unknown name, if the names are ``complete``.
     """
     words = {name.casefold(): name for name in (EVERYBODY_KNOWN, STRANGERS, *people)}
     # Longest first: "Smith, Anna" before "Smith".
@@ -172,8 +172,8 @@ def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[
         unknown = re.match(r"[^,;\n]*", rest)
         if not found and complete:
             raise UserError(
-                f"There is nobody called {unknown[0].strip()!r} in the library. Known: {', '.join(people) or 'nobody'}. "
-                f"Besides names, {EVERYBODY_KNOWN!r} and {STRANGERS!r} can be written."
+                f"There is nobody called {unknown[0].strip()!r} in the library. Known: "
+                f"{', '.join(people) or 'nobody'}. Besides names, you can enter {EVERYBODY_KNOWN!r} and {STRANGERS!r}."
             )
         chosen.add(words[found[1]] if found else unknown[0])
         rest = rest[(found or unknown).end() :].strip(GAPS)

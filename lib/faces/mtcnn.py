@@ -142,7 +142,7 @@ def _confirm(halvings: list[Tensor], boxes: Tensor, onet: ONet) -> tuple[Tensor,
     mirror_score, _, mirror_points = _judge(halvings, square, 48, onet, mirror=True)
     points, mirror_points = points.unflatten(1, (2, 5)), mirror_points.unflatten(1, (2, 5))[:, :, MIRRORED]
     points = torch.stack([points[:, 0] + 1 - mirror_points[:, 0], points[:, 1] + mirror_points[:, 1]], 2) / 2
-    # Boxes count from the pixels' edges, landmarks from their centres.
+    # Boxes count from the pixels' edges, landmarks from their centers.
     landmarks = square[:, None, :2] + (square[:, 2:] - square[:, :2])[:, None] * points - 0.5
     return (score + mirror_score) / 2, landmarks
 

@@ -1,4 +1,5 @@
-"""The outline of a face: jaw and brows, seen by dlib's predictor where it is there, else placed by the five landmarks."""
+"""The outline of a face (jaw and brows), from dlib's predictor if available, otherwise estimated from the five
+landmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from .detect import dlib_file, five_points, to_uint8
 MIDDLE = 256.0
 JAW = [[119.5, 248], [121, 283], [126.5, 320], [132, 356], [145, 389], [165, 418], [191, 442], [222, 459.5], [256, 465]]
 BROW = [[144.5, 225], [163, 208.5], [186, 203], [211, 206], [236, 214.5]]
-# Where dlib's detector would have put its box in such a crop (medians).
+# The box that dlib's detector would find in such a crop (medians).
 BOX = (118, 160, 394, 436)
 # Pixels of a 512 px crop by which the predictor's eyes and mouth may miss the landmarks.
 FURTHEST_MISS = 25.0
@@ -50,7 +51,7 @@ def _mirrored(half: list[list[float]]) -> np.ndarray:
 
 
 def predicted(face: Face) -> np.ndarray | None:
-    """dlib's points ``[68, 2]`` in the crop, or None where its predictor is missing or does not see the face that was detected."""
+    """dlib's points ``[68, 2]`` in the crop, or None if its predictor is missing or does not find the detected face."""
     path = dlib_file("shape_predictor_68_face_landmarks.dat")
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""From a crop back into the photograph, touching only the region that the crop covers."""
+"""Warps a crop back into the photograph, computing only the region that the crop covers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def paste_face(background: Tensor, face: Tensor, similarity: Similarity, upscale
     """
     inverse = upscaled_inverse(similarity, upscale)
     if upscale > 1:
-        # As published: half a source pixel, where exact pixel-centre geometry would want half of (upscale - 1).
+        # As published: half a source pixel, where exact pixel-center geometry would want half of (upscale - 1).
         inverse[:, 2] += 0.5 * upscale
     # A ring of two empty pixels lets the erosion see where the square ends.
     region = covered_region(inverse, similarity.size, background.shape[-2:], margin=2)

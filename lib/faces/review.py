@@ -1,4 +1,4 @@
-"""Faces marked in a photograph, for people to check and to choose: box, number, name and how sure that is."""
+"""Marks faces in a photograph for review and selection: box, number, name and confidence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
 
 
 def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.Image:
-    """A copy with each box, its label below (above where the picture ends), in green for people who are known, else in amber."""
+    """A copy with each box, its label below (above where the picture ends), in green for known people, otherwise in
+    amber."""
     marked = picture.copy()
     draw = ImageDraw.Draw(marked)
     size = max(12, picture.width // 45)
@@ -37,7 +38,7 @@ def label(number: int, face: Face) -> str:
 
 
 def outline(faces: Faces) -> list[list[dict[str, Any]]]:
-    """Per photograph and face what a picker shows: number, label, strength, and (left, top, width, height) of the box in
+    """The picker data for each photograph and face: number, label, strength, and (left, top, width, height) of the box in
     fractions of the photograph's sides.
     """
     height, width = faces.size

@@ -2,7 +2,7 @@
 
 A Laplacian pyramid is linear, so blending source S into target T with mask M is ``T + collapse(G(M) * L(S - T))``. The
 correction vanishes a few pixels outside the mask: only the face's surroundings are computed, nothing else is touched.
-"Context" is what the source canvas shows where the face crop has no content. If it is empty, black leaks across the
+"Context" is the content of the source canvas outside the face crop. If it is empty, black leaks across the
 mask's edge through the low bands, which is the dark seam of the paper's ablation.
 """
 
@@ -26,7 +26,7 @@ CONTEXTS = ("target", "lq", "reflect", "off")
 class Patch:
     """A restored face in the photograph's frame.
 
-    region: ``[3, h, w]``; mask: ``[1, h, w]`` in 0..1, how much of it is wanted; valid: ``[1, h, w]`` in 0..1, where it
+    region: ``[3, h, w]``; mask: ``[1, h, w]`` in 0..1, how much of it is blended in; valid: ``[1, h, w]`` in 0..1, where it
     has content; box: integers (x0, y0, x1, y1) inside the photograph, with h = y1 - y0 and w = x1 - x0.
     """
 
@@ -46,7 +46,7 @@ def blend_faces(
 ) -> torch.Tensor:
     """``[3, H, W]`` with every patch blended in, the largest first; a later one is blended into the result so far.
 
-    Farther than ``2 ** (levels + 1)`` px from every mask the result equals the target bit for bit.
+    Farther than ``2 ** (levels + 1)`` px from every mask, the result equals the target bit for bit.
     context: what surrounds a face's content: "target" the photograph itself; "lq" the same place of ``reference``
     ``[3, H, W]`` (the enlarged input, say); "reflect" its own mirror image; "off" black. Raises UserError for any
     other, and for "lq" without a reference of the target's size. out: where the result is written, so that no third
@@ -56,7 +56,7 @@ def blend_faces(
         raise UserError(f"Blending: context {context!r} is unknown. Choose one of {', '.join(CONTEXTS)}.")
     if context == "lq" and (reference is None or reference.shape != target.shape):
         raise UserError(
-            "Blending: context 'lq' fills the surroundings of a face from a reference picture of the photograph's size "
+            "Blending: context 'lq' fills the area around a face from a reference picture with the photograph's size "
             f"({target.shape[-1]}x{target.shape[-2]}). Connect one, or choose context 'target'."
         )
     result = target.clone() if out is None else out.copy_(target)

@@ -1,4 +1,4 @@
-"""All restored faces into one scene: warped back, coloured, masked, blended."""
+"""Composes all restored faces into one scene: warp, color fix, mask, blend."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def compose_faces(
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
     The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
-    align: bend every face by the few pixels by which it disagrees with the scene, by RANSAC-Flow's networks where given.
+    align: warp every face by a few pixels to align it with the scene, with RANSAC-Flow's networks if given.
     mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
-    grain: 0..1, the share of the scene's noise that a face is given where it lacks it (``grain.py``); seed: of that noise.
+    grain: 0..1, the share of the scene's noise that is added to a face that lacks it (``grain.py``); seed: of that
+    noise.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
     factor = _factor(scenes, faces)
@@ -49,8 +50,8 @@ def compose_faces(
     _check_count(photos, "photograph", faces)
     if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
         raise UserError(
-            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, the faces were found in "
-            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph that they were found in."
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
         )
     if mask is not None:
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
@@ -61,7 +62,7 @@ def compose_faces(
         around = around.expand(len(scenes), -1, -1, -1)
     if context == "lq" and around is None:
         raise UserError(
-            "Blend Faces: context 'lq' needs the damaged photograph; connect it, or choose context 'target'."
+            "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
         )
     # The one copy: with the scenes themselves, two full-size pictures are held.
     out, index = torch.empty_like(scenes), 0
@@ -106,7 +107,7 @@ def face_patch(
         picture, known, inside = (found.apply(part) for part in (picture, known, inside))
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
-        # Beyond the crop's border there is nothing to take colours from: the scene stands in, on both sides of the fix.
+        # Outside the crop's border there are no colors to transfer, so the scene is used there on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
         picture = color_fix(filled, below, color)[0].clamp(0, 1)
     if mask is not None:
@@ -123,7 +124,7 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
 
 
 def own_mask(face: Face) -> torch.Tensor:
-    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back where no other mask is given."""
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back if no other mask is given."""
     return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 
@@ -134,10 +135,10 @@ def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face")
         match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
         if not match or not 0 <= float(match[2]) <= 1:
             raise UserError(
-                f"{where} has {part!r}; write 'number=strength' with a strength of 0 to 1, such as '0=0.5'."
+                f"{where} contains {part!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
             )
         if int(match[1]) >= count:
-            raise UserError(f"{where} names face {match[1]}, but there are {count} (counted from 0).")
+            raise UserError(f"{where} names face {match[1]}, but there are {count} (numbered from 0).")
         out[int(match[1])] = float(match[2])
     return out
 
@@ -145,18 +146,22 @@ def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face")
 def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
     if given is not None and len(given) not in (1, len(faces.frames)):
         raise UserError(
-            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s)."
+            f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s). "
+            "Provide one for each. Provide one for each."
         )
 
 
 def _factor(scenes: torch.Tensor, faces: Faces) -> int:
     if len(scenes) != len(faces.frames):
-        raise UserError(f"Blend Faces: {len(scenes)} scene(s), but faces of {len(faces.frames)} photograph(s).")
+        raise UserError(
+            f"Blend Faces: {len(scenes)} scene(s), but faces from {len(faces.frames)} photograph(s). "
+            "Provide one scene for each."
+        )
     height, width = faces.size
     factor = round(scenes.shape[-1] / width)
     if factor < 1 or (height * factor, width * factor) != tuple(scenes.shape[-2:]):
         raise UserError(
-            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, the photograph was {width}x{height}; "
-            "the scene must be a whole multiple of the photograph."
+            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, but the photograph was "
+            f"{width}x{height}; the scene must be a whole multiple of the photograph."
         )
     return factor

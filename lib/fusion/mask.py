@@ -1,4 +1,4 @@
-"""Soft masks that say how much of a restored crop goes into the photograph."""
+"""Soft masks that determine how much of a restored crop is blended into the photograph."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOFTNESS = 0.03
 
 
 def face_mask(size: int = 512) -> torch.Tensor:
-    """``[1, size, size]`` in 0..1 for an aligned crop: an oval that holds the face and fades out towards hair and neck.
+    """``[1, size, size]`` in 0..1 for an aligned crop: an oval that holds the face and fades out toward hair and neck.
 
     It ends well inside the crop, so that a warped crop never shows its border.
     """
@@ -40,9 +40,9 @@ def face_mask(size: int = 512) -> torch.Tensor:
 
 
 def border_fade(size: int = 512) -> torch.Tensor:
-    """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 towards its border.
+    """``[1, size, size]`` in 0..1: 1 inside an aligned crop, fading to 0 toward its border.
 
-    For masks from elsewhere, which may reach beyond the crop: its border must never show.
+    For external masks, which may extend beyond the crop: its border must never be visible.
     """
     at = (torch.arange(size) + 0.5) / size
     edge = (torch.minimum(at, 1 - at) / FADE).clamp(0, 1)
@@ -53,8 +53,8 @@ def border_fade(size: int = 512) -> torch.Tensor:
 def region_mask(face: Face, region: str, segment: torch.Tensor | None = None) -> torch.Tensor:
     """``[1, S, S]`` in 0..1, which part of a face's crop belongs to a region of REGIONS, fading out within it.
 
-    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows; "crop": its whole square up to
-    the hard edge, which shows what context is good for. segment: ``[1, S, S]`` in the
+    "face": jaw to hairline; "head": with hair, ears and neck; "person": all that the crop shows; "crop": the whole
+    square with a hard edge, which demonstrates the effect of context. segment: ``[1, S, S]`` in the
     crop's frame, 1 where the person is, which bounds the region. Raises UserError for another region.
     """
     if region not in REGIONS:
@@ -85,7 +85,7 @@ def hull(points: np.ndarray, size: int, forehead: float, width: float, neck: flo
 
 
 def segment_of(face: Face, segments: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
-    """The segment ``[1, S, S]``, in the face's crop, of the person that the face belongs to; None where there is none.
+    """The segment ``[1, S, S]``, in the face's crop, of the person that the face belongs to; None if there is none.
 
     segments: ``[N, h, w]`` in 0..1 over the whole photograph of ``size`` (H, W), of one or several people each. Of those that
     hold most of the face the one that holds least besides is taken, so that an instance goes before a group.
@@ -104,7 +104,7 @@ def _in_crop(segment: torch.Tensor, face: Face, size: tuple[int, int]) -> torch.
     """A mask ``[h, w]`` of a photograph of ``size`` (H, W) as the face's crop ``[1, S, S]`` shows it."""
     matrix = face.similarity.matrix.copy()
     scale = np.array([size[1] / segment.shape[1], size[0] / segment.shape[0]])
-    # Pixel centres are integers, so that the two frames differ by half a pixel, too.
+    # Pixel centers are integers, so that the two frames differ by half a pixel, too.
     matrix[:, 2] += matrix[:, :2] @ ((scale - 1) / 2)
     matrix[:, :2] *= scale
     return warp(segment[None].float(), matrix, (face.similarity.size,) * 2, border=(0.0,)).clamp(0, 1)

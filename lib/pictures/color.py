@@ -1,4 +1,4 @@
-"""Colour fixes: a restored picture keeps its detail and takes its colours from the picture that it was made from.
+"""Color fixes: keep the detail of a restored picture, and transfer the colors of the original.
 
 Wavelet: StableSR (Wang et al. 2023), a-trous decomposition; AdaIN: Huang and Belongie 2017, equation 8. Pictures are
 ``[B, 3, H, W]`` in 0..1; results are not clamped.
@@ -19,16 +19,16 @@ LEVELS = 5
 def color_fix(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.Tensor:
     """``wavelet_fix`` or ``adain_fix`` by name. Raises UserError for another name."""
     if method not in METHODS:
-        raise UserError(f"Colour fix: method {method!r} is unknown. Choose one of {', '.join(METHODS)}.")
+        raise UserError(f"Color Fix: method {method!r} is unknown. Choose one of {', '.join(METHODS)}.")
     return METHODS[method](content, style)
 
 
 def wavelet_fix(content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-    """High bands of the content over the lowest band of the style. Raises UserError where their sizes differ."""
+    """High bands of the content over the lowest band of the style. Raises UserError if their sizes differ."""
     if content.shape[-2:] != style.shape[-2:]:
         raise UserError(
-            f"Colour fix 'wavelet': the pictures are {content.shape[-1]}x{content.shape[-2]} and "
-            f"{style.shape[-1]}x{style.shape[-2]}. Scale one to the size of the other, or choose 'adain'."
+            f"Color Fix 'wavelet': the pictures are {content.shape[-1]}x{content.shape[-2]} and "
+            f"{style.shape[-1]}x{style.shape[-2]}. Scale one of them to the size of the other, or choose 'adain'."
         )
     # Equals (content - low(content)) + low(style), as the low-pass is linear.
     return content + each_plane(_low_pass, style - content)

@@ -27,8 +27,8 @@ _EIGHT_BIT = ("yuvj420p", "yuvj422p", "yuvj444p", "rgb24", "rgba", "pal8")
 def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """``[B, H, W, 3]`` in 0..1 and the mask ``[B, H, W]`` (1 where transparent; zeros ``[B, 64, 64]`` without alpha).
 
-    PyAV first, then Pillow for what PyAV gives no frame of (animated WebP). Orientation is applied.
-    Raises `UserError` where the file is no picture.
+    Uses PyAV, then Pillow for files without a PyAV frame (animated WebP). Orientation is applied. Raises `UserError` if
+    the file is not a picture.
     """
     try:
         images, alphas = _decode(path)
@@ -41,7 +41,7 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def pictures(folder: Path) -> list[str]:
-    """The names of the picture files in a folder, sorted; none where there is no such folder."""
+    """The names of the picture files in a folder, sorted; empty if there is no such folder."""
     names = (file.name for file in (folder.iterdir() if folder.is_dir() else ()) if file.is_file())
     return sorted(name for name in names if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/"))
 
@@ -133,9 +133,9 @@ def save_images(
 ) -> list[dict[str, str]]:
     """Writes ``[B, H, W, C]`` in 0..1 as 8-bit PNGs ``<prefix>_00001_.png`` and on, without overwriting anything.
 
-    ``prefix`` may have sub-folders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
+    ``prefix`` may have subfolders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
     ``%minute%``, ``%second%``, ``%batch_num%``; ``texts`` go into the PNG's metadata. Returns the file names and
-    sub-folders. Raises `UserError` for a prefix that leads out of the folder.
+    subfolders. Raises `UserError` for a prefix that leads out of the folder.
     """
     height, width = images[0].shape[:2]
     path = Path(os.path.normpath(_filled(prefix, width, height)))
@@ -166,7 +166,7 @@ def _filled(prefix: str, width: int, height: int) -> str:
 
 
 def _next_number(folder: Path, prefix: str) -> int:
-    """One more than the largest number that a file of this prefix has."""
+    """One more than the largest number of a file with this prefix."""
     largest = 0
     for file in folder.iterdir():
         start, rest = file.name[: len(prefix) + 1], file.name[len(prefix) + 1 :]

@@ -1,4 +1,4 @@
-"""Reading a picture file, whatever it holds, into the one layout that everything else uses."""
+"""Reads picture files of any format into the common layout."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SUFFIXES = frozenset(
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the name says picture. Hidden files, such as thumbnails and resource forks, never are."""
+    """Whether the file name is that of a picture. Hidden files, such as thumbnails and resource forks, are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def read_picture(path: str | Path) -> Tensor:
     """Any picture Pillow can open as float32 ``[3, H, W]`` in 0..1, upright (EXIF orientation applied).
 
-    Grey becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
+    Gray becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
     Raises UserError, naming the file but not its folder, if it cannot be read.
     """
     path = Path(path)
@@ -33,13 +33,13 @@ def read_picture(path: str | Path) -> Tensor:
             return from_pil(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
-        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or take it away.") from error
+        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or remove it.") from error
 
 
 def from_pil(image: Image.Image) -> Tensor:
     """float32 ``[3, H, W]`` in 0..1, whatever the mode."""
     if image.mode.startswith("I"):
-        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        # Pillow would clip 16-bit gray at 255 instead of scaling it.
         grey = np.asarray(image, np.float32) / 65535
         return torch.from_numpy(grey.clip(0, 1))[None].repeat(3, 1, 1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255

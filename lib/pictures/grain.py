@@ -1,7 +1,7 @@
-"""Grain: the fine noise that a scene has and a restored face lacks, so that the face does not sit too clean in it.
+"""Grain: adds the scene's fine noise to a restored face that lacks it, so that the face does not look too clean.
 
-Noise is read from the two finest bands of a Laplacian pyramid where a picture is flat: as covariances of the colours, so
-that coarse and coloured grain are matched too. What is missing is added, never more.
+Noise is read from the two finest bands of a Laplacian pyramid where a picture is flat: as covariances of the colors, so
+that coarse and colored grain are matched too. What is missing is added, never more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def add_grain(
     """``[3, h, w]`` with the noise that the scene has more of in the same place; not clamped.
 
     face, scene: ``[3, h, w]`` in 0..1, the same place of the photograph; valid: ``[1, h, w]``, where the face shows
-    something; amount: 0..1, the share of the missing standard deviation. Too small a place is given back as it is.
+    something; amount: 0..1, the share of the missing standard deviation. A region that is too small is returned
+    unchanged.
     """
     flat = flat_blocks(scene, valid)
     if int(flat.sum()) < FEWEST_BLOCKS:
@@ -33,7 +34,7 @@ def add_grain(
     present, wanted = (noise(picture, flat) for picture in (face, scene))
     missing = torch.stack([more - less for more, less in zip(wanted, present, strict=True)])
     white = [_only(level, torch.randn(face.shape, generator=generator)) for level in range(LEVELS - 1)]
-    # The bands of a pyramid overlap: noise of one shows in the others, too. How much is measured, and solved for.
+    # The bands of a pyramid overlap, so noise in one also appears in the others. The amounts are measured and solved for.
     everywhere = torch.ones_like(flat)
     shows = torch.stack([torch.stack([c.trace() / 3 for c in noise(part, everywhere)]) for part in white], 1)
     own = torch.linalg.solve(shows, missing.flatten(1)).view_as(missing)
@@ -44,7 +45,7 @@ def flat_blocks(picture: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Which blocks of ``[3, h, w]`` are best to read noise from: ``[h // 8, w // 8]``, True for the flattest of the valid
     ones, in two blocks' surroundings.
 
-    Judged by the low-pass alone: chosen by their noise, the least noisy ones would be taken.
+    Only the low-pass is used: selecting by noise would prefer the least noisy blocks.
     """
     if min(picture.shape[-2:]) < BLOCK:
         return torch.zeros(0, 0, dtype=torch.bool)
@@ -61,7 +62,7 @@ def flat_blocks(picture: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 
 def noise(picture: torch.Tensor, blocks: torch.Tensor) -> list[torch.Tensor]:
-    """Covariance ``[3, 3]`` of the colours of each fine band of ``[3, h, w]``, finest first, within the blocks."""
+    """Covariance ``[3, 3]`` of the colors of each fine band of ``[3, h, w]``, finest first, within the blocks."""
     covariances = []
     for level, band in enumerate(laplacian_pyramid(picture, LEVELS)[:-1]):
         products = (band[:, None] * band[None]).flatten(0, 1)

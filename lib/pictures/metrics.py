@@ -1,7 +1,7 @@
 """PSNR and SSIM (Wang et al. 2004), as BasicSR computes them.
 
 Pictures are ``[3, H, W]`` or ``[B, 3, H, W]``, RGB in 0..1; a batch scores the mean of its pictures. ``crop`` pixels
-are cut off every side first. ``luma`` compares the Y of BT.601 in studio range, not rounded. Raises UserError where two
+are cut off every side first. ``luma`` compares the Y of BT.601 in studio range, not rounded. Raises UserError if two
 pictures differ in size or the crop leaves nothing.
 """
 
@@ -28,7 +28,7 @@ def psnr(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = F
 def ssim(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = False) -> float:
     """Structural similarity, at most 1: Gaussian window of 11 px, valid positions only, mean over the channels.
 
-    Along a side shorter than 11 px the window is the longest odd one that fits.
+    Along a side shorter than 11 px, the window has the largest odd length that fits.
     """
     pairs = zip(*(x.flatten(0, 1).numpy() for x in _comparable(image, truth, crop, luma)), strict=True)
     return float(np.mean([_ssim_map(plane, truth_plane).mean() for plane, truth_plane in pairs]))

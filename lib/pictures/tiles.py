@@ -60,27 +60,29 @@ def tiled(
 
 
 class NotEnoughMemory(UserError, torch.OutOfMemoryError):
-    """Said in words, and still what makes ComfyUI unload its models."""
+    """A readable message that still makes ComfyUI unload its models."""
 
 
 @contextmanager
 def memory_for(what: str) -> Iterator[None]:
-    """Within it, running short of memory raises NotEnoughMemory, which says that ``what`` did not fit."""
+    """Inside the context, running out of memory raises NotEnoughMemory, which says that ``what`` did not fit."""
     try:
         yield
     except RuntimeError as error:
-        # A graphics card has its own class for it, the allocators of Linux, Windows and macOS only words.
+        # Graphics cards have their own exception class; the allocators of Linux, Windows and macOS only have messages.
         words = ("can't allocate memory", "not enough memory", "out of memory")
         short = isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
         if not short or isinstance(error, NotEnoughMemory):
             raise
         raise NotEnoughMemory(
-            f"There is not enough memory for {what}. Take a smaller picture or scale, or close what else uses it."
+            f"There is not enough memory for {what}. Use a smaller picture or scale, or close other programs that use "
+            "memory."
         ) from error
 
 
 def as_memory_allows(run: Callable[[int], torch.Tensor], tile: int, overlap: int, stride: int = 1) -> torch.Tensor:
-    """run(tile), again with half the tile as often as memory runs short and the overlap still fits; then NotEnoughMemory.
+    """Calls run(tile), with half the tile whenever memory runs out and the overlap still fits; then raises
+    NotEnoughMemory.
 
     stride: pixels of the picture per unit of tile and overlap, for what is said.
     """
@@ -110,7 +112,7 @@ def _spans(side: int, tile: int, overlap: int, multiple: int) -> list[tuple[int,
 def _weights(spans: list[tuple[int, int]], margin: int, scale: int) -> list[torch.Tensor]:
     """Every span's window without the margin at inner borders, in output pixels; together they sum to one everywhere.
 
-    Tiles form a grid and their weights are products, so it is enough to normalise along each side. Where one tile is
+    Tiles form a grid and their weights are products, so it is enough to normalize along each side. Where one tile is
     alone its weight is exactly one, however small its window is there.
     """
     side = spans[-1][1]

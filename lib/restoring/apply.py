@@ -1,4 +1,4 @@
-"""Brings a restorer to faces and to whole scenes."""
+"""Applies a restorer to faces and to whole scenes."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ def restore_faces(
     progress: Callable[[int, int], None] = lambda done, total: None,
     show: Callable[[int, Face], None] = lambda number, face: None,
 ) -> Faces:
-    """Every face with a restored crop; one that the restorer can do nothing for (no album) stays as it was.
+    """Every face with a restored crop; a face that the restorer cannot handle (no album) is unchanged.
 
-    photos: ``[B, 3, H, W]``. strength mixes the result with what was there before: 0 changes nothing. wanted: says by a
-    person's name, None for a stranger, whose faces this restorer is for. A face that was restored before is restored further;
-    one whose own strength is 0 is left as it is. show: gets every restored face with the number of its photograph.
+    photos: ``[B, 3, H, W]``. strength mixes the result with the previous crop; 0 changes nothing. wanted: says for a
+    person's name (None for a stranger) whether this restorer applies. A face that was already restored is restored
+    further; a face with strength 0 is left unchanged. show: receives every restored face with the number of its
+    photograph.
     """
     total, done = len(faces), 0
 
@@ -59,7 +60,7 @@ def restore_faces(
         out = face
         able = references or not restorer.needs_references
         if strength * face.strength > 0 and wanted(face.person) and able:
-            # Called between the steps of one face, so that it can be cancelled in the middle.
+            # Called between the steps of one face, so that it can be canceled in the middle.
             inner = lambda _step, _steps: progress(done, total)  # noqa: E731
             shares: list[torch.Tensor] = []
             conditions = Conditions(
@@ -99,8 +100,9 @@ def _borrowed(
 def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions: Conditions) -> torch.Tensor:
     """The face's crop ``[3, S, S]``, restored.
 
-    A restorer without a native size sees the face at the photograph's own scale, where the damage looks as it was made;
-    one with a native size sees it on the five-point template in that size, and what a wider crop shows beyond stays.
+    A restorer without a native size receives the face at the photograph's own scale, where the damage has its original
+    appearance. A restorer with a native size receives the face on the five-point template at that size; the area of a
+    wider crop outside the template is unchanged.
     """
     size = face.similarity.size
     if restorer.native_size is not None:
@@ -129,9 +131,10 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
 def restore_scene(
     photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0
 ) -> torch.Tensor:
-    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes with the (enlarged) input, 0 gives it back.
+    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes the result with the (enlarged) input; 0
+    returns the input.
 
-    Raises UserError for a restorer that only knows faces.
+    Raises UserError for a restorer that handles only faces.
     """
     if restorer.scale == 1:
         original = photos
@@ -141,7 +144,8 @@ def restore_scene(
         return original
     if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
         raise UserError(
-            f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and another here."
+            f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and use "
+            "another restorer here."
         )
     restored = restorer.restore(photos, conditions)
     return restored if strength == 1 else torch.lerp(original, restored, strength)

@@ -1,4 +1,4 @@
-"""What a long restoration has finished so far, small enough to be shown while the rest is on its way."""
+"""A preview of a long restoration: the finished parts, reduced to a size that is quick to show."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAUSE = 0.4  # seconds between two pictures
 
 
 class Preview:
-    """The damaged photograph, over which the restored parts come as they are ready.
+    """The damaged photograph, covered by restored parts as they are finished.
 
-    photos: ``[B, 3, H, W]``; tell(done, total, picture): gets the progress and, now and then, a picture ``[3, h, w]`` of at
-    most ``side`` pixels, 0 where nobody looks: then nothing is computed either. scale: of the parts, see ``Restorer``.
+    photos: ``[B, 3, H, W]``; tell(done, total, picture): receives the progress and, from time to time, a picture ``[3,
+    h, w]`` of at most ``side`` pixels; with 0, nothing is computed. scale: of the parts, see ``Restorer``.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class Preview:
         self._changed, self._shown = False, None
 
     def progress(self, done: int, total: int) -> None:
-        """Passes the progress on, with a picture where one is due: also at the end, since ComfyUI leaves the last one standing,
-        but not where all was done in one step."""
+        """Forwards the progress, with a picture if one is due. This includes the end, because ComfyUI keeps showing the
+        last picture, unless everything was done in one step."""
         now = time.monotonic()
         due = self._shown is not None if done >= total else self._shown is None or now - self._shown >= PAUSE
         self._tell(done, total, self._canvas if due and self._changed else None)

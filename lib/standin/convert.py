@@ -1,4 +1,4 @@
-"""From the UI format, which people edit, to the API format, which machines run: what the frontend does on "Export (API)"."""
+"""Converts workflows from the UI format to the API format, like the frontend's "Export (API)"."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
     """The graph of a UI-format workflow without subgraphs. Notes and muted nodes are dropped, reroutes are followed.
 
-    Raises `GraphError` for node classes that are neither known here nor have their widgets named in the file.
+    Raises `GraphError` for unknown node classes, unless the file names their widgets.
     """
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
 
     def source(link: int | None) -> list | None:
-        """[node id, output] behind a link, past reroutes; None where it ends at a node that does not run."""
+        """[node id, output] at the source of a link, following reroutes; None if the source is a node that does not
+        run."""
         if link is None or link not in links:
             return None
         id, output = links[link]
@@ -42,13 +43,16 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             widgets, display_name = [s["name"] for s in node.get("inputs", ()) if "widget" in s], None
             if len(widgets) != len(values):
                 raise GraphError(
-                    [f"node {node['id']} ({node['type']}) is not known here, so its widgets have no names."]
+                    [
+                        f"node {node['id']} ({node['type']}) is unknown here, so the names of its widgets are not "
+                        "available."
+                    ]
                 )
         inputs = dict(zip(widgets, values, strict=False))
         inputs = {name: value for name, value in inputs.items() if name is not None}
-        if node["type"] == "ImageCompare":  # a widget without a value, which the server wants all the same
+        if node["type"] == "ImageCompare":  # a widget without a value, which the server requires anyway
             inputs["compare_view"] = {"__value__": ["", ""]}
-        if node["type"] in known:  # a widget younger than the file has its default, as when the frontend opens it
+        if node["type"] in known:  # a widget newer than the file gets its default, as in the frontend
             inputs = _defaults(known[node["type"]].schema) | inputs
         for slot in node.get("inputs", ()):
             if (link := source(slot.get("link"))) is not None:

@@ -1,4 +1,4 @@
-"""The few nodes of ComfyUI's core that exist without it. They do what core's do, under the same names."""
+"""Stand-ins for a few ComfyUI core nodes, with the same names and behavior."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ COLORS = {
     "blue": (0.0, 0.0, 1.0),
 }  # fmt: skip
 
-# Not a list of what core has, only what graphs for this pack are likely to use, for a better message.
+# Not a complete list of core nodes, only those likely to be used with this pack, for a better error message.
 COMFYUI_ONLY = frozenset(
     {
         "BasicGuider", "BasicScheduler", "CFGGuider", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode",
@@ -244,14 +244,14 @@ COMFYUI_ONLY = frozenset(
 
 
 def lanczos(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """``[B, H, W, C]`` in 0..1 in another (height, width), as core does it: by way of bytes, cut off and not rounded."""
+    """``[B, H, W, C]`` in 0..1 in another (height, width), as in core: through bytes, truncated and not rounded."""
     pictures = [Image.fromarray((picture.numpy() * 255).clip(0, 255).astype(np.uint8)) for picture in image]
     scaled = [np.array(picture.resize(size[::-1], Image.Resampling.LANCZOS)) for picture in pictures]
     return torch.from_numpy(np.stack(scaled).astype(np.float32) / 255)
 
 
 def as_text(value: Any) -> str:
-    """Lists and objects as JSON where that can be, anything else as Python shows it."""
+    """Lists and objects as JSON if possible, anything else as Python's str."""
     try:
         return json.dumps(value, indent=4, ensure_ascii=False) if isinstance(value, (list, tuple, dict)) else str(value)
     except (TypeError, ValueError):
@@ -259,7 +259,7 @@ def as_text(value: Any) -> str:
 
 
 def without_paths(graph: dict[str, Any]) -> dict[str, Any]:
-    """The graph with file names in the place of absolute paths, which are nobody's business in a picture's metadata."""
+    """The graph with file names instead of absolute paths, which must not end up in a picture's metadata."""
 
     def shortened(value: Any) -> Any:
         for path in (PurePosixPath, PureWindowsPath):

@@ -46,7 +46,7 @@ class GraphError(UserError):
 
 
 def load_graph(path: Path) -> Graph:
-    """Raises `GraphError` for what cannot be read, is no JSON, or is no API-format graph."""
+    """Raises `GraphError` if the file cannot be read, is not JSON, or is not an API-format graph."""
     try:
         graph = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -62,7 +62,7 @@ def check_structure(graph: Any) -> None:
     if not isinstance(graph, dict):
         raise GraphError([f"it is a JSON {type(graph).__name__}, not an object of nodes."])
     if isinstance(graph.get("nodes"), list):
-        raise GraphError(["it is saved in the UI format. Export it from ComfyUI with File > Export (API)."])
+        raise GraphError(["it is in the UI format. Export it from ComfyUI with File > Export (API)."])
     problems = []
     for id, node in graph.items():
         if not isinstance(node, dict):
@@ -76,7 +76,7 @@ def check_structure(graph: Any) -> None:
 
 
 def title(node: Node) -> str:
-    """What the user calls a node, or "" where it has no name of its own."""
+    """The title that the user gave a node, or ""."""
     meta = node.get("_meta")
     return str(meta.get("title") or "") if isinstance(meta, dict) else ""
 
@@ -97,7 +97,7 @@ def links(node: Node) -> dict[str, list]:
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """A sentence that names what was probably meant, or all there is."""
+    """A sentence that suggests the probable name, or lists all names."""
     known = list(known)
     close = difflib.get_close_matches(wrong, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"There is {', '.join(sorted(known)) or 'none'}."
@@ -108,7 +108,7 @@ def apply_overrides(graph: Graph, overrides: Sequence[str], known: Kinds) -> Gra
 
     NODE is an id, a title, or a class that occurs once. VALUE is JSON, or else text as it stands; for a text input it
     is text, even where it could be a number or an object, unless it is a quoted JSON text or a link.
-    Raises `GraphError` for what is not there.
+    Raises `GraphError` for unknown names.
     """
     check_structure(graph)
     graph = {id: node | {"inputs": dict(node["inputs"])} for id, node in graph.items()}
@@ -144,6 +144,6 @@ def _find(graph: Graph, name: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise GraphError([f"{name!r} is the name of nodes {', '.join(found)}; say which by its id."])
+            raise GraphError([f"{name!r} is the name of nodes {', '.join(found)}. Use the id of the one you mean."])
     names = {*graph, *map(title, graph.values()), *(node["class_type"] for node in graph.values())} - {""}
     raise GraphError([f"there is no node {name!r}. {suggest(name, names)}"])

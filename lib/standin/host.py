@@ -1,4 +1,4 @@
-"""What ComfyUI would provide at run time: the device, the folders, and the progress bar of the running node."""
+"""Stand-ins for what ComfyUI provides at run time: the device, the folders, and the progress bar of the running node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Folders:
 
     @property
     def temp(self) -> Path:
-        """Made when first asked for, removed when the program ends."""
+        """Created on first use, removed when the program ends."""
         if self._temp is None:
             self._temp = tempfile.TemporaryDirectory(prefix="personal_restore_")
         return Path(self._temp.name)
@@ -50,8 +50,8 @@ def resolve_input(path: str | Path) -> Path:
 
 
 def models_folder(kind: str = "personal_restore") -> Path:
-    """Beside or in the models of the ComfyUI that this pack is installed in; ``PR_MODELS_DIR`` or ``~/.personal_restore`` else,
-    other kinds in a folder of their name there."""
+    """In the models folder of the ComfyUI in which this pack is installed; otherwise ``PR_MODELS_DIR`` or
+    ``~/.personal_restore``, with a subfolder for each other kind."""
     own = Path(os.environ.get("PR_MODELS_DIR") or Path.home() / ".personal_restore")
     if PACK.parent.name == "custom_nodes" and "PR_MODELS_DIR" not in os.environ:
         return PACK.parent.parent / "models" / kind
@@ -68,14 +68,14 @@ _report: Callable[[int, int], None] | None = None
 
 
 def progress(done: int, total: int, picture: torch.Tensor | None = None) -> None:
-    """Tells whoever runs the node how far it is. There is no place for a picture."""
+    """Reports the progress of the running node. Pictures are ignored."""
     if _report:
         _report(done, total)
 
 
 @contextmanager
 def reporting(report: Callable[[int, int], None]) -> Iterator[None]:
-    """While this lasts, ``report(done, total)`` hears of the progress."""
+    """Inside the context, ``report(done, total)`` receives the progress."""
     global _report
     before, _report = _report, report
     try:

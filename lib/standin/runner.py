@@ -22,9 +22,9 @@ from .validate import checked
 
 @dataclass
 class Results:
-    """What a run gave.
+    """The results of a run.
 
-    ui: what each node showed, by node id; outputs: per output node one list of values per output (a list, since a node
+    ui: the UI output of each node, by node id; outputs: per output node one list of values per output (a list, since a node
     may run once per item of its inputs); seconds: wall time of each node, in the order they ran.
     """
 
@@ -76,7 +76,7 @@ def run_graph(
 def _run_node(
     node: Node, kind: Kind, hidden: SimpleNamespace, values: dict[str, list[list[Any]]]
 ) -> tuple[list[list[Any]], dict[str, Any]]:
-    """One list of values per output, and what the node shows."""
+    """One list of values per output, and the node's UI output."""
     sources = links(node)
     inputs = {
         name: values[sources[name][0]][sources[name][1]] if name in sources else [value]
@@ -89,7 +89,7 @@ def _run_node(
     outputs = []
     for index, output in enumerate(kind.schema.outputs):
         if any(index >= len(result.args) for result in given):
-            raise UserError(f"it gave fewer outputs than the {len(kind.schema.outputs)} of its schema.")
+            raise UserError(f"it returned fewer outputs than the {len(kind.schema.outputs)} in its schema.")
         column = [result.args[index] for result in given]
         outputs.append([item for items in column for item in items] if output.is_output_list else column)
     shown: dict[str, Any] = {}
@@ -113,7 +113,7 @@ def _as_dict(shown: Any) -> dict[str, Any]:
 
 @contextmanager
 def _named(id: str, node: Node) -> Iterator[None]:
-    """Says in which node an error or Ctrl-C struck."""
+    """Adds the node's name to errors and Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""What a node shows in ComfyUI's interface; headless it ends in the results."""
+"""UI output of nodes; headless, it is part of the results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks a graph against the nodes' schemas before anything runs.
 
-The rules are those of ComfyUI, except that nothing is guessed: a number that is not whole is no INT, the text "false"
-is no BOOLEAN, and a socket without a widget wants a link.
+The rules are those of ComfyUI, except that values are not coerced: a fraction is not an INT, the text "false" is not a
+BOOLEAN, and a socket without a widget needs a link.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from .graph import Graph, GraphError, Kinds, Node, check_structure, is_link, lab
 def checked(graph: Graph, known: Kinds) -> Graph:
     """The nodes that lead to an output node, each after those it depends on, with values of the inputs' types.
 
-    Raises `GraphError` with everything that is wrong.
+    Raises `GraphError` that lists all problems.
     """
     check_structure(graph)
     strangers = [id for id, node in graph.items() if node["class_type"] not in known]
     problems = [_no_class(id, graph[id], known) for id in strangers]
-    # A node that is not known here may be an output node, so what leads to it is checked too.
+    # An unknown node may be an output node, so its inputs are checked too.
     ends = [id for id in graph if id in strangers or known[graph[id]["class_type"]].schema.is_output_node]
     if not ends:
         names = sorted(name for name, kind in known.items() if kind.schema.is_output_node)
-        problems.append(f"it has no output node, so there is nothing to do. Add one of {', '.join(names)}.")
+        problems.append(f"it has no output node, so there is nothing to run. Add one of {', '.join(names)}.")
     needs = _needs(graph, ends)
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         path = " -> ".join(label(id, graph[id]) for id in error.args[1])
-        problems.append(f"the nodes wait for each other in a circle: {path}. Remove one of these links.")
+        problems.append(f"the links form a cycle: {path}. Remove one of these links.")
         order = list(needs)
     converted = {}
     for id in order:
@@ -51,13 +51,13 @@ def checked(graph: Graph, known: Kinds) -> Graph:
 def _no_class(id: str, node: Node, known: Kinds) -> str:
     name = node["class_type"]
     if name in COMFYUI_ONLY:
-        return f"{label(id, node)} runs in ComfyUI only. Open the workflow there."
-    elsewhere = "" if name.startswith("PR_") else " Other packs' nodes run in ComfyUI only."
-    return f"{label(id, node)}: there is no such node here.{elsewhere} {suggest(name, known)}"
+        return f"{label(id, node)} runs only in ComfyUI. Open the workflow there."
+    elsewhere = "" if name.startswith("PR_") else " Nodes from other packs run only in ComfyUI."
+    return f"{label(id, node)}: this node is unknown.{elsewhere} {suggest(name, known)}"
 
 
 def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
-    """These nodes and all that they need, directly or not, each with what it needs itself."""
+    """These nodes and all their direct and indirect dependencies, each with its own dependencies."""
     needs: dict[str, list[str]] = {}
     pending = list(reversed(ends))
     while pending:
@@ -69,7 +69,7 @@ def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
 
 
 def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any], list[str]]:
-    """The converted inputs, and what is wrong with them. As in ComfyUI, inputs that the schema has not are left out."""
+    """The converted inputs, and their problems. As in ComfyUI, inputs that are not in the schema are ignored."""
     kind = known[node["class_type"]]
     own_checks = _own_checks(kind.node)
     values, problems = {}, []
@@ -77,7 +77,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
         where = f'input "{item.id}"'
         if item.id not in node["inputs"]:
             if not item.optional:
-                problems.append(f"{where}: it is required ({item.io_type}) and missing.")
+                problems.append(f"{where}: the required input ({item.io_type}) is missing.")
             continue
         value = node["inputs"][item.id]
         try:
@@ -95,12 +95,12 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
 
 def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     if not is_link(link):
-        raise ValueError(f"{link!r} is not a link, which is [node id, output index].")
+        raise ValueError(f"{link!r} is not a link. A link has the form [node id, output index].")
     source, index = link
     if source not in graph:
         raise ValueError(f"it is linked to node {source}, which does not exist.")
     kind = known.get(graph[source]["class_type"])
-    if kind is None:  # told already, and its outputs are not known
+    if kind is None:  # already reported, and its outputs are unknown
         return
     outputs = kind.schema.outputs
     if not 0 <= index < len(outputs):
@@ -108,7 +108,7 @@ def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
     if "*" not in given | wanted and not given & wanted:
         raise ValueError(
-            f"it wants {item.io_type}, but {label(source, graph[source])} gives {outputs[index].io_type} there."
+            f"it needs {item.io_type}, but that output of {label(source, graph[source])} is {outputs[index].io_type}."
         )
 
 
@@ -119,7 +119,7 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
     if not isinstance(item, io.WidgetInput):
         if kind == "*":
             return value
-        raise ValueError(f"it has no widget and wants a link to {kind}, not {value!r}.")
+        raise ValueError(f"it has no widget and needs a link to {kind}, not {value!r}.")
     if kind == "INT":
         if not number or not math.isfinite(value) or value != int(value):
             raise ValueError(f"{value!r} is not a whole number.")
@@ -138,7 +138,7 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
     elif kind == "BOUNDING_BOX":
         sides = {"x", "y", "width", "height"}
         if not isinstance(value, dict) or not sides <= value.keys():
-            raise ValueError(f"{value!r} is not a box, which is an object of x, y, width and height.")
+            raise ValueError(f"{value!r} is not a box. A box is an object with x, y, width and height.")
     if checks_itself:
         return value
     low, high, choices = options.get("min"), options.get("max"), options.get("options")
@@ -152,15 +152,15 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
 
 
 def _own_checks(node: type[io.ComfyNode]) -> tuple[str, ...]:
-    """The inputs that a class validates itself, which ComfyUI then leaves to it."""
+    """The inputs that a class validates itself, which ComfyUI then does not check."""
     if node.validate_inputs.__func__ is io.ComfyNode.validate_inputs.__func__:
         return ()
     return tuple(inspect.signature(node.validate_inputs).parameters)
 
 
 def _run_own_checks(node: type[io.ComfyNode], names: tuple[str, ...], values: dict[str, Any]) -> Iterator[str]:
-    """Linked inputs are not known yet, and given as None."""
+    """Linked inputs are not known yet and are passed as None."""
     given = {name: None if isinstance(values[name], list) else values[name] for name in names if name in values}
     answer = node.validate_inputs(**given)
     if answer is not True:
-        yield f"input {', '.join(names)}: {answer or 'the node refuses it'}."
+        yield f"input {', '.join(names)}: {answer or 'the node rejects it'}."

@@ -29,5 +29,5 @@ def existing(path: str | Path, folders: Mapping[str, Path], also: Iterable[Path]
             f"{str(path)!r} lies outside the folders that a workflow may read. Put it into {folders['input']}{or_else}"
         )
     if not exists:
-        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put it there.")
+        raise UserError(f"There is no {name!r} in {base}. Check the spelling, or put the file there.")
     return found

@@ -1,6 +1,7 @@
 """A library as one .safetensors file: names, aligned crops (8 bit), landmarks and embeddings. No pickle, no paths.
 
-What is stored is biometric data. `delete_person` rewrites the file without a person; the file holds all there is of them.
+The contents are biometric data. `delete_person` rewrites the file without a person; nothing about the person is stored
+elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FORMAT = "personal-restore-library-1"
 def save_library(library: Library, folder: Path, name: str) -> Path:
     """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
 
-    The notes are not kept: they are about the pictures the library was made of. Raises UserError for a name that leads
+    The notes are not stored: they are about the pictures that the library was made from. Raises UserError for a name that leads
     out of the folder, and where the file cannot be written.
     """
     path = stored(folder, name, "library")
@@ -41,16 +42,16 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
         write_tensors(path, tensors, metadata)
     except OSError as error:
         raise UserError(
-            f"The library {path.name} cannot be written. Check the space and the rights of its folder."
+            f"The library {path.name} cannot be written. Check the free space and the permissions of its folder."
         ) from error
     return path
 
 
 def load_library_file(folder: Path, name: str) -> Library:
-    """The library of ``folder/name.safetensors``. Raises UserError where it is missing or is no library."""
+    """The library of ``folder/name.safetensors``. Raises UserError if it is missing or is no library."""
     path = stored(folder, name, "library")
     if not path.is_file():
-        raise UserError(f"There is no library {path.name}. Check the spelling, or save one first.")
+        raise UserError(f"There is no library {path.name}. Check the spelling, or save a library first.")
     try:
         with opened(path) as file:
             metadata = file.metadata
@@ -65,9 +66,9 @@ def load_library_file(folder: Path, name: str) -> Library:
 
 
 def delete_person(folder: Path, name: str, person: str) -> Library:
-    """Rewrites the file without a person, removes it with the last one, and returns who is left.
+    """Rewrites the file without a person, removes it with the last one, and returns the remaining library.
 
-    Raises UserError where the library does not hold the person.
+    Raises UserError if the library does not hold the person.
     """
     library = load_library_file(folder, name)
     if library.get(person) is None:
@@ -82,13 +83,13 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
         path.unlink()
     except OSError as error:
         raise UserError(
-            f"The library {path.name} cannot be removed. Close what uses it, or delete it by hand."
+            f"The library {path.name} cannot be removed. Close the program that uses it, or delete the file by hand."
         ) from error
     return left
 
 
 def stamp(folder: Path, name: str) -> tuple[int, int] | None:
-    """Modification time and size of a library's file, or None where there is none: another stamp, another library."""
+    """Modification time and size of a library's file, or None if there is none. The stamp changes with the library."""
     path = stored(folder, name, "library")
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Where something that the user names is kept: libraries, personas, trained models, each kind in a folder of its own."""
+"""Paths of files that the user names: libraries, personas and trained models, each kind in its own folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SUFFIX = ".safetensors"
 
 
 def stored(folder: Path, name: str, kind: str) -> Path:
-    """``folder/name.safetensors``, whether it exists or not. kind: "library", say, for the message.
+    """``folder/name.safetensors``, whether it exists or not. kind: for the message, for example "library".
 
     Raises UserError for a name that is empty or leads out of the folder, by separators or a link.
     """
@@ -18,9 +18,10 @@ def stored(folder: Path, name: str, kind: str) -> Path:
     try:
         path = (base / f"{stem}{SUFFIX}").resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{name!r} is no name for a {kind}. Use letters, digits and spaces.") from error
+        raise UserError(f"{name!r} cannot be the name of a {kind}. Use letters, digits and spaces.") from error
     if not stem or stem[0] == "." or any(mark in stem for mark in '/\\:*?"<>|') or path.parent != base:
         raise UserError(
-            f"{name!r} is no name for a {kind}: it would be hidden or lie outside its folder. Give a plain name, such as 'family'."
+            f"{name!r} cannot be the name of a {kind}: the file would be hidden or outside its folder. Use a plain "
+            "name, for example 'family'."
         )
     return path

@@ -1,4 +1,4 @@
-"""A persona as one .safetensors file: tensors, and in its metadata what they are for and how they were made. No pickle, no paths."""
+"""A persona as one .safetensors file, with its purpose and provenance in the metadata. No pickle, no paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT = "personal-restore-persona-1"
 def save_persona(persona: Persona, folder: Path, name: str) -> Path:
     """Writes ``folder/name.safetensors``, replacing a file of that name, and returns its path.
 
-    Raises UserError for a name that is none and where the file cannot be written.
+    Raises UserError for an invalid name and if the file cannot be written.
     """
     path = persona_path(folder, name)
     metadata = {
@@ -31,15 +31,17 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
         # Cloned, because the format refuses tensors that share memory.
         write_tensors(path, {name: value.clone() for name, value in persona.tensors.items()}, metadata)
     except OSError as error:
-        raise UserError(f"The persona {path.name} cannot be written. Check space and rights of its folder.") from error
+        raise UserError(
+            f"The persona {path.name} cannot be written. Check the free space and the permissions of its folder."
+        ) from error
     return path
 
 
 def load_persona(folder: Path, name: str) -> Persona:
-    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError where it is missing or is no persona."""
+    """The persona of ``folder/name.safetensors``, bit for bit. Raises UserError if it is missing or not a persona."""
     path = persona_path(folder, name)
     if not path.is_file():
-        raise UserError(f"There is no persona {path.name}. Check the spelling, or train one first.")
+        raise UserError(f"There is no persona {path.name}. Check the spelling, or train a persona first.")
     try:
         with opened(path) as file:
             metadata = file.metadata
@@ -48,7 +50,7 @@ def load_persona(folder: Path, name: str) -> Persona:
             tensors = file.tensors()
             provenance = json.loads(metadata["provenance"])
             if not isinstance(provenance, dict):
-                raise ValueError("its provenance is no object")
+                raise ValueError("its provenance is not an object")
             return Persona(
                 metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
             )
@@ -57,21 +59,21 @@ def load_persona(folder: Path, name: str) -> Persona:
 
 
 def persona_path(folder: Path, name: str) -> Path:
-    """``folder/name.safetensors``. Raises UserError for what is no plain name."""
+    """``folder/name.safetensors``. Raises UserError for an invalid name."""
     return stored(folder, name, "persona")
 
 
 def without_pictures(persona: Persona) -> Persona:
-    """The persona without the reference pictures that an adapter may carry; it then needs an album at hand."""
+    """The persona without the reference pictures that an adapter may contain; it then needs an album."""
     return replace(persona, tensors={name: value for name, value in persona.tensors.items() if name != "reference"})
 
 
 def describe(persona: Persona) -> str:
-    """What the persona is, where it comes from and what it carries, for people."""
+    """A human-readable description of the persona, its provenance and its contents."""
     about, settings = persona.provenance, persona.provenance.get("settings", {})
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
     lines = [
-        f"{persona.kind} persona of {about.get('person') or 'nobody named'}, made on {persona.base}: {size:.1f} MB",
+        f"{persona.kind} persona of {about.get('person') or 'an unnamed person'}, made on {persona.base}: {size:.1f} MB",
         f"{about.get('pictures', '?')} picture(s), {about.get('steps', '?')} steps, {about.get('made', 'date unknown')}",
     ]
     if persona.prompt:
@@ -85,6 +87,6 @@ def describe(persona: Persona) -> str:
         )
     pictures = persona.tensors.get("reference")
     lines.append(
-        "carries no photograph" if pictures is None else f"CARRIES {len(pictures)} PHOTOGRAPH(S) of the person"
+        "contains no photograph" if pictures is None else f"CONTAINS {len(pictures)} PHOTOGRAPH(S) of the person"
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A folder in which a long run is taken up again: only with the settings that it was begun with."""
+"""Folders of long runs, which can be resumed only with the settings that they were started with."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ SETTINGS = "settings.json"
 
 
 def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> None:
-    """Keeps the settings, as JSON has them, in the folder, which is made. where: how the user named it; advice: what to do.
+    """Creates the folder and stores the settings in it as JSON. where: the user's name for it; advice: what to do.
 
-    Raises UserError where it was begun with others: half of the result would be one thing, half another.
+    Raises UserError if it was started with different settings, because the result would mix both.
     """
     path, settings = folder / SETTINGS, json.loads(json.dumps(settings))
     if path.is_file():
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{where}: {path.name} in it is of something else ({error}). {advice}") from error
+            raise UserError(f"{where}: its {path.name} belongs to something else ({error}). {advice}") from error
         if differ := _differing(before, settings):
-            raise UserError(f"{where}: was begun with another {', '.join(differ)}. {advice}")
+            raise UserError(f"{where} was started with different values of {', '.join(differ)}. {advice}")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _differing(before: Any, now: Any, name: str = "") -> list[str]:
-    """Names of the values that differ, those within others with dots."""
+    """Names of the values that differ; nested names are joined by dots."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [

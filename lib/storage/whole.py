@@ -9,8 +9,8 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what is to be ``path``: beside it, until the block ends without an error. A crash leaves the old file or the
-    new one, never half of one. The folder is made."""
+    """Where to write what is to be ``path``: beside it, until the block ends without an error. A crash leaves either
+    the old file or the new one, never a partial file. The folder is made."""
     partial = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -21,8 +21,9 @@ def restorer_from(
     guidance: float = 0.0,
     **more,
 ) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    # Here and not above: diffusers takes seconds to import.
+    """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
+    contents."""
+    # Imported here because diffusers takes seconds to import.
     from ..gen2res.generation import SkipGuidance
     from ..shared import stable_diffusion
     from ..shared.diffusion_restorer import first_stage

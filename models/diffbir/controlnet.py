@@ -93,6 +93,6 @@ class DiffBIRControlNet(StagedNetwork):
 def load_diffbir_controlnet(path: Path, **config) -> DiffBIRControlNet:
     """A published ControlNet for inference; config as DiffBIR's configuration has it, none for the published files.
 
-    Raises UserError, naming file and tensor, where it is missing, damaged or of another shape.
+    Raises UserError, naming file and tensor, if it is missing, damaged or of another shape.
     """
     return load_public(DiffBIRControlNet(**config), path, "v1_face.pth, v2.pth or DiffBIR_v2.1.pt of DiffBIR")

@@ -1,8 +1,8 @@
-"""FaDeX: what a restored face, beside the damaged one, reveals about the damage (Face2Scene, section 3.2).
+"""FaDeX: extracts the degradation from a restored face and the damaged one (Face2Scene, section 3.2).
 
 The layer plan is that of DASR's encoder (the only public MoCo network with exactly conv 3x3, BatchNorm, LeakyReLU and 256
 channels) with six input channels; parameter names are the public ones, so that its checkpoints load. The embedded one also reads
-the spectra of the pair: convolutions learn slowly what a transfer function says at once.
+the spectra of the pair: convolutions learn slowly what a transfer function shows directly.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ class FaDeX(nn.Module):
         return features if self.spectrum is None else features + self.spectrum(pair)[..., None, None]
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalisation."""
+        """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalization."""
         return self.mlp(features.mean((-2, -1)))

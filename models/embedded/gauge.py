@@ -17,7 +17,7 @@ class DamageGauge(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, len(SCALARS)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Z ``[B, C, h, w]`` to normalised scalars."""
+        """Z ``[B, C, h, w]`` to normalized scalars."""
         return self.layers(torch.cat([features.mean((-2, -1)), features.std((-2, -1), correction=0)], 1))
 
     def read(self, features: torch.Tensor) -> dict[str, float]:

@@ -16,12 +16,13 @@ TOKENS = sum(side * side for side in GRIDS)
 def with_tokens(text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Embedded text ``[B, N, C]`` and degradation tokens ``[1 or B, T, C]`` to one context ``[B, N + T, C]``.
 
-    Raises UserError where their widths differ.
+    Raises UserError if their widths differ.
     """
     if text.shape[-1] != tokens.shape[-1]:
         raise UserError(
-            f"The degradation tokens are {tokens.shape[-1]} numbers wide, the embedded text {text.shape[-1]}: they belong to "
-            "different models. Estimate the degradation with the extractor that was trained with the model that gets them."
+            f"The degradation tokens are {tokens.shape[-1]} numbers wide, but the encoded prompt is {text.shape[-1]}: "
+            "they belong to different models. Estimate the degradation with the extractor that was trained with this "
+            "model."
         )
     return torch.cat([text, tokens.to(text).expand(len(text), -1, -1)], 1)
 

@@ -1,6 +1,6 @@
-"""The embedded one-step restorer: a small U-Net that listens to degradation tokens through cross-attention.
+"""The embedded one-step restorer: a small U-Net that attends to degradation tokens through cross-attention.
 
-Pixel-unshuffle stands in the place of the VAE of the full-size model. Every operation is local (normalisation is over
+Pixel-unshuffle replaces the VAE of the full-size model. Every operation is local (normalization is over
 channels, never over the picture), so that a tiled result equals the untiled one wherever tiles overlap enough.
 """
 
@@ -14,7 +14,7 @@ from .mapnet import TOKENS
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of ``[B, C, H, W]``."""
+    """Layer normalization over the channels of ``[B, C, H, W]``."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -74,7 +74,7 @@ class OneStepNet(nn.Module):
     """``[B, 3, H, W]`` in 0..1 and tokens ``[B, 21, token_width]`` to the restored picture, any H and W.
 
     channels, blocks: per resolution, from 1 / unshuffle downwards by halves; blocks counts either side.
-    Without tokens the learnt null tokens stand in: restoration blind to the damage.
+    Without tokens, learned null tokens are used: blind restoration.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ TILE, OVERLAP = 1024, 128
 
 @dataclass(frozen=True)
 class OneStepRestorer:
-    """load() gives the network on its device; token_space names the tokens that it was trained on.
+    """load() returns the network on its device; token_space names the tokens that it was trained on.
 
-    guidance: 1 asks once; above it, also for the damaged picture, and goes on in the direction away from that answer.
+    guidance: 1 runs the network once; above 1, it also predicts the damaged picture and extrapolates away from it.
     """
 
     load: Callable[[], OneStepNet]
@@ -31,7 +31,7 @@ class OneStepRestorer:
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` to the same, in smaller tiles where memory is short. Raises UserError for a code from another token space."""
+        """``[B, 3, H, W]`` to the same, in smaller tiles if memory is short. Raises UserError for a code from another token space."""
         code, net = conditions.code, self.load()
         weight = net.stem.weight
         tokens = net.null_tokens[None] if code is None else code.tokens_for(self.name, self.token_space).to(weight)

@@ -1,4 +1,4 @@
-"""What the pack ships, ready for use: the one-step restorer, the extractor and the diffusion base, each loaded once."""
+"""The models that ship with the pack: the one-step restorer, the extractor and the diffusion base, each loaded once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Keep = Callable[[nn.Module], Callable[[], Any]]
 
 @cache
 def restorer(keep: Keep) -> OneStepRestorer:
-    """keep(module) hands a module to whoever manages memory and gives back a loader."""
+    """keep(module) passes a module to the memory management and returns a loader."""
     module, metadata = embedded.load(embedded.RESTORER)
     return OneStepRestorer(keep(module), metadata["token_space"])
 
@@ -32,12 +32,12 @@ def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
 
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
-    # Here and not above: diffusers takes seconds to import.
+    # Imported here because diffusers takes seconds to import.
     from ...lib.storage.fingerprint import fingerprint
     from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
 
     module, metadata = embedded.load(embedded.DIFFUSION)
     module.cleaner = first_stage(restorer(keep))
-    # On CPUs these small convolutions are a quarter faster in the plain layout.
+    # On CPUs, these small convolutions are a quarter faster in the contiguous layout.
     module = module.to(memory_format=torch.contiguous_format)
     return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}", module.native_size)

@@ -1,7 +1,7 @@
 """A reference face restorer that needs no weights: fine detail from the album, only where album and face agree.
 
-The best-matching reference is laid over the face by optical flow. Band by band, from coarse to fine, detail of the reference
-replaces that of the face as far as the two correlate in the bands that survive damage. Low frequencies and colours stay.
+The best-matching reference is aligned to the face by optical flow. Band by band, from coarse to fine, detail of the reference
+replaces that of the face as far as the two correlate in the bands that survive damage. Low frequencies and colors stay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WINDOW = 7  # pixels of the coarsest measured band, standard deviation of the wi
 
 @dataclass(frozen=True)
 class ReferenceRestorer:
-    """agreement: local correlation of face and reference, 0..1, from which on detail is taken."""
+    """agreement: minimum local correlation of face and reference, 0..1, for detail to be transferred."""
 
     agreement: float = 0.85
     name: str = "reference detail"
@@ -34,7 +34,7 @@ class ReferenceRestorer:
     needs_references: bool = True
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, 512, 512]`` aligned crops to the same. Where no reference agrees a crop comes back unchanged."""
+        """``[B, 3, 512, 512]`` aligned crops to the same. If no reference agrees, a crop is returned unchanged."""
         references = torch.stack([reference.crop for reference in conditions.references])
         out = [self._restore(crop, references.to(image)) for crop in image]
         conditions.progress(1, 1)
@@ -103,7 +103,8 @@ def transfer_detail(crop: torch.Tensor, reference: torch.Tensor, agreement: floa
 
 
 def _missing(band: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Which share of the wanted local energy a band lacks, ``[1, h, w]`` in 0..1: what the face shows itself is not replaced."""
+    """The share of the desired local energy that a band lacks, ``[1, h, w]`` in 0..1: detail that the face already has
+    is not replaced."""
     own, other = (_window(luminance(x).square()) for x in (band, wanted))
     return (1 - own / (other + 1e-8)).clamp(0, 1)
 

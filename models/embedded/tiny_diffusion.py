@@ -1,7 +1,7 @@
 """A diffusion model small enough to ship (5 MB), on which every way of making a persona runs without downloads.
 
 It is built as Stable Diffusion with DiffBIR's ControlNet is: diffusers' UNet that predicts noise, a ControlNet that is shown the
-latent of the damaged picture, cleaned, beside the noisy one, and text. Pixel-unshuffle stands in the place of the VAE, a learnt
+latent of the damaged picture, cleaned, beside the noisy one, and text. Pixel-unshuffle replaces the VAE, a learned
 table of words in that of the text encoder. It was trained on procedural pictures and has never seen a face.
 """
 
@@ -59,7 +59,7 @@ class TokenTable(nn.Module):
 
 
 def bands(side: int) -> torch.Tensor:
-    """Rows that turn a pixel-unshuffled colour picture into spatial frequencies (DCT-II) of lightness and two opponent colours.
+    """Rows that turn a pixel-unshuffled color picture into spatial frequencies (DCT-II) of lightness and two opponent colors.
 
     Orthonormal ``[3 side^2, 3 side^2]``: white noise stays white.
     """

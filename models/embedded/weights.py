@@ -43,7 +43,7 @@ class Extractor(nn.Module):
 
 
 def _tiny_diffusion(**config) -> nn.Module:
-    # Here and not above: diffusers takes seconds to import.
+    # Imported here because diffusers takes seconds to import.
     from .tiny_diffusion import TinyDiffusion
 
     return TinyDiffusion(**config)
@@ -75,7 +75,7 @@ def load(path: Path) -> tuple[nn.Module, dict[str, str]]:
         module.load_state_dict(tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"{path.name}: not a model of this pack ({error}). The embedded weights belong in {path.parent.name}/ of the pack; "
-            "install the pack again if they are damaged."
+            f"{path.name} is not a model of this pack ({error}). The embedded weights belong in {path.parent.name}/ of "
+            "the pack. If they are damaged, install the pack again."
         ) from error
     return module.float().eval().requires_grad_(False).to(memory_format=torch.channels_last), metadata

@@ -46,7 +46,7 @@ ADAPTERS = {
         ],
     },
 }  # fmt: skip
-ADVICE = "Choose a file that `python run.py train face2scene` has made, and the SD-Turbo that it was trained on."
+ADVICE = "Choose a file made by `python run.py train face2scene`, and the SD-Turbo that it was trained on."
 
 DOWN, UP = (f".lora_{part}.default.weight" for part in "AB")  # peft's names
 
@@ -67,7 +67,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Face2SceneWeights:
-    """What a training has learnt.
+    """The result of training.
 
     config: ``adapters`` (rank and targets per network) and ``extractor`` (its sizes); tensors: as the module's docstring says;
     token_space: names the tokens of this one MapNet; where: the file's name, for errors.
@@ -93,11 +93,11 @@ class Face2SceneWeights:
 
     @property
     def replaced(self) -> Tensors:
-        """The UNet's weights that are exchanged as a whole, by diffusers' name."""
+        """The UNet's weights that are replaced entirely, by diffusers' name."""
         return {name: one for name, one in _part(self.tensors, "unet.").items() if not name.endswith((DOWN, UP))}
 
     def extractor(self) -> Extractor:
-        """What makes the tokens, in evaluation mode. Raises UserError where its tensors do not fit."""
+        """The networks that make the tokens, in evaluation mode. Raises UserError if its tensors do not fit."""
         module = Extractor(**self.config["extractor"])
         own = _part(self.tensors, "extractor.")
         check_fit(module.state_dict(), own, self.where, ADVICE)
@@ -155,7 +155,7 @@ def adapt(turbo: SDTurbo, adapters: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 @torch.no_grad()
 def fill(trained: Mapping[str, nn.Parameter], weights: Face2SceneWeights) -> None:
-    """Gives what `adapt` returned its values. Raises UserError where they do not fit."""
+    """Gives what `adapt` returned its values. Raises UserError if they do not fit."""
     found = {name: one for name, one in weights.tensors.items() if name.startswith(("vae.", "unet."))}
     check_fit(trained, found, weights.where, ADVICE)
     for name, tensor in trained.items():
@@ -174,7 +174,7 @@ def core_vae_name(name: str) -> str:
 
 
 def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], provenance: dict[str, Any]) -> None:
-    """One trained model as one file, in float16. Its token space is named after MapNet's weights: nobody else speaks it."""
+    """One trained model as one file, in float16. Its token space is named after MapNet's weights, so that it is unique."""
     stored = {
         name: (one.half() if one.is_floating_point() else one).detach().cpu().contiguous()
         for name, one in sorted(tensors.items())
@@ -199,12 +199,12 @@ def read(path: Path, only: str = "") -> Face2SceneWeights:
         _check(config)
         space = metadata["token_space"]
     except (KeyError, TypeError, ValueError, re.error) as error:
-        raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene ({error}). {ADVICE}") from error
+        raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene model ({error}). {ADVICE}") from error
     return Face2SceneWeights(config, tensors, space, provenance, path.name)
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Raises where the sizes cannot be built from."""
+    """Raises if the sizes cannot be built from."""
     for side in ADAPTERS:
         rank, targets = config["adapters"][side]["rank"], config["adapters"][side]["targets"]
         if not isinstance(rank, int) or rank < 1:

@@ -19,12 +19,12 @@ STEPS, GUIDANCE = 50, 5.0  # of FaceMe's script
 def restorer_from(
     checkpoint: str = NONE, steps: int = STEPS, guidance: float = GUIDANCE, color: str | None = "wavelet"
 ) -> FaceMeRestorer:
-    """The restorer on an SDXL checkpoint of models/checkpoints, by its name there; without one on the catalogue's.
+    """The restorer on an SDXL checkpoint of models/checkpoints, by its name there; without one on the catalog's.
 
     Raises UserError that names what is missing, and where it belongs.
     """
     base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
-    # Here and not above: diffusers takes seconds to import.
+    # Imported here because diffusers takes seconds to import.
     from ...lib.faces.embed import ArcFace
     from . import network
     from .restorer import FaceMeRestorer
@@ -33,7 +33,7 @@ def restorer_from(
         identify = ArcFace(arcface).embed
     except ImportError as error:
         raise UserError(
-            "FaceMe Restorer: ArcFace is run by insightface; `pip install insightface` brings it."
+            "FaceMe Restorer needs insightface to run ArcFace. Install it with `pip install insightface`."
         ) from error
     net = network.load(network.Files(base, control, mix, photomaker))
     if device().type == "cuda":

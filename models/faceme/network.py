@@ -28,7 +28,7 @@ PUBLIC = 2048, 512  # CLIP (768 + 1280 of PhotoMaker) and ArcFace
 A_PHOTO_OF_FACE = 320, 1125, 539, 1710, 269  # "A photo of face." in the byte pairs of CLIP
 PLACE = 4  # of "face" in it, after the start
 CLIP_SIZE = 224
-# The middle of a detector's box, left, top and side in a crop of 512 px: width 268 and centre height 280 are medians of 24
+# The middle of a detector's box, left, top and side in a crop of 512 px: width 268 and center height 280 are medians of 24
 # faces found by MTCNN; sideways it is the middle.
 FACE_SQUARE = 122, 146, 268
 VISION = {
@@ -45,7 +45,7 @@ CONTROLNET = {
 
 
 class Perceptron(nn.Module):
-    """Layer normalisation, two linear layers, GELU between them; residual where it leads back to its own width."""
+    """Layer normalization, two linear layers, GELU between them; residual where it leads back to its own width."""
 
     def __init__(self, wide_in: int, wide_out: int, residual: bool):
         super().__init__()
@@ -98,7 +98,7 @@ class PhotoMakerEncoder(CLIPVisionModelWithProjection):
         self.visual_projection_2 = nn.Linear(config.hidden_size, second_projection, bias=False)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pictures ``[B, 3, 224, 224]``, normalised as CLIP wants them, to ``[B, 768 + 1280]``."""
+        """Pictures ``[B, 3, 224, 224]``, normalized as CLIP wants them, to ``[B, 768 + 1280]``."""
         pooled = self.vision_model(pixel_values=pixel_values).pooler_output
         return torch.cat([self.visual_projection(pooled), self.visual_projection_2(pooled)], -1)
 
@@ -222,5 +222,5 @@ def load_mix(path: Path) -> Mix:
     try:
         widths = tensors["norm1.weight"].numel(), tensors["pro_id.mlp1.layernorm.weight"].numel()
     except KeyError as error:
-        raise UserError(f"{path.name} is not FaceMe's mix: it lacks {error.args[0]}. {advice(what)}") from error
+        raise UserError(f"{path.name} is not FaceMe's mix: {error.args[0]} is missing. {advice(what)}") from error
     return fill(Mix(*widths), tensors, path.name, advice(what))

@@ -1,4 +1,4 @@
-"""FaceMe as a PR_RESTORER: an aligned face, generated anew under the guidance of its damaged self and of an album."""
+"""FaceMe as a PR_RESTORER: an aligned face, generated anew from the damaged face and an album."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LAST = 999
 
 @dataclass(frozen=True, eq=False)
 class FaceMeRestorer:
-    """load() gives the network on its device; identify(crop ``[3, S, S]``) the unit embedding ``[512]`` of antelopev2's ArcFace.
+    """load() returns the network on its device; identify(crop ``[3, S, S]``) the unit embedding ``[512]`` of antelopev2's ArcFace.
 
-    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colours as they come out.
+    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colors as they come out.
     """
 
     load: Callable[[], FaceMe]
@@ -44,7 +44,7 @@ class FaceMeRestorer:
 
     @torch.no_grad()
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, S, S]`` in 0..1 to the same, one face after the other. Same seed and same album, same face."""
+        """``[B, 3, S, S]`` in 0..1 to the same, one face at a time. The same seed and album give the same face."""
         net, count = self.load(), len(image)
         crops = torch.stack([one.crop for one in conditions.references])
         identities = torch.from_numpy(np.stack([self.identify(crop) for crop in crops]))
@@ -61,7 +61,7 @@ class FaceMeRestorer:
     ) -> torch.Tensor:
         scheduler = DDPMScheduler(**SCHEDULE)
         scheduler.set_timesteps(self.steps)
-        # Drawn on the CPU, so that a seed means the same on every device.
+        # Drawn on the CPU, so that a seed gives the same noise on every device.
         generator = torch.Generator().manual_seed(seed)
         damaged = face.to(net.words) * 2 - 1
         shape = 1, 4, face.shape[-2] // 8, face.shape[-1] // 8

@@ -104,6 +104,6 @@ class ADMUNet(StagedNetwork):
 def load_adm_unet(path: Path, **flags) -> ADMUNet:
     """A published guided-diffusion checkpoint for inference; flags are those it was trained with, none for base_256.pt.
 
-    Raises UserError, naming file and tensor, where it is missing, damaged or of another shape.
+    Raises UserError, naming file and tensor, if it is missing, damaged or of another shape.
     """
     return load_public(ADMUNet(**flags), path, "base_256.pt of gen2res, or a checkpoint that fits the flags given,")

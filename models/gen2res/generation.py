@@ -23,12 +23,12 @@ ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
 
 @dataclass(frozen=True)
 class SkipGuidance:
-    """Every so many steps a push towards the damaged picture: equation 6, in the form of the code, where the norm is not squared.
+    """Guidance toward the damaged picture every few steps: equation 6, as in the code, where the norm is not squared.
 
-    scale: lambda, how much of the distance's gradient is taken off the picture, which is in -1..1.
+    scale: lambda, the factor of the distance's gradient that is subtracted from the picture, which is in -1..1.
     every: n; time steps t with (t + 1) divisible by it are guided, none for 0.
-    exact: the gradient passes through the network, which costs a backward pass and the memory for it; else the network is
-    taken for the identity, so that the push goes straight to the damaged picture and has the length lambda.
+    exact: the gradient passes through the network, which costs a backward pass and its memory. Otherwise, the network
+    is treated as the identity, so that the update points straight to the damaged picture and has the length lambda.
     """
 
     scale: float = 0.3
@@ -47,7 +47,7 @@ class SkipGuidance:
         if not self.exact:
             step = schedule.reverse(x, t, denoise(x, t))
             return step, towards(goal, step.clean)
-        # ComfyUI executes under inference mode, which no gradient enters and no tensor leaves but as a copy.
+        # ComfyUI executes under inference mode, which allows no gradients and lets tensors out only as copies.
         with torch.inference_mode(False), torch.enable_grad():
             x, goal = x.clone().requires_grad_(), goal.clone()
             step = schedule.reverse(x, t, denoise(x, t))
@@ -73,8 +73,9 @@ def generative_album(
     conditions: Conditions,
     count: int = ALBUM_SIZE,
 ) -> torch.Tensor:
-    """Pictures like the damaged one, to tune the denoiser on where there is no album. ``[1, 3, S, S]`` in 0..1 to
-    ``[count, 3, S, S]``, with guidance by the restorer's, else the paper's. Seeds count up from that of the conditions.
+    """Pictures similar to the damaged one, for training the denoiser if there is no album. ``[1, 3, S, S]`` in 0..1 to
+    ``[count, 3, S, S]``, with the restorer's guidance or, by default, the paper's. Seeds count up from that of the
+    conditions.
     """
     maker = replace(restorer, steps=ALBUM_STEPS, guidance=restorer.guidance or SkipGuidance())
     pictures = []
@@ -90,9 +91,10 @@ def generative_album(
 def generation(
     load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
 ) -> DiffusionRestorer:
-    """Restoration by Generation as published: nothing steers, every step is taken, colours stay as they come out.
+    """Restoration by Generation as published: no control, every step is taken, and colors are not corrected.
 
-    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script guides, every 10 steps.
+    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script uses guidance every 10
+    steps.
     """
     return DiffusionRestorer(
         load,

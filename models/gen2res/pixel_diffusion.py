@@ -1,4 +1,4 @@
-"""A diffusion model that works on the pixels and hears no text: the prior of Restoration by Generation (Ding et al. 2024)."""
+"""A diffusion model that works on pixels and takes no text: the prior of Restoration by Generation (Ding et al. 2024)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """InstantRestore (Zhang et al., SIGGRAPH 2025): SD-Turbo restores a face in one step and looks at an album while it decodes.
 
 A second, untouched SD-Turbo sees the references; the decoder of the tuned one searches them (`shared_attention`). The public
-checkpoints have no licence, so one is only ever a file that the user brings; they hold all networks, with adapters.
+checkpoints have no license, so one is only ever a file that the user brings; they hold all networks, with adapters.
 Steps in time, FreeU and the adapters' scale are those of the published code (snap-research/InstantRestore).
 """
 
@@ -25,7 +25,7 @@ from ..shared.sd_turbo import UNET, VAE
 from ..shared.sd_vae import LATENT_SCALE
 from .shared_attention import record, share
 
-WHAT = "a checkpoint of InstantRestore, such as final_model_ckpt.pt,"
+WHAT = "an InstantRestore checkpoint, such as final_model_ckpt.pt,"
 NOISE, REFERENCE_NOISE = 249, 1  # time steps at which the damaged face and the references are seen
 FREE_U = {"s1": 0.9, "s2": 0.2, "b1": 1.4, "b2": 1.6}
 ADAPTER_SCALE = 0.5  # published adapters were made with alpha = rank / 2, whatever the rank

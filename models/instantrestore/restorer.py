@@ -1,4 +1,5 @@
-"""InstantRestore as a PR_RESTORER: an aligned face in one step, from its damaged self and up to four pictures of the album."""
+"""InstantRestore as a PR_RESTORER: an aligned face in one step, from the damaged face and up to four pictures of the
+album."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import torch
 
 from ...lib.vocabulary import Conditions
 
-if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
+if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .network import InstantRestore
 
 REFERENCES = 4  # as many as it was trained with
@@ -18,7 +19,7 @@ REFERENCES = 4  # as many as it was trained with
 
 @dataclass(frozen=True, eq=False)
 class InstantRestoreRestorer:
-    """load() gives the network on its device."""
+    """load() returns the network on its device."""
 
     load: Callable[[], InstantRestore]
     name: str = "InstantRestore"
@@ -29,12 +30,13 @@ class InstantRestoreRestorer:
 
     @torch.no_grad()
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, S, S]`` in 0..1 to the same, by the album's first four pictures. Same seed and same album, same face."""
+        """``[B, 3, S, S]`` in 0..1 to the same, with the album's first four pictures. The same seed and album give the
+        same face."""
         net = self.load()
         references = torch.stack([one.crop for one in conditions.references[:REFERENCES]]).to(net.text) * 2 - 1
         out = []
         for index, face in enumerate(image.split(1), 1):
-            # Drawn on the CPU, so that a seed means the same on every device.
+            # Drawn on the CPU, so that a seed gives the same noise on every device.
             generator = torch.Generator().manual_seed(conditions.seed)
             out.append(net(face.to(net.text) * 2 - 1, references, generator) / 2 + 0.5)
             conditions.progress(index, len(image))

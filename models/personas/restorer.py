@@ -11,9 +11,9 @@ from ...lib.vocabulary import Conditions, Persona, Restorer
 
 @dataclass(frozen=True)
 class PersonalRestorer:
-    """A restorer that wears a persona. person: only for faces recognised as that person; empty for all.
+    """A restorer with a persona. person: apply it only to faces recognized as that person; empty for all.
 
-    Everything else, and a strength of 0, is the restorer's own doing.
+    For all other faces, and with strength 0, the restorer works as without the persona.
     """
 
     restorer: Restorer

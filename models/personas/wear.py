@@ -1,4 +1,4 @@
-"""A base model wearing a persona: its weights, its word and its references, without a change to the base."""
+"""Applies a persona to a base model (weights, word and references) without changing the base."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_base(persona: Persona, base: str) -> None:
     """Raises UserError for a persona of another model."""
     if persona.base != base:
         raise UserError(
-            f"The persona was made for {persona.base!r}, this restorer is {base!r}. Load the model it belongs to, or train "
-            "the persona on this one."
+            f"The persona was made for {persona.base!r}, but this restorer is {base!r}. Load the model that it was "
+            "trained on, or train it again on this one."
         )
 
 
 def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str, torch.Tensor]:
-    """The base's tensors that differ under a persona worn with a strength of 0..1, by name, for `functional_call`."""
+    """The tensors that differ from the base's under a persona with a strength of 0..1, by name, for `functional_call`."""
     own = dict(net.named_parameters())
     tuned = {}
     for name, value in persona.tensors.items():
@@ -52,11 +52,11 @@ def wearing(
     goal: torch.Tensor | None = None,
     differentiable: bool = False,
 ) -> Iterator[Predict]:
-    """Within it, the returned function predicts noise as net does under the persona; afterwards net is what it was.
+    """Inside the context, the returned function predicts noise like net with the persona; afterwards, net is unchanged.
 
-    references: ``[N, 3, S, S]`` in 0..1, for an adapter that carries none; of several the one most like goal, a latent, is
-    looked at. Without any the adapter's blocks do nothing. differentiable: gradients may pass although weights were made
-    under inference mode.
+    references: ``[N, 3, S, S]`` in 0..1, for an adapter that contains none; of several, the one most similar to goal, a
+    latent, is used. Without any, the adapter's blocks do nothing. differentiable: allows gradients even if the weights
+    were created under inference mode.
     """
     if persona is None or strength == 0:
         persona, tuned, word = None, {}, None
@@ -92,7 +92,7 @@ def wearing(
         ) -> torch.Tensor:
             nonlocal looked
             times = torch.full((len(noisy),), t, device=noisy.device)
-            # What is seen depends on the time step alone, so that the tiles of a picture and both sides of a guidance share it.
+            # The features depend only on the time step, so the tiles of a picture and both sides of guidance share them.
             if reference is not None and looked != (t, len(noisy)):
                 with _looking(net, persona, len(noisy)):
                     seen = reference.expand(len(noisy), -1, -1, -1)
@@ -115,7 +115,7 @@ def _looking(net: Diffusion, persona: Persona, count: int):
 def _reference(
     net: Diffusion, persona: Persona, references: torch.Tensor | None, goal: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """The latent ``[1, C, h, w]`` to look at: of those in the persona or, without any, of the references."""
+    """The reference latent ``[1, C, h, w]`` to use: from the persona or, if it has none, from the references."""
     place = next(net.parameters()).device
     if "reference" in persona.tensors:
         latents = persona.tensors["reference"].to(place).float()
@@ -125,7 +125,7 @@ def _reference(
         return None
     if goal is None:
         return latents[:1]
-    # The nearest in pose, judged by what survives any damage.
+    # The closest in pose, judged by features that survive any damage.
     small = [F.adaptive_avg_pool2d(one.mean(1, keepdim=True), 8) for one in (latents, goal[:1])]
     return latents[[int((small[0] - small[1]).square().mean((1, 2, 3)).argmin())]]
 
@@ -136,7 +136,7 @@ def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: fl
     }
     missing, surplus = block.load_state_dict(own, strict=False)
     if surplus or any(name == "gamma" or name.startswith("image_cross_attention") for name in missing):
-        raise UserError("The persona's file is not complete: its blocks do not fit. Train it again.")
+        raise UserError("The persona's file is incomplete: its blocks do not fit. Train it again.")
     block.strength = strength
     block.eval().requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""PFStorer's personalisation block: a spatial transformer that also looks at a clean picture of the person.
+"""PFStorer's personalization block: a spatial transformer that also looks at a clean picture of the person.
 
 PFStorer (Varanka et al. 2024), equation 3; the block is ViCo's (Hao et al. 2023;
 ldm/modules/attention.py of haoosz/ViCo), under its published parameter names, plus a gate per channel that starts at 0.
@@ -144,8 +144,8 @@ def personalise(network: nn.Module, places: Iterable[str] = SD_PLACES) -> dict[s
         base = modules.get(place)
         if not isinstance(base, Transformer2DModel):
             raise UserError(
-                f"The base model has no spatial transformer at {place}, where the personalisation block belongs. "
-                "Choose a Stable Diffusion 1 or 2 base, or name the places of this one."
+                f"The base model has no spatial transformer at {place}, where the personalization block belongs. "
+                "Choose a Stable Diffusion 1 or 2 base, or specify the places in this model."
             )
         blocks[place] = PersonalTransformer(base)
     for place, block in blocks.items():

@@ -84,7 +84,7 @@ class _Head(nn.Module):
 
 
 class FlowHead(_Head):
-    """Correlations to flow ``[B, 2, h, w]``: (x, y) towards the matching place of y, in units of the -1..1 grid."""
+    """Correlations to flow ``[B, 2, h, w]``: (x, y) toward the matching place of y, in units of the -1..1 grid."""
 
     def __init__(self, kernel: int = KERNEL):
         super().__init__(kernel, kernel * kernel)
@@ -165,19 +165,19 @@ def _read(path: Path) -> dict:
         weights = read_pickled(path)
     except Unreadable as error:  # whose text names the whole path
         raise UserError(
-            f"{path.name} is missing or no file of plain weights. Fetch it again from where it is published."
+            f"{path.name} is missing or is not a file of plain weights. Download it again from its publisher."
         ) from error
     return weights if isinstance(weights, dict) else {}
 
 
 def _not_that(path: Path, what: str, pattern: str) -> UserError:
     return UserError(
-        f"{path.name} does not hold the weights of {what}. Rename it, or put the published {pattern} in its place."
+        f"{path.name} does not contain the weights of {what}. Rename it, or replace it with the published {pattern}."
     )
 
 
 def find_networks(folder: Path | None) -> Networks | None:
-    """RANSAC-Flow's networks, where both of its published files lie in a folder of models, else None."""
+    """RANSAC-Flow's networks if both of its published files are in the models folder, otherwise None."""
     if folder is None or not folder.is_dir():
         return None
     files = [next(iter(sorted(folder.rglob(pattern))), None) for pattern in (COARSE_FILE, FLOW_FILE)]

@@ -1,4 +1,4 @@
-"""The degradation estimator that S3Diff listens to: how blurred and how noisy a picture is (MM-RealSR's DEResNet).
+"""S3Diff's degradation estimator: how blurred and how noisy a picture is (MM-RealSR's DEResNet).
 
 One small residual network per degradation; parameter names are those of the public ``de_net.pth``.
 """
@@ -43,7 +43,7 @@ class DegradationEstimator(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), without normalisation: it would wipe out how strong the damage is."""
+    """x + conv(relu(conv(x))), without normalization: it would wipe out how strong the damage is."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -41,7 +41,7 @@ PROMPTS = (
 RANKS = {side: f"rank_{side}" for side in ADAPTERS}
 TARGETS = {side: f"{side}_lora_target_modules" for side in ADAPTERS}
 ADVICE = (
-    "Put s3diff.pkl (138 MB) and de_net.pth (9.4 MB) of zhangap/S3Diff (Apache-2.0), unchanged and side by side, into "
+    "Put s3diff.pkl (138 MB) and de_net.pth (9.4 MB) from zhangap/S3Diff (Apache-2.0), both unchanged, into "
     "models/personal_restore, and use them with SD-Turbo."
 )
 
@@ -200,7 +200,7 @@ def _read_public(file: Path) -> dict[str, Any]:
     except Unreadable as error:
         raise UserError(f"S3Diff: {file.name} is damaged or holds more than weights ({error}). {ADVICE}") from error
     if not isinstance(content, dict):
-        raise UserError(f"S3Diff: {file.name} holds a {type(content).__name__}, not named tensors. {ADVICE}")
+        raise UserError(f"S3Diff: {file.name} contains a {type(content).__name__}, not named tensors. {ADVICE}")
     return content
 
 

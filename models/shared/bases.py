@@ -19,25 +19,27 @@ PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"  # 
 
 
 def bases() -> dict[str, Path]:
-    """Single files of models/checkpoints, and folders of models/diffusers that have a UNet, by their names."""
+    """Single files in models/checkpoints, and folders in models/diffusers that have a UNet, by name."""
     parents = reversed(weight_folders("diffusers"))
     folders = {unet.parent.name + "/": unet.parent for parent in parents for unet in sorted(parent.glob("*/unet"))}
     return weight_files("checkpoints", suffixes=(".safetensors", ".ckpt")) | folders
 
 
 def vocabulary() -> Path:
-    """Where CLIP's vocab.json and merges.txt are: the host's own, else those of the catalogue. Raises UserError without them."""
+    """Where CLIP's vocab.json and merges.txt are: the host's own, otherwise the catalog's. Raises UserError if there
+    are none."""
     return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent
 
 
 def tokenizer(base: Path) -> Path | None:
-    """None where the base is a folder that has its own."""
+    """None if the base is a folder with its own tokenizer."""
     return None if (base / "tokenizer").is_dir() else vocabulary()
 
 
 def restorer(net: StableDiffusion, kind: str, guidance: Guidance | None, **sampled: Any) -> DiffusionRestorer:
-    """The net where it is to work, under the host's memory management; kind begins the name that personas know it by."""
-    from .diffusion_restorer import DiffusionRestorer  # here and not above: diffusers takes seconds to import
+    """The network in its working precision, under the host's memory management; kind is the prefix of its base name in
+    personas."""
+    from .diffusion_restorer import DiffusionRestorer  # imported here because diffusers takes seconds to import
 
     base = f"{kind} {fingerprint(net)}"
     if device().type == "cuda":

@@ -1,4 +1,4 @@
-"""Published weights: what they are for, under which licence, where they come from and belong. Nothing is fetched unasked."""
+"""Published weights: purpose, license, source and folder. Nothing is downloaded unless the user asks for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Weights:
 
     @property
     def place(self) -> Path:
-        """Where it lies inside its folder."""
+        """The path inside its folder."""
         return Path(self.below) / self.file
 
     @property
@@ -51,8 +51,8 @@ class Weights:
 
     def describe(self) -> str:
         return (
-            f"{self.name}: {self.file}, {self.size}, {self.purpose}; licence {self.licence}, commercial use: {self.commercial}; "
-            f"from {self.source}"
+            f"{self.name}: {self.file}, {self.size}, {self.purpose}; license {self.licence}, commercial use: "
+            f"{self.commercial}; from {self.source}"
         )
 
 
@@ -66,20 +66,20 @@ def entry(name: str) -> Weights:
     """Raises UserError with the known names."""
     known = catalogue()
     if name not in known:
-        raise UserError(f"There are no weights {name!r} in the catalogue; it has {', '.join(known)}.")
+        raise UserError(f"There are no weights {name!r} in the catalog. Known: {', '.join(known)}.")
     return known[name]
 
 
 def find(name: str, folders: list[Path]) -> Path:
-    """The file in the first of the folders that has it. Raises UserError that says everything needed to get it."""
+    """The file in the first of the folders that has it. Raises UserError with everything needed to get it."""
     weights = entry(name)
     for folder in folders:
         if (folder / weights.place).is_file():
             return folder / weights.place
-    get = f"Run `python run.py models get {name}` or the node Download Weights, or put it there yourself."
+    get = f"Run `python run.py models get {name}` or the node Download Weights, or put the file there yourself."
     raise UserError(
         f"{weights.file} is missing ({weights.describe()}). It belongs in {(folders[0] / weights.place).parent}. "
-        + (get if weights.repository else "Download it there and put it into that folder.")
+        + (get if weights.repository else "Download it from there and put it into that folder.")
     )
 
 
@@ -97,14 +97,16 @@ def find_all(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list
 
 
 def download(name: str, folder: Path) -> Path:
-    """Fetches a file into ``folder`` with a progress bar, resuming an earlier try; verifies it where its hash is known.
+    """Downloads a file into ``folder`` with a progress bar, resuming an earlier attempt; verifies it if its hash is
+    known.
 
-    Raises UserError where it cannot be fetched or is not what the catalogue says.
+    Raises UserError if it cannot be downloaded or does not match the catalog.
     """
     weights = entry(name)
     if weights.repository is None:
         raise UserError(
-            f"{weights.file} cannot be fetched by program: get it from {weights.source}, put it into {(folder / weights.place).parent}."
+            f"{weights.file} cannot be downloaded automatically. Get it from {weights.source} and put it into "
+            f"{(folder / weights.place).parent}."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -118,14 +120,15 @@ def download(name: str, folder: Path) -> Path:
         path = Path(hf_hub_download(weights.repository, weights.file, local_dir=folder / weights.below))
     except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise UserError(
-            f"{weights.file} could not be fetched from {weights.source}: {error}. Try again; what was fetched is kept."
+            f"{weights.file} could not be downloaded from {weights.source}: {error}. Try again; the partial download "
+            "is kept."
         ) from error
     verify(weights, path)
     return path
 
 
 def verify(weights: Weights, path: Path) -> None:
-    """Raises UserError, and removes the file, where it is not the published one."""
+    """Raises UserError, and removes the file, if it is not the published one."""
     if weights.sha256 is None:
         return
     with path.open("rb") as file:
@@ -133,6 +136,6 @@ def verify(weights: Weights, path: Path) -> None:
     if found != weights.sha256:
         path.unlink()
         raise UserError(
-            f"{path.name} is not the published file (sha256 {found[:12]}..., expected {weights.sha256[:12]}...) and was removed. "
-            f"Fetch it again from {weights.source}."
+            f"{path.name} is not the published file (sha256 {found[:12]}..., expected {weights.sha256[:12]}...) and "
+            f"was removed. Download it again from {weights.source}."
         )

@@ -23,7 +23,7 @@ FILES = tuple(
 
 
 class _Inert:
-    """Stands in for a class of a file; made of anything, it is nothing."""
+    """A placeholder for a class in a file; accepts any arguments and does nothing."""
 
     def __init__(self, *given):
         pass
@@ -32,7 +32,7 @@ class _Inert:
         pass
 
 
-# What PyTorch Lightning leaves beside the weights. The loader of torch refuses a file that names what it does not know.
+# What PyTorch Lightning stores next to the weights. torch's loader rejects files that refer to unknown names.
 BESIDE = [
     type(name.rpartition(".")[2], (_Inert,), {"__module__": name.rpartition(".")[0]})
     for name in (
@@ -47,7 +47,7 @@ BESIDE = [
 
 @dataclass(frozen=True)
 class Part:
-    """folder: of the part in the diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames, or
+    """folder: of the part in diffusers format; prefix: of its names in a single file, whose tensors ``convert`` renames, or
     several where files differ."""
 
     folder: str
@@ -65,12 +65,12 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
     stored = read_tensors(path, part.prefix, model, advice)
     if not stored:
         names = part.prefix if isinstance(part.prefix, str) else "* or ".join(part.prefix)
-        raise UserError(f"{model}: {path.name} holds no tensor {names}*, so it lacks the {part.folder}. {advice}")
+        raise UserError(f"{model}: {path.name} contains no tensor {names}*, so the {part.folder} is missing. {advice}")
     try:
         return {name: tensor for name, tensor in part.convert(stored).items() if tensor is not None}
     except KeyError as error:
         raise UserError(
-            f"{model}: {path.name} lacks a tensor of its {part.folder}: {error.args[0]}. {advice}"
+            f"{model}: a tensor of the {part.folder} is missing in {path.name}: {error.args[0]}. {advice}"
         ) from error
 
 
@@ -86,7 +86,7 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
     needed. Raises UserError as `read_part`.
     """
     if file.suffix not in (".safetensors", ".ckpt") or not file.exists():
-        problem = "is no .safetensors or .ckpt file" if file.exists() else "does not exist"
+        problem = "is not a .safetensors or .ckpt file" if file.exists() else "does not exist"
         raise UserError(f"{model}: {file.name} {problem}. {advice}")
     try:
         if file.suffix == ".ckpt":
@@ -98,6 +98,6 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
         with opened(file) as stored:
             return stored.tensors(prefix)
     except (MoreThanWeights, AttributeError, TypeError) as error:
-        raise UserError(f"{model}: {file.name} is damaged or holds more than plain weights. {advice}") from error
+        raise UserError(f"{model}: {file.name} is damaged or contains more than plain weights. {advice}") from error
     except (Unreadable, OSError) as error:
         raise UserError(f"{model}: {file.name} cannot be read ({error}). {advice}") from error

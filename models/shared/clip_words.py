@@ -17,9 +17,9 @@ FILES = "vocab.json", "merges.txt"  # of a tokenizer
 
 
 class ClipWords(nn.Module):
-    """Text to embeddings ``[B, 77, D]`` in float32, those of the encoder's last layer, normalised.
+    """Text to embeddings ``[B, 77, D]`` in float32, those of the encoder's last layer, normalized.
 
-    A rare word is a token or several, as the tokenizer cuts it; a learnt word takes the place of the embedding of its token.
+    A rare word is a token or several, as the tokenizer cuts it; a learned word takes the place of the embedding of its token.
     """
 
     end = clip_text.END
@@ -69,11 +69,11 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """From vocab.json and merges.txt. Raises UserError, naming the folder, where they are missing or damaged."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{folder.name}/ lacks {' and '.join(missing)} of CLIP's tokenizer. {ADVICE}")
+        raise UserError(f"{folder.name}/ does not contain {' and '.join(missing)} of CLIP's tokenizer. {ADVICE}")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers' own exceptions have no common class
-        raise UserError(f"{folder.name}/ holds no tokenizer that can be read ({error}). {ADVICE}") from error
+        raise UserError(f"The tokenizer in {folder.name}/ cannot be read ({error}). {ADVICE}") from error
 
 
-ADVICE = "Take them from openai/clip-vit-large-patch14 (the catalogue's clip-vocabulary and clip-merges)."
+ADVICE = "Download them from openai/clip-vit-large-patch14 (clip-vocabulary and clip-merges in the catalog)."

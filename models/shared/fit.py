@@ -21,7 +21,7 @@ def check_fit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Te
         if wanted != given:
             problem = f"has the shape {given}" if given is not None else "is missing"
             needs = f"needs {wanted}" if wanted is not None else "has no such tensor"
-            raise UserError(f"{where}: the tensor {name} {problem}, the network {needs}. {advice}")
+            raise UserError(f"{where}: the tensor {name} {problem}, but the network {needs}. {advice}")
 
 
 def filled(empty: nn.Module, tensors: Mapping[str, torch.Tensor], where: str, advice: str) -> Any:

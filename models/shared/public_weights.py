@@ -41,11 +41,11 @@ def read_file(path: Path, what: str) -> Any:
             return read_tensors(path)
         return read_pickled(path)
     except Unreadable as error:  # whose text names the whole path
-        raise UserError(f"{path.name} is damaged or holds more than plain weights. {advice(what)}") from error
+        raise UserError(f"{path.name} is damaged or contains more than plain weights. {advice(what)}") from error
 
 
 def fill(network: Network, tensors: dict[str, torch.Tensor], where: str, advice: str) -> Network:
-    """The network with these tensors in float32, frozen and in evaluation mode. Raises UserError where they do not fit."""
+    """The network with these tensors in float32, frozen and in evaluation mode. Raises UserError if they do not fit."""
     check_fit(network.state_dict(), tensors, where, advice)
     network.load_state_dict(tensors)
     return network.float().eval().requires_grad_(False)

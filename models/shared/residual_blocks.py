@@ -31,7 +31,7 @@ class TimestepEmbedding(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two convolutions that listen to the time step, beside a skip connection.
 
-    embedding: width of the time embedding. scale_shift: the step scales and shifts the second normalisation instead of
+    embedding: width of the time embedding. scale_shift: the step scales and shifts the second normalization instead of
     being added before it. resample: halves or doubles the picture inside the block, without parameters.
     """
 

@@ -41,7 +41,7 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
-# OpenCLIP ViT-H without its last layer, whose place the final normalisation takes.
+# OpenCLIP ViT-H without its last layer, whose place the final normalization takes.
 TEXT = {
     "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "projection_dim": 1024,
     "hidden_act": "gelu",
@@ -59,7 +59,7 @@ ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step
 
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
-    "models/checkpoints, or the folder with unet/, vae/ and text_encoder/ in the diffusers format."
+    "models/checkpoints, or the folder with unet/, vae/ and text_encoder/ in diffusers format."
 )
 
 
@@ -132,7 +132,7 @@ def networks(
 def assemble(
     unet: Tensors, vae: Tensors, unet_config: dict[str, Any], vae_config: dict[str, Any], where: str
 ) -> SDTurbo:
-    """The network around tensors under diffusers' names, which it keeps. Raises UserError where they do not fit."""
+    """The network around tensors under diffusers' names, which it keeps. Raises UserError if they do not fit."""
     return _turbo(
         _built(UNet2DConditionModel, unet_config, unet, f"{where} (UNet)", ADVICE),
         _built(AutoencoderKL, vae_config, vae, f"{where} (VAE)", ADVICE),

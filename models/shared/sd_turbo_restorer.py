@@ -1,4 +1,4 @@
-"""S3Diff and Face2Scene as a PR_RESTORER: a picture through SD-Turbo in one step, tiled in the latent, its colours put back."""
+"""S3Diff and Face2Scene as a PR_RESTORER: one step of SD-Turbo, tiled in the latent, followed by color correction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...lib.pictures.color import color_fix
 from ...lib.pictures.tiles import VARIANCE, as_memory_allows, memory_for, tiled
 from ...lib.vocabulary import Conditions, DegradationCode
 
-if TYPE_CHECKING:  # importing diffusers takes seconds, which the start of ComfyUI need not pay
+if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .sd_turbo import SDTurbo
 
 MULTIPLE = 64  # pixels: stride 8 of the VAE times stride 8 of the UNet
@@ -25,7 +25,7 @@ class Network(Protocol):
     turbo: SDTurbo
 
     def damage(self, picture: torch.Tensor, code: DegradationCode | None) -> torch.Tensor | None:
-        """What `encode` and `predict` are to know of a picture ``[1, 3, H, W]`` in 0..1 and of a code of it."""
+        """The conditioning of `encode` and `predict` for a picture ``[1, 3, H, W]`` in 0..1 and its code."""
         ...
 
     def encode(self, picture: torch.Tensor, damage: torch.Tensor | None, noise: torch.Tensor) -> torch.Tensor: ...
@@ -42,12 +42,12 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SDTurboRestorer:
-    """load() gives the network on its device; positive, negative: the embedded prompts ``[1, N, C]``.
+    """load() returns the network on its device; positive, negative: the embedded prompts ``[1, N, C]``.
 
-    guidance: 1 asks only the positive branch; above it the answer moves away from the negative one.
+    guidance: 1 runs only the positive branch; above 1, the result moves away from the negative one.
     scale: the picture is enlarged first, S3Diff's own setting is 4. color: ``wavelet``, ``adain``, or None to leave
-    the colours as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
-    as the public code does, with a window that is off its centre, to reproduce its pictures; ours has no seams.
+    the colors as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
+    as the public code does, with a window that is off its center, to reproduce its pictures; ours has no seams.
     """
 
     load: Callable[[], Network]
@@ -99,7 +99,7 @@ class SDTurboRestorer:
         height, width = picture.shape[-2:]
         whole = _padded(picture)
         shape = 1, 4, whole.shape[-2] // 8, whole.shape[-1] // 8
-        # Drawn on the CPU, so that a seed means the same on every device.
+        # Drawn on the CPU, so that a seed gives the same noise on every device.
         draw = torch.randn(shape, generator=torch.Generator().manual_seed(conditions.seed))
         size = f"of a picture of {whole.shape[-1]}x{whole.shape[-2]}"
         with memory_for(f"the VAE's encoding {size}"):

@@ -60,12 +60,12 @@ CLIP_G: Config = {
 }  # fmt: skip
 PADDING = clip_text.END, 0  # what each text encoder was trained to see behind the text
 
-ADVICE = "Choose an SDXL checkpoint: one .safetensors file of models/checkpoints, or a folder in the diffusers format."
+ADVICE = "Choose an SDXL checkpoint: one .safetensors file in models/checkpoints, or a folder in diffusers format."
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The four configurations, by the names of their folders in the diffusers format."""
+    """The four configurations, by the names of their folders in diffusers format."""
 
     unet: Config
     vae: Config

@@ -32,14 +32,14 @@ TELLTALE, SPREAD = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0
 
 MODEL = "Stable Diffusion"
 ADVICE = (
-    "Choose Stable Diffusion 2.1 base (5.2 GB) or SD-Turbo: one .safetensors or .ckpt file of models/checkpoints, or a folder with unet/, "
-    "vae/ and text_encoder/ in the diffusers format."
+    "Choose Stable Diffusion 2.1 base (5.2 GB) or SD-Turbo: one .safetensors or .ckpt file in models/checkpoints, or "
+    "a folder with unet/, vae/ and text_encoder/ in diffusers format."
 )
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The configurations, by the names of their folders in the diffusers format."""
+    """The configurations, by the names of their folders in diffusers format."""
 
     unet: Config
     vae: Config

@@ -1,7 +1,7 @@
 """The VAE of Stable Diffusion in strips, for pictures whose feature maps do not fit on the device, with the same result.
 
 Whole feature maps stay in main memory, strips of rows visit the device. Every convolution gets the rows beside its strip,
-group normalisation the statistics of the whole map, and the attention in the middle the whole map, so that, unlike with
+group normalization the statistics of the whole map, and the attention in the middle the whole map, so that, unlike with
 tiles that are decoded apart, nothing but the order of sums differs from the VAE in one piece.
 """
 
@@ -68,7 +68,7 @@ def _activated(x: torch.Tensor, norm: nn.GroupNorm, conv: nn.Module, device: tor
 
 
 def _affine(x: torch.Tensor, norm: nn.GroupNorm, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Group normalisation by the whole map's statistics as ``scale * x + shift``, ``[B, C, 1, 1]`` each, at least float32."""
+    """Group normalization by the whole map's statistics as ``scale * x + shift``, ``[B, C, 1, 1]`` each, at least float32."""
     exact = torch.promote_types(x.dtype, torch.float32)
     # Strips are added in float64 in main memory, as not every device has it.
     sums = torch.zeros(2, len(x), norm.num_groups, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the drop-down lists of weights offer."""
+"""The files offered in dropdowns of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE = "none found"
 
 
 def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
-    """Files by their name below the folders of these kinds; of two with one name the first found wins."""
+    """Files by name relative to the folders of these kinds; if two have the same name, the first one wins."""
     endings, found = tuple(suffixes), {}
     for folder in (folder for kind in kinds for folder in weight_folders(kind)):
         for inside, _, names in os.walk(folder, followlinks=True):  # models are often linked from another disk
@@ -24,23 +24,24 @@ def weight_files(*kinds: str, suffixes: Iterable[str]) -> dict[str, Path]:
 
 
 def own_files(suffixes: Iterable[str]) -> dict[str, Path]:
-    """Files directly in models/personal_restore; below lie personas, and what was trained."""
+    """Files directly in models/personal_restore; its subfolders contain personas and trained models."""
     found = weight_files("personal_restore", suffixes=suffixes)
     return {name: path for name, path in found.items() if "/" not in name}
 
 
 def checkpoints() -> dict[str, Path]:
-    """Checkpoints as one .safetensors file, by their name below the checkpoints folders."""
+    """Checkpoints as a single .safetensors file, by name relative to the checkpoints folders."""
     return weight_files("checkpoints", suffixes=(".safetensors",))
 
 
 def checkpoint_and(
     node: str, checkpoint: str, base: str, *others: str, known: Mapping[str, Path] | None = None
 ) -> list[Path]:
-    """The chosen checkpoint, then other weights of the catalogue by their names there.
+    """The chosen checkpoint, then other weights by their names in the catalog.
 
-    base: the catalogue's name of the checkpoint that is meant where none is there; known: what may be chosen, else
-    `checkpoints`. Raises UserError that begins with the node and names everything that is missing, and where it belongs.
+    base: the catalog's name of the checkpoint to report if none is found; known: the available choices, by default
+    `checkpoints`. Raises UserError that begins with the node and lists everything that is missing, and where it
+    belongs.
     """
     known = checkpoints() if known is None else known
     if checkpoint not in (*known, NONE, entry(base).file):

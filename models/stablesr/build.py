@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
-    """The restorer of these files, with `DiffusionRestorer`'s settings. Raises UserError for files that hold something else."""
-    # Here and not above: diffusers takes seconds to import.
+    """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
+    contents."""
+    # Imported here because diffusers takes seconds to import.
     from ..gen2res.generation import SkipGuidance
     from . import network as stablesr
 

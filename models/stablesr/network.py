@@ -1,7 +1,7 @@
 """StableSR (Wang et al. 2024): Stable Diffusion 2.1 in whose residual blocks the damaged picture scales and shifts what they compute.
 
 ldm/modules/diffusionmodules/openaimodel.py and ldm/modules/spade.py of IceClear/StableSR. Its UNet is Stable Diffusion's, frozen;
-what it learnt is the control: `StructureEncoder`. PFStorer's base is this, tuned on faces. A published file, such as
+what it learned is the control: `StructureEncoder`. PFStorer's base is this, tuned on faces. A published file, such as
 stablesr_000117.ckpt, holds all of it; those made for web interfaces hold the control alone.
 """
 
@@ -49,13 +49,13 @@ ENCODER = "structcond_stage_model."
 SPADES = tuple(f"model.diffusion_model.{place}.spade." for place in PLACES)
 
 ADVICE = (
-    "Choose stablesr_000117.ckpt, stablesr_768v_000139.ckpt or stablesr_turbo.ckpt of StableSR, or one of its files for web "
-    "interfaces."
+    "Choose stablesr_000117.ckpt, stablesr_768v_000139.ckpt or stablesr_turbo.ckpt of StableSR, or one of its files "
+    "for web interfaces."
 )
 
 
 class Modulation(nn.Module):
-    """SPADE (Park et al. 2019): the features, normalised, times 1 + gamma(guide), plus beta(guide)."""
+    """SPADE (Park et al. 2019): the features, normalized, times 1 + gamma(guide), plus beta(guide)."""
 
     def __init__(self, width: int, guide: int):
         super().__init__()
@@ -148,7 +148,7 @@ class ModulatedBlock(ResnetBlock2D):
 
 
 class StableSR(StableDiffusion):
-    """The UNet keeps its layers and their names; its residual blocks learn to be modulated. The control hears no text."""
+    """The UNet keeps its layers and their names; its residual blocks learn to be modulated. The control takes no text."""
 
     control: StructureEncoder
 
@@ -215,8 +215,8 @@ def load(
     control = load_structure_encoder(path, **config)
     if base is None and not read_tensors(path, "first_stage_model.quant_conv.", "StableSR", ADVICE):
         raise UserError(
-            f"StableSR: {path.name} holds the control alone. Choose the Stable Diffusion 2.1 beside it that it was made for: "
-            "base (512) or, for 768v, the one of 768."
+            f"StableSR: {path.name} contains only the control. Also choose the Stable Diffusion 2.1 that it was made "
+            "for: base (512), or the 768 version for 768v."
         )
     net = stable_diffusion.load(base or path, tokenizer, topology=topology)
     return StableSR(net.unet, net.vae, net.text, control, net.velocity)

@@ -11,7 +11,7 @@ from ...lib.vocabulary import UserError
 from ..shared.public_weights import read_file
 
 WHAT = "a face restorer such as GFPGANv1.4.pth or RestoreFormer.pth"
-CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognises it, too
+CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognizes it, too
 
 
 def load(path: Path) -> ImageModelDescriptor:
@@ -30,17 +30,17 @@ def load(path: Path) -> ImageModelDescriptor:
     except UnsupportedModelError as error:
         if tensors.keys() >= CODEFORMER:
             raise UserError(
-                f"{path.name} is CodeFormer (S-Lab License 1.0, not for commercial use), which spandrel keeps in a package of "
-                "its own: install spandrel_extra_arches, or choose GFPGAN or RestoreFormer."
+                f"{path.name} is CodeFormer (S-Lab License 1.0, not for commercial use), which spandrel provides in a "
+                "separate package. Install spandrel_extra_arches, or choose GFPGAN or RestoreFormer."
             ) from error
-        raise UserError(f"{path.name} is no network that spandrel knows. Choose {WHAT}.") from error
+        raise UserError(f"{path.name} is not a network that spandrel supports. Choose {WHAT}.") from error
     except (RuntimeError, KeyError) as error:
         raise UserError(
-            f"{path.name} is incomplete, or a variant that spandrel does not know. Choose {WHAT}."
+            f"{path.name} is incomplete, or a variant that spandrel does not support. Choose {WHAT}."
         ) from error
     if model.purpose != "FaceSR":
         raise UserError(
-            f"{path.name} is {model.architecture.name}, which is not made for aligned faces. Use it for scenes: Load Upscale "
-            f"Model, then Restorer from Upscale Model. Here choose {WHAT}."
+            f"{path.name} is {model.architecture.name}, which is not made for aligned faces. Use it for scenes, with "
+            f"Load Upscale Model and Restorer from Upscale Model. Here, choose {WHAT}."
         )
     return model

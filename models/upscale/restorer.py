@@ -19,7 +19,7 @@ FACE_NETWORKS: dict[str, dict[str, Any]] = {"GFPGAN": {"randomize_noise": False}
 
 @dataclass(frozen=True)
 class UpscalerRestorer:
-    """load() gives spandrel's ImageModelDescriptor with its network on its device."""
+    """load() returns spandrel's ImageModelDescriptor with its network on its device."""
 
     load: Callable[[], Any]
     name: str
@@ -29,7 +29,7 @@ class UpscalerRestorer:
     needs_references: bool = False
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``. Grey networks are asked one channel at a time."""
+        """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``. Grayscale networks process one channel at a time."""
         model = self.load()
         weight = next(model.model.parameters())
 

@@ -1,7 +1,8 @@
 """YOLOv8's instance segmentation, by the package ultralytics (AGPL-3.0), which only this module imports.
 
 A published .pt is a pickle of a whole network. It is read with ``weights_only``, and of classes only torch's and
-ultralytics' own layers are made; what else a file names is refused, and nothing is downloaded or installed.
+ultralytics' own layers are made; a file that refers to anything else is rejected, and nothing is downloaded or
+installed.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ def others_left_alone() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def load(path: Path) -> nn.Module:
-    """The network of a published ``yolov8?-seg.pt``. Raises UserError where ultralytics is missing or too old, and for a file
+    """The network of a published ``yolov8?-seg.pt``. Raises UserError if ultralytics is missing or too old, and for a file
     that is no such network or asks for anything that is not part of one."""
-    # It would install packages while it runs.
+    # ultralytics would install packages at run time.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
         with others_left_alone():
             from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
     except ImportError as error:
         raise UserError(
-            "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 or newer: "
-            "pip install -U ultralytics. Or connect masks of another segmentation to Mask Faces."
+            "Segment People needs the package ultralytics (AGPL-3.0) in a version that reads weights safely, 8.4.190 "
+            "or newer: pip install -U ultralytics. Or connect masks from another segmentation to Mask Faces."
         ) from error
     if not _SafeLoad.SUPPORTED:
         raise UserError("Segment People reads its weights without running code, which needs PyTorch 2.6 or newer.")
@@ -61,13 +62,13 @@ def load(path: Path) -> nn.Module:
     except Exception as error:  # the restricted reader raises whatever it stumbles over
         raise UserError(f"{path.name} is not a YOLOv8 segmentation model that can be read safely: {error}") from error
     if not isinstance(network, SegmentationModel):
-        raise UserError(f"{path.name} holds another kind of model. Take one whose name ends in -seg.pt.")
+        raise UserError(f"{path.name} contains another kind of model. Use one whose name ends in -seg.pt.")
     return network.float().eval()
 
 
 @torch.no_grad()
 def segment_people(photo: Tensor, network: nn.Module, threshold: float) -> Tensor:
-    """``[N, H, W]``, 1 where a person is, the surest first, of ``[3, H, W]`` in 0..1 RGB."""
+    """``[N, H, W]``, 1 where a person is, the most confident first, of ``[3, H, W]`` in 0..1 RGB."""
     from ultralytics.utils.nms import non_max_suppression
     from ultralytics.utils.ops import process_mask
 

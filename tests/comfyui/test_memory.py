@@ -10,7 +10,7 @@ pytestmark = pytest.mark.comfyui
 SETTING = """
 import contextlib, gc, tempfile, weakref
 import psutil
-from personal_restore.models import s3diff
+from personal_restore.models.s3diff import network as s3diff
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.lib.vocabulary import Conditions

@@ -1,4 +1,4 @@
-"""What a persona is learnt from: the album, damaged anew for every step, with noise and a reference beside it."""
+"""Training batches for personas: pictures of the album, damaged anew for every step, with noise and a reference."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ...lib.diffusion.base import Diffusion, fitted
 
 @dataclass(frozen=True)
 class Batch:
-    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same damaged and cleaned, and of other ones of the person;
-    noise of that shape; t: time steps ``[B]``; silent: bool ``[B]``, where the prompt is left out.
+    """clean, hint, reference: latents ``[B, C, h, w]`` of pictures, of the same pictures damaged and cleaned, and of
+    other pictures of the person;
+    noise of that shape; t: time steps ``[B]``; silent: bool ``[B]``, True if the prompt is left out.
     """
 
     clean: torch.Tensor
@@ -34,16 +35,19 @@ SILENCE = 0.1  # how often an in-context prompt is left out, so that guidance ha
 
 @torch.no_grad()
 def draw_batch(net: Diffusion, pictures: torch.Tensor, count: int, family: str | None, seed: int, step: int) -> Batch:
-    """``count`` pictures of ``[N, 3, S, S]``, without repetition where there are enough; same seed and step, same batch.
+    """``count`` pictures of ``[N, 3, S, S]``, without repetition if there are enough. The same seed and step give the
+    same batch.
 
-    family: of the damage, as `FAMILIES` names it, None where nobody looks at it: then there is no hint. It is made in the size of
-    the pictures, as the papers make it on faces of 512x512, and both are brought to the size of the net afterwards. A reference is
-    another picture than the one to restore, where there is one.
+    family: of the damage, a name in `FAMILIES`, or None if no hint is needed. Damage is applied at the size of the
+    pictures, as in the papers on faces of 512x512, and both pictures are then resized to the size of the net. The
+    reference differs from the picture to restore, if there is more than one.
     """
     rng = np.random.default_rng((seed, step))
     chosen = rng.choice(len(pictures), count, replace=count > len(pictures))
     others = (chosen + (rng.integers(1, len(pictures), count) if len(pictures) > 1 else 0)) % len(pictures)
-    draws = rng.integers(2**62, size=count)  # with and without damage, so that everything else is drawn the same
+    draws = rng.integers(
+        2**62, size=count
+    )  # drawn with and without damage, so that all other random draws are the same
     hint = None
     if family is not None:
         damaged = [

@@ -1,4 +1,4 @@
-"""What a training will take, before it starts: two of its steps are tried on a copy of the base."""
+"""Estimates the time and memory of a training run beforehand, by running two of its steps on a copy of the base."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .methods import Material, Settings
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: of all stages; memory: bytes at most, for weights, gradients, moments and what the way back needs."""
+    """seconds: of all stages; memory: peak bytes for weights, gradients, optimizer moments and activations."""
 
     seconds: float
     memory: int
@@ -25,7 +25,7 @@ class Estimate:
 
 
 def estimate(net: Diffusion, material: Material, settings: Settings) -> Estimate:
-    """Of `make_persona` with the same arguments, which raises the same errors. net stays as it is."""
+    """The cost of `make_persona` with the same arguments; raises the same errors. net is unchanged."""
     seconds, memory = 0.0, 0
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared(net, material, settings)

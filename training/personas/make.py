@@ -1,4 +1,4 @@
-"""From an album to a persona: one method, stage by stage, on a copy of the base model."""
+"""Trains a persona from an album with one method, stage by stage, on a copy of the base model."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def make_persona(
     finished: Callable[[Persona], None] = lambda persona: None,
     processes: PartialState | None = None,
 ) -> Persona:
-    """Trains a persona; net stays as it is. base: its name for the persona.
+    """Trains a persona; net is unchanged. base: the net's name, stored in the persona.
 
-    folder: where unfinished training is kept and taken up again, with the same result as in one piece; removed at the end.
-    keep: is given what was learnt so far when the report (or anything else) stops the training; show: every so many steps, 0
-    for never. finished: is given the persona before the unfinished training is removed. processes: those that train it together;
-    each calls this with the same material and gets the same persona. Works inside inference mode.
-    Raises UserError for an unknown method, for one that needs what the base lacks, and for an album without pictures.
+    folder: for checkpoints, from which training resumes with the result of an uninterrupted run; removed at the end.
+    keep: receives the persona so far if the report (or anything else) stops training; show: called every so many steps,
+    0 for never. finished: receives the persona before the checkpoints are removed. processes: those that train
+    together; each calls this with the same material and gets the same persona. Works inside inference mode. Raises
+    UserError for an unknown method, for a method that needs a part that the base lacks, and for an album without
+    pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared(net, material, settings)
@@ -97,14 +98,14 @@ def make_persona(
 
 
 def prepared(net: Diffusion, material: Material, settings: Settings):
-    """A copy of net to tune, one of the material, and the stages of the method; raises as `make_persona` does."""
+    """A copy of net to train, a copy of the material, and the stages of the method; raises like `make_persona`."""
     if settings.method not in METHODS:
         raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
     check_parts(net, settings.method)
     tuned = outside_inference(net)
     if not len(material.pictures):
-        raise UserError("Train Persona: the album has no picture. Connect a library that knows the person.")
-    # Free of inference mode, as the copy is.
+        raise UserError("Train Persona: the album has no picture. Connect a library that contains the person.")
+    # Outside inference mode, like the copy.
     material = Material(
         *(pictures.clone() if pictures is not None and len(pictures) else None for pictures in vars(material).values())
     )
@@ -114,7 +115,7 @@ def prepared(net: Diffusion, material: Material, settings: Settings):
 def begun(
     build: Callable[[Diffusion, Material, Settings], Task], tuned: Diffusion, material: Material, settings: Settings
 ) -> Task:
-    """What a stage trains, in little memory where it is to be saved."""
+    """The task of a stage, with gradient checkpointing if memory should be saved."""
     task = build(tuned, material, settings)
     if saving(tuned, settings):
         tuned.enable_gradient_checkpointing()
@@ -141,7 +142,7 @@ def outside_inference(net: nn.Module) -> nn.Module:
 
 
 def _signature(base: str, material: Material, settings: Settings, processes: int) -> str:
-    """What a training state must agree in to be taken up again."""
+    """The properties that a checkpoint must share with this run to be resumed."""
     digest = hashlib.sha256(json.dumps([base, asdict(settings), processes]).encode())
     for pictures in vars(material).values():
         digest.update(b"-" if pictures is None else pictures.cpu().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Three published ways to teach a diffusion model a person, each as a task for the one trainer.
+"""Three published methods of training a diffusion model on a person, each as a task for the shared trainer.
 
 Dual-Pivot Tuning (arXiv 2312.17234): the UNet around a fixed word (textual pivot), then the ControlNet around that UNet (model
 pivot). Restoration by Generation (Ding et al., CVPR 2024): the UNet alone, on the album. PFStorer (Varanka et al., CVPR 2024):
@@ -21,11 +21,11 @@ from ...models.pfstorer.vico_block import personalise, reading
 from .batches import Batch, draw_batch
 from .trainer import Task
 
-RARE, PLACEHOLDER = "sks", "*"  # the word that is a pivot, and the word whose embedding is learnt
+RARE, PLACEHOLDER = "sks", "*"  # the pivot word, and the word whose embedding is learned
 GATE_RATE, TOKEN_RATE = (
     1e-3,
     5e-3,
-)  # PFStorer: a gate that learnt as slowly as its block would stay shut (specification, 4.4)
+)  # PFStorer: a gate that learned as slowly as its block would stay shut (specification, 4.4)
 GENERATION_WEIGHT, PERSONAL_WEIGHT = 0.1, 5e-4  # PFStorer's lambda_Gen; ViCo's weight of L_Pers
 
 
@@ -36,7 +36,7 @@ class Settings:
 
     in_context: the textual pivot learns with the ControlNet connected; control: its strength then. prior_weight: of the class
     pictures in the textual pivot. first: the model pivot tunes that many tensors of the ControlNet themselves, 0 all by LoRA.
-    keep_references: the adapter's pictures go into the persona, in which they can be seen.
+    keep_references: stores the adapter's pictures in the persona, where they are visible.
     gate: None to learn the adapter's gates, else their fixed value (1 is ViCo); generation_weight: of L_Gen.
     """
 
@@ -60,8 +60,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Material:
-    """pictures, class_pictures, others: ``[N, 3, S, S]`` in 0..1: the album, what the prior is to stay, and other people for the
-    model pivot (None: the album itself).
+    """pictures, class_pictures, others: ``[N, 3, S, S]`` in 0..1: the album, pictures for prior preservation, and other
+    people for the model pivot (None: the album itself).
     """
 
     pictures: torch.Tensor
@@ -70,7 +70,7 @@ class Material:
 
 
 def prompt_of(settings: Settings) -> str:
-    """What the UNet is told about the person; nothing where only an album is learnt."""
+    """The UNet's prompt for the person; empty if only an album is learned."""
     word = {"album": None, "adapter": PLACEHOLDER}.get(settings.method, RARE)
     if word is None:
         return ""
@@ -129,7 +129,7 @@ def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
 
 
 def album(net: Diffusion, material: Material, settings: Settings) -> Task:
-    """Restoration by Generation: the UNet, told nothing, learns to generate the album; the learning rate falls to 0."""
+    """Restoration by Generation: the UNet learns to generate the album without a prompt; the learning rate falls to 0."""
     groups, learnt = _tune(net, "unet", settings)
     nothing = net.prompt("", settings.batch)
     return Task(
@@ -201,7 +201,7 @@ def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
     )
 
 
-# Each method is one or two stages; the persona is what all of them learnt.
+# Each method has one or two stages; the persona contains the weights from all of them.
 METHODS: dict[str, tuple[Callable[[Diffusion, Material, Settings], Task], ...]] = {
     "dual_pivot": (textual_pivot, model_pivot),
     "textual_pivot": (textual_pivot,),
@@ -212,14 +212,14 @@ METHODS: dict[str, tuple[Callable[[Diffusion, Material, Settings], Task], ...]] 
 
 
 def check_parts(net: Diffusion, method: str) -> None:
-    """Raises UserError where a method teaches a part that the base does not have."""
+    """Raises UserError if a method trains a part that the base does not have."""
     needs = {"album": (), "textual_pivot": ("text",), "adapter": ("text",)}.get(method, ("text", "control"))
     lacking = [part for part in needs if getattr(net, part) is None]
     if lacking or (method == "adapter" and not net.places):
-        parts = {"text": "hears no text", "control": "has no ControlNet"}
+        parts = {"text": "takes no text", "control": "has no ControlNet"}
         why = " and ".join(parts[part] for part in lacking) or "has no place for the adapter's blocks"
         raise UserError(
-            f"Train Persona: {method} cannot be learnt on this base, which {why}. Choose album, or another base."
+            f"Train Persona: {method} cannot be trained on this base, which {why}. Choose album, or another base."
         )
 
 
@@ -230,17 +230,17 @@ def _draw(
 
 
 def _tune(net: Diffusion, part: str, settings: Settings):
-    """Parameter groups and what is learnt of a part of the base: a LoRA on all its layers, or its weights themselves."""
+    """Parameter groups and trained tensors for a part of the base: a LoRA on all its layers, or the weights themselves."""
     module = net.get_submodule(part)
     if settings.rank == 0:
         return _whole(module, [name for name, _ in module.named_parameters()], part, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        # All but the embedding of the time step, which says nothing about anybody.
+        # All but the time step embedding, which contains nothing about a person.
         layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
     named = {}
     for name, layer in layers.items():
-        layer.down.float()  # whatever the base is kept in: in half precision small steps would be lost
+        layer.down.float()  # regardless of the base's precision: in half precision, small steps would be lost
         layer.up.float()
         named[f"{part}.{name}.lora_A.weight"] = layer.down.weight
         named[f"{part}.{name}.lora_B.weight"] = layer.up.weight

@@ -1,4 +1,4 @@
-"""What a training looks like while it runs: a face as it is restored by now, and the loss so far."""
+"""The preview of a training run: a face restored with the current weights, and the loss so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...lib.vocabulary import Conditions, Persona, Reference
 from ...models.shared.diffusion_restorer import DiffusionRestorer
 from .methods import METHODS, Settings
 
-STRIDES = 8  # of a preview: quick, and enough to see a face come
+STRIDES = 8  # of a preview: few enough to be quick, enough to see a face emerge
 SIDE, CURVE, LINE = 192, 72, 20  # pixels: of a picture, the height of the curve, and of the line of words
 PAPER, INK, FAINT = (250, 250, 248), (40, 40, 40), (205, 205, 200)
 
@@ -30,7 +30,7 @@ def sheet(pictures: Sequence[torch.Tensor], losses: Sequence[float], words: str)
     draw.text((6, SIDE + CURVE + 2), words, INK, ImageFont.load_default(12))
     draw.line((0, SIDE + CURVE, page.width, SIDE + CURVE), FAINT)
     if len(losses) > 1:
-        # Single steps jump with their time step; the mean of a tenth of them shows where they go.
+        # Single steps are noisy because of their time step; the mean of a tenth of them shows the trend.
         window = max(len(losses) // 10, 1)
         means = np.convolve(losses, np.full(window, 1 / window), "valid")
         across = np.linspace(4, page.width - 4, len(means))
@@ -41,9 +41,9 @@ def sheet(pictures: Sequence[torch.Tensor], losses: Sequence[float], words: str)
 
 
 class Watch:
-    """Tells an ``update(done, total, picture)`` how a training goes: at every step how far, and a sheet when it is asked for.
+    """Reports a training run to ``update(done, total, picture)``: the progress at every step, and a sheet on request.
 
-    restorer: the base that learns; album: ``[N, 3, S, S]`` in 0..1; words: shown before the first step.
+    restorer: the base being trained; album: ``[N, 3, S, S]`` in 0..1; words: shown before the first step.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Watch:
         self.step, self.losses = 0, []
 
     def start(self) -> None:
-        """The face, damaged and good, before anything is learnt."""
+        """The face, damaged and original, before training."""
         self.update(0, self.total, sheet([self.damaged[0], self.face[0]], [], self.words))
 
     def report(self, step: int, total: int, losses: Mapping[str, float]) -> None:
@@ -74,7 +74,7 @@ class Watch:
 
     @torch.no_grad()
     def show(self, persona: Persona) -> None:
-        """Damaged, as it is restored by now, and good."""
+        """The face damaged, restored with the current weights, and original."""
         restored = self.restorer.restore(self.damaged, Conditions(self.references, persona))
         recent = np.mean(self.losses[-max(len(self.losses) // 10, 1) :])
         words = f"step {self.step} of {self.total}, loss {recent:.4f}"

@@ -3,7 +3,8 @@
 python run.py persona --photos FOLDER --name NAME
 torchrun --nproc_per_node 2 run.py persona --photos FOLDER --name NAME
 
-With several processes each draws batches of its own and the gradients are averaged; with one the persona is the node's, bit for bit.
+With several processes, each draws its own batches and the gradients are averaged; with one, the persona equals the
+node's, bit for bit.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from .prior import has_prior, prior
 
 log = logging.getLogger(__name__)
 
-SMALL = Settings(prior_weight=0.0)  # the base that ships knows no people whose looks could be preserved
+SMALL = Settings(prior_weight=0.0)  # the base that ships with the pack knows no people to preserve
 PUBLISHED = Settings(learning_rate=1e-4)  # of a LoRA on Stable Diffusion
 LINES = 100  # of the log, per stage
 
 
 def read_config(settings: Settings, path: Path) -> Settings:
-    """The settings with what a JSON file changes, such as ``{"steps": 800, "low_memory": true}``. Raises UserError."""
+    """The settings with the overrides of a JSON file, such as ``{"steps": 800, "low_memory": true}``. Raises UserError."""
     try:
         settings = changed(settings, json.loads(path.read_text(encoding="utf-8")))
         _check(settings)
         return settings
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a training configuration ({error}).") from error
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 def _check(settings: Settings) -> None:
@@ -67,11 +68,11 @@ def _check(settings: Settings) -> None:
     }
     for name, bound in least.items():
         if getattr(settings, name) < bound:
-            raise ValueError(f"{name} is at least {bound}")
+            raise ValueError(f"{name} must be at least {bound}")
     if settings.learning_rate <= 0 or settings.control > 1:
-        raise ValueError("learning_rate is above 0, control at most 1")
+        raise ValueError("learning_rate must be above 0, and control at most 1")
     if settings.damage not in FAMILIES:
-        raise ValueError(f"there is no damage {settings.damage!r}, but {', '.join(FAMILIES)}")
+        raise ValueError(f"there is no damage {settings.damage!r}; choose one of {', '.join(FAMILIES)}")
 
 
 def gather(
@@ -81,16 +82,16 @@ def gather(
     settings: Settings,
     embedder: Embedder,
 ) -> tuple[str, Material]:
-    """The person's name as the folder has it, and what is learnt from: the aligned faces of albums, found as for a library.
+    """The person's name, taken from the folder, and the training material: aligned faces from albums, as for a library.
 
-    photos: pictures of one person; others, classes: of other people, and of whom the prior is to stay. What cannot be used is named
-    in a warning; raises UserError where nothing is left.
+    photos: pictures of one person; others: of other people; classes: for prior preservation. Unusable pictures are
+    listed in warnings; raises UserError if none are left.
     """
     people = _people(photos, "--photos", embedder)
     if len(people) > 1:
         raise UserError(
-            f"--photos {photos}: it holds {', '.join(one.name for one in people)}. Give the folder of one person, and those "
-            "of others as --others."
+            f"--photos {photos}: the folder contains {', '.join(one.name for one in people)}. Provide the folder of "
+            "one person, and other people's folders with --others."
         )
     for option, given, used in (
         ("--others", others, settings.method in ("dual_pivot", "model_pivot")),
@@ -98,7 +99,7 @@ def gather(
     ):
         if given and not used:
             log.warning(
-                "%s is of no use to %s with a prior_weight of %g", option, settings.method, settings.prior_weight
+                "%s has no effect on %s with a prior_weight of %g", option, settings.method, settings.prior_weight
             )
     kept = _crops(_people(classes, "--class-pictures", embedder)) if classes else None
     strangers = _crops(_people(others, "--others", embedder)) if others else None
@@ -107,10 +108,10 @@ def gather(
 
 def _people(folder: Path, option: str, embedder: Embedder) -> tuple[Person, ...]:
     library = load_library(folder, embedder)
-    for note in library.notes if library.people else library.notes[:-1]:  # the last one speaks of restoring
+    for note in library.notes if library.people else library.notes[:-1]:  # the last one is about restoring
         log.warning(note)
     if not library.people:
-        raise UserError(f"{option} {folder}: there is no picture in it with a face that can be used.")
+        raise UserError(f"{option} {folder}: no picture in the folder has a usable face.")
     return library.people
 
 
@@ -119,7 +120,7 @@ def _crops(people: tuple[Person, ...]) -> torch.Tensor:
 
 
 def launched() -> PartialState:
-    """The processes that a launcher has started, or the only one. All but the main one keep quiet."""
+    """The processes started by a launcher, or the only one. Only the main process logs."""
     processes = PartialState(cpu=not torch.cuda.is_available())
     if not processes.is_main_process:
         logging.getLogger().setLevel(logging.WARNING)
@@ -134,21 +135,21 @@ def run(
     folder: Path,
     processes: PartialState,
 ) -> Path:
-    """Trains, or resumes, and writes ``folder/name.safetensors``, name being the album's where it is empty.
+    """Trains or resumes, and writes ``folder/name.safetensors``. An empty name stands for the album's.
 
-    gathered: name and material; asked in the main process only, so that all learn from the same. What is not finished is in
-    ``folder/training/name``, where curves and logs stay; stopped, what was learnt is saved as ``name unfinished``, too.
-    Raises UserError as `make_persona` does.
+    gathered: returns name and material; called only in the main process, so that all train on the same. Checkpoints are
+    in ``folder/training/name``, where curves and logs remain. If training is stopped, the persona so far is also saved
+    as ``name unfinished``. Raises UserError like `make_persona`.
     """
     if settings.method not in METHODS:
         raise UserError(f"--method: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")
     check_parts(restorer.load(), settings.method)
     if name.strip():
-        persona_path(folder, name.strip())  # raises before anything long begins
+        persona_path(folder, name.strip())  # raises before any long computation
     shared = [gathered() if processes.is_main_process else None]
     if processes.is_main_process and has_prior(settings) and shared[0][1].class_pictures is None:
         found, material = shared[0]
-        log.info("Pictures of a %s, which the prior is to stay, are made by the base", settings.noun)
+        log.info("Generating pictures of a %s with the base, for prior preservation", settings.noun)
         made = prior(restorer, settings.noun, _unfinished(folder, name.strip() or found), Conditions())
         shared = [(found, replace(material, class_pictures=made))]
     ((found, material),) = broadcast_object_list(shared)
@@ -161,7 +162,9 @@ def run(
     watch = _Watch(state, settings)
 
     def rescue(unfinished: Persona) -> None:
-        log.info("Stopped; what was learnt is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished"))
+        log.info(
+            "Stopped. The persona so far is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished")
+        )
 
     with logging_redirect_tqdm():
         try:

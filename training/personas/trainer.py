@@ -1,4 +1,5 @@
-"""The one trainer of all personas: parameter groups, a maker of batches and a list of losses; cancel and resume."""
+"""The trainer shared by all persona methods: parameter groups, a batch function and a list of losses; cancel and
+resume."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAVE_EVERY = 50  # steps: what a kill can cost
+SAVE_EVERY = 50  # steps: at most this many are lost if the process is killed
 
 # report(step, steps, losses by name) is called after every step and may raise to stop.
 Report = Callable[[int, int, Mapping[str, float]], None]
@@ -28,15 +29,15 @@ Loss = Callable[[Any], torch.Tensor]
 
 
 def silent(step: int, steps: int, losses: Mapping[str, float]) -> None:
-    """A report to nobody."""
+    """A report that does nothing."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one way of making a persona asks of the trainer.
+    """One training task for the trainer.
 
-    groups: as an optimizer of torch takes them, each with its own "lr"; batch: from the number of the step, the same number
-    the same batch; losses: name to weight and function, the sum is minimised; learnt: the tensors so far, detached;
+    groups: as an optimizer of torch takes them, each with its own "lr"; batch: maps a step number to its batch, always
+    the same; losses: name to weight and function, the sum is minimized; learnt: the tensors so far, detached;
     anneal: the learning rates fall linearly to 0.
     """
 
@@ -51,7 +52,7 @@ class Task:
         return [parameter for group in self.groups for parameter in group["params"]]
 
     def step(self, number: int) -> dict[str, float]:
-        """The losses of a step, by name, after their weighted sum went backward."""
+        """Backpropagates the weighted sum of a step's losses, and returns the losses by name."""
         batch = self.batch(number)
         terms = {name: (weight, loss(batch)) for name, (weight, loss) in self.losses.items()}
         sum(weight * value for weight, value in terms.values()).backward()
@@ -69,10 +70,10 @@ def train(
 ) -> dict[str, float]:
     """Trains to ``steps`` and returns the mean losses of the last tenth. Works inside inference mode.
 
-    checkpoint: where the state goes every 50 steps, when the run is stopped by whatever exception, and at its end; one whose
-    signature is the same is taken up again, so that the result is that of a run in one piece. small_optimizer: 8 bit, where it is
-    installed. processes: those that train together, from equal weights: each draws batches of its own, the gradients are averaged,
-    and the main one keeps the state. None, and a single one, are the same.
+    checkpoint: file for the state, written every 50 steps, at the end, and when an exception stops the run. Training
+    resumes from a checkpoint with the same signature, with the result of an uninterrupted run. small_optimizer: uses 8
+    bits, if bitsandbytes is installed. processes: those that train together, from equal weights: each draws its own
+    batches, the gradients are averaged, and the main process saves the state. None is the same as a single process.
     """
     count, own = (processes.num_processes, processes.process_index) if processes else (1, 0)
     keeps = checkpoint is not None and own == 0
@@ -99,12 +100,12 @@ def train(
                     started = time.monotonic()
                 elif done % max(steps // 10, 1) == 0:
                     left = (time.monotonic() - started) / (done - first) * (steps - done)
-                    log.info("step %d of %d, about %.0f s to go", done, steps, left)
+                    log.info("step %d of %d, about %.0f s left", done, steps, left)
                 if keeps and done % SAVE_EVERY == 0:
                     _save(task, optimizer, checkpoint, signature, done, tail)
                 report(done, steps, values)
         finally:
-            # Not in the middle of an update, where Ctrl-C may strike: then the state saved before it counts.
+            # Not in the middle of an update, which Ctrl-C may interrupt; the previously saved state then remains valid.
             if keeps and whole:
                 _save(task, optimizer, checkpoint, signature, done, tail)
         return {name: sum(values[name] for values in tail) / len(tail) for name in task.losses}
@@ -144,19 +145,19 @@ def _save(
 def _resume(
     task: Task, optimizer: torch.optim.Optimizer, path: Path | None, signature: str
 ) -> tuple[int, list[dict[str, float]]]:
-    """Steps done already, and the losses of those in the last tenth; none where there is nothing that fits."""
+    """Steps already done, and the losses of those in the last tenth; none if there is no matching checkpoint."""
     if path is None or not path.is_file():
         return 0, []
     try:
         with opened(path) as file:
             metadata = file.metadata
             if metadata.get("signature") != signature:
-                log.info("%s belongs to another training; starting anew", path.name)
+                log.info("%s belongs to another training run; starting over", path.name)
                 return 0, []
             done, tail = json.loads(metadata["step"]), json.loads(metadata["tail"])
             tensors = file.tensors()
     except (ValueError, KeyError):
-        log.warning("%s is damaged; starting anew", path.name)
+        log.warning("%s is damaged; starting over", path.name)
         return 0, []
     state: dict[int, dict[str, torch.Tensor]] = {}
     with torch.no_grad():

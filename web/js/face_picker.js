@@ -1,6 +1,6 @@
-// Click a face in Match Faces to People: who it is, whether it is restored, how strongly.
-// Everything that is chosen is text in the node's widgets `override` and `strengths`: it is saved with the workflow, and in
-// API mode the same texts name faces by their number.
+// Click a face in Match Faces to People to choose the person, whether to restore the face, and how strongly.
+// The choices are text in the node's widgets `override` and `strengths`: they are saved with the workflow, and in
+// API mode the same texts refer to faces by number.
 
 import { app } from "../../../scripts/app.js";
 
@@ -8,7 +8,7 @@ const TEXTS = {
   en: {
     hint: "Click a face",
     who: "Who is it?",
-    matching: "as recognised",
+    matching: "as recognized",
     nobody: "nobody I know",
     restore: "Restore",
     strength: "Strength",
@@ -30,7 +30,7 @@ function say(text) {
   return (locale.startsWith("zh") ? TEXTS.zh : TEXTS.en)[text];
 }
 
-/** "0=Anna, 2=nobody" as a Map from number to text. Names may hold commas, so that only ", <number>=" separates. */
+/** "0=Anna, 2=nobody" as a Map from number to text. Names may contain commas, so only ", <number>=" separates. */
 export function parse(text) {
   const entries = text.split(/[,;\n](?=\s*\d+\s*=|\s*$)/).map((part) => part.match(/^\s*(\d+)\s*=\s*(.*?)\s*$/s));
   return new Map(entries.filter(Boolean).map(([, number, value]) => [Number(number), value]));
