@@ -35,9 +35,10 @@ def fuse(
     agreement = sum(w * r.agreement for w, r in zip(weights, references, strict=True))
     confidence = sum(w * r.confidence for w, r in zip(weights, references, strict=True))
     doubt, belief = DOUBT + 0.3 * (0.5 - trust), BELIEF + 0.5 * (0.5 - trust)
-    believed = parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1)
+    # Of what is believed, the careful take only a part.
+    believed = parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1) * min(1.0, 0.6 + 0.8 * trust)
     lost = 1 - survives
-    detail = gain(face, album, cutoff) * filtered(album, lost) - filtered(face, lost)
+    detail = gain(face, filtered(album, survives), cutoff) * filtered(album, lost) - filtered(face, lost)
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
 
 
@@ -52,7 +53,10 @@ def choose(references: Sequence[Registered]) -> Tensor:
 
 
 def gain(face: Tensor, album: Tensor, cutoff: float) -> Tensor:
-    """``[1, S, S]``: contrast of the face for one of the album, in the finest frequencies that both have."""
+    """``[1, S, S]``: contrast of the face for one of the album, in the finest frequencies that both have.
+
+    album: with the face's damage, or the face would always seem to have less contrast.
+    """
     side = face.shape[-1]
 
     def amplitude(picture: Tensor) -> np.ndarray:
@@ -68,4 +72,6 @@ def filtered(picture: Tensor, response: Tensor) -> Tensor:
     side, size = picture.shape[-1], response.shape[0]
     before = (size - side) // 2
     padded = F.pad(picture[None], (before, size - side - before) * 2, mode="reflect")[0]
-    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(size, size))[..., before:, before:][..., :side, :side]
+    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(size, size))[..., before:, before:][
+        ..., :side, :side
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -95,42 +95,61 @@ def dissimilarity(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def train(
-    folder: Path, out: Path, settings: Settings, minutes: float, start: Gate | None = None,
-    say: Callable[[str], None] = print, extra_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    minutes: float,
+    start: Gate | None = None,
+    say: Callable[[str], None] = print,
+    extra_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Gate:
     """Trains until the steps or the minutes are over; a checkpoint every five minutes, from which the next call resumes."""
     torch.manual_seed(settings.seed)
     gate = (start or Gate()).to(memory_format=torch.channels_last)
-    average = Gate(); average.load_state_dict(gate.state_dict())
+    average = Gate()
+    average.load_state_dict(gate.state_dict())
     optimizer = torch.optim.AdamW(gate.parameters(), settings.rate, weight_decay=1e-4)
     step, state = 0, out / "gate.ckpt"
     if state.is_file():
         kept = torch.load(state, weights_only=True)
-        gate.load_state_dict(kept["gate"]); average.load_state_dict(kept["average"]); optimizer.load_state_dict(kept["optimizer"]); step = kept["step"]
+        gate.load_state_dict(kept["gate"])
+        average.load_state_dict(kept["average"])
+        optimizer.load_state_dict(kept["optimizer"])
+        step = kept["step"]
     out.mkdir(parents=True, exist_ok=True)
     samples, began, saved = Samples(folder), time.monotonic(), time.monotonic()
     rng = np.random.default_rng((settings.seed, step))
     totals = []
     while step < settings.steps and time.monotonic() - began < minutes * 60:
-        rate = settings.rate * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / settings.steps))) * min(1, (step + 1) / 100)
-        for group in optimizer.param_groups: group["lr"] = rate
+        rate = (
+            settings.rate
+            * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps)))
+            * min(1, (step + 1) / 100)
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         truth, seen = samples.draw(rng, settings.batch)
         with torch.autocast("cpu", torch.bfloat16):
             choice = gate(seen)
         loss = loss_of(choice.result.float(), truth, seen.parts, settings)
-        if extra_loss is not None: loss = loss + extra_loss(choice.result.float(), truth)
-        optimizer.zero_grad(set_to_none=True); loss.backward()
+        if extra_loss is not None:
+            loss = loss + extra_loss(choice.result.float(), truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(gate.parameters(), 1.0)
-        optimizer.step(); step += 1
+        optimizer.step()
+        step += 1
         with torch.no_grad():
             decay = min(0.999, step / (step + 20))
-            for a, b in zip(average.parameters(), gate.parameters(), strict=True): a.lerp_(b, 1 - decay)
+            for a, b in zip(average.parameters(), gate.parameters(), strict=True):
+                a.lerp_(b, 1 - decay)
         totals.append(float(loss.detach()))
         if step % 50 == 0:
             count = samples.refresh()
             say(f"{step} {np.mean(totals[-50:]):.4f} rate {rate:.2e} shards {count} {time.monotonic() - began:.0f} s")
         if time.monotonic() - saved > 300:
-            _keep(state, gate, average, optimizer, step); saved = time.monotonic()
+            _keep(state, gate, average, optimizer, step)
+            saved = time.monotonic()
             say(f"{step} held back {held_back(average, samples)}")
     _keep(state, gate, average, optimizer, step)
     say(f"{step} held back {held_back(average, samples)}")
@@ -139,7 +158,10 @@ def train(
 
 def _keep(path: Path, gate: Gate, average: Gate, optimizer: torch.optim.Optimizer, step: int) -> None:
     part = path.with_suffix(".part")
-    torch.save({"gate": gate.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
+    torch.save(
+        {"gate": gate.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step},
+        part,
+    )
     part.replace(path)
 
 
@@ -151,6 +173,18 @@ def held_back(gate: Gate, samples: Samples, batches: int = 8) -> str:
     for _ in range(batches):
         truth, seen = samples.draw(rng, 16, held_back=True)
         result = gate(seen).result
-        value = lambda x: -10 * ((seen.parts * (x - truth).square()).sum((1, 2, 3)) / seen.parts.sum((1, 2, 3)).clamp(1) / 3 + 1e-6).log10()  # noqa: E731
-        values.append([float(value(seen.face).mean()), float(value(result).mean()), float(dissimilarity(seen.face, truth, seen.parts)), float(dissimilarity(result, truth, seen.parts))])
+        value = lambda x: (
+            -10
+            * (
+                (seen.parts * (x - truth).square()).sum((1, 2, 3)) / seen.parts.sum((1, 2, 3)).clamp(1) / 3 + 1e-6
+            ).log10()
+        )  # noqa: E731
+        values.append(
+            [
+                float(value(seen.face).mean()),
+                float(value(result).mean()),
+                float(dissimilarity(seen.face, truth, seen.parts)),
+                float(dissimilarity(result, truth, seen.parts)),
+            ]
+        )
     return "scene {:.2f} gate {:.2f} dB, dissimilarity {:.4f} {:.4f}".format(*np.mean(values, 0))

@@ -36,7 +36,16 @@ WRONG, MIXED = 0.3, 0.1
 FACE_WIDTHS = (14, 150)  # pixels, drawn evenly in octaves
 TEMPLATE_FACE = 250  # pixels: width of a face's box on the 512 px template
 # Family and how often.
-DAMAGE = {"trial": 0.27, "s3diff_x4": 0.2, "s3diff": 0.08, "codeformer": 0.15, "diffbir": 0.15, "mild": 0.05, "light": 0.07, "clean": 0.03}
+DAMAGE = {
+    "trial": 0.27,
+    "s3diff_x4": 0.2,
+    "s3diff": 0.08,
+    "codeformer": 0.15,
+    "diffbir": 0.15,
+    "mild": 0.05,
+    "light": 0.07,
+    "clean": 0.03,
+}
 # These are drawn for aligned crops of 512 px: their lengths shrink with the face.
 FACE_FAMILIES = {"codeformer", "diffbir", "dual_pivot", "faceme"}
 
@@ -70,7 +79,9 @@ def made_up(folder: Path) -> list[Identity]:
 def portraits(folder: Path) -> list[Identity]:
     """The people of ``portraits.prepare``."""
     data = np.load(folder / "points.npz")
-    return [Identity((folder / f"{name}.jpg",), (points,)) for name, points in zip(data["ids"], data["points"], strict=True)]
+    return [
+        Identity((folder / f"{name}.jpg",), (points,)) for name, points in zip(data["ids"], data["points"], strict=True)
+    ]
 
 
 def for_face(recipe: Recipe, pixel: float) -> Recipe:
@@ -125,7 +136,11 @@ def _album(people: Sequence[Identity], person: Identity, rng: np.random.Generato
 
 
 def sample(
-    target: Tensor, landmarks: np.ndarray, album: Sequence[tuple[Tensor, np.ndarray]], tools: Tools, rng: np.random.Generator
+    target: Tensor,
+    landmarks: np.ndarray,
+    album: Sequence[tuple[Tensor, np.ndarray]],
+    tools: Tools,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray] | None:
     """One sample, bytes ``[C, 128, 128]`` but for ``survives``; None where nothing of the face is left to work on."""
     width = float(np.exp(rng.uniform(*np.log(FACE_WIDTHS))))
