@@ -10,6 +10,7 @@ import pytest
 import torch
 from personal_restore.lib.faces.align import template
 from personal_restore.lib.faces.detect import Detection
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.training.album import (
     face_points,
     made_up_people,
@@ -20,7 +21,6 @@ from personal_restore.training.album import (
     test_pairs,
 )
 from personal_restore.training.album import second_view as views
-from personal_restore.lib.vocabulary import UserError
 
 SIDE = 420
 

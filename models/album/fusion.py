@@ -17,6 +17,8 @@ DECISION = 12.0
 PATCH = 1 / 24
 # Agreement from which on the album is believed at all, and wholly.
 DOUBT, BELIEF = 0.0, 0.45
+# The same for the mean over the face.
+UNLIKE, LIKE = 0.15, 0.4
 # Bounds of the gain that gives the album's detail the contrast of the face.
 GAIN = (0.5, 1.4)
 GAIN_WINDOW = 12 / 128
@@ -34,9 +36,13 @@ def fuse(
     album = sum(weight * reference.picture for weight, reference in zip(weights, references, strict=True))
     agreement = sum(w * r.agreement for w, r in zip(weights, references, strict=True))
     confidence = sum(w * r.confidence for w, r in zip(weights, references, strict=True))
+    # In a small window, chance alone agrees now and then: the whole face has to, too.
+    whole = min(max((max(one.likeness for one in references) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)
     doubt, belief = DOUBT + 0.3 * (0.5 - trust), BELIEF + 0.5 * (0.5 - trust)
     # Of what is believed, the careful take only a part.
-    believed = parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1) * min(1.0, 0.6 + 0.8 * trust)
+    believed = (
+        parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1) * whole * min(1.0, 0.6 + 0.8 * trust)
+    )
     lost = 1 - survives
     detail = gain(face, filtered(album, survives), cutoff) * filtered(album, lost) - filtered(face, lost)
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed

@@ -15,21 +15,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from ...lib.degradation.estimate import estimate
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe, Step
-from ...lib.faces.align import align, crop_face, moved, take_crop
+from ...lib.faces.align import align, crop_face, take_crop
+from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
 from ...models.album.registration import Frame
 from ...models.album.survival import band_survival, cutoff, power, survival
+from ...models.embedded.estimate import estimate
 from ...models.embedded.weights import Extractor
-from ...lib.vocabulary import Conditions, Restorer
 from . import photographs
 from .second_view import second_view
 
 SIDE = 128  # pixels of a sample
+SHARD = 64  # samples a file
+# What a sample holds as bytes; the ALBUM's have one picture for each reference.
+ALBUM = ("album", "confidence", "agreement")
+BYTES = ("truth", "photo", "face", *ALBUM, "parts")
+# Of the people that samples are drawn from, the share that is made up.
+MADE_UP = 0.6
 REFERENCES = 3
 # Share of samples whose whole album shows somebody else, and of those in which one photograph does.
 WRONG, MIXED = 0.3, 0.1
@@ -95,6 +102,26 @@ def for_face(recipe: Recipe, pixel: float) -> Recipe:
             p["scale"] = min(1.0, p["scale"] / pixel)
         steps.append(Step(step.operator, p))
     return replace(recipe, steps=tuple(steps))
+
+
+def make(people: Path, portraits_folder: Path, tools: Tools, out: Path, shards: int, seed: int = 0) -> None:
+    """``shards`` files of ``SHARD`` samples in ``out``; those that are there are kept.
+
+    people, portraits_folder: see ``made_up`` and ``portraits``.
+    """
+    sources = made_up(people), portraits(portraits_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(shards), desc="samples", disable=None):
+        path = out / f"shard_{number:05d}.npz"
+        if path.is_file():
+            continue
+        rng = np.random.default_rng((seed, number))
+        samples: list[dict[str, np.ndarray]] = []
+        while len(samples) < SHARD:
+            samples += draw(sources[int(rng.random() >= MADE_UP)], tools, rng, 4)
+        photographs.write_arrays(
+            path, **{name: np.stack([one[name] for one in samples[:SHARD]]) for name in samples[0]}
+        )
 
 
 def draw(people: Sequence[Identity], tools: Tools, rng: np.random.Generator, count: int) -> list[dict[str, np.ndarray]]:
@@ -193,7 +220,7 @@ def _registered(
     if frame_side > SIDE:
         left, top = max(left, 32), max(top, 48)
         left, top = min(left, 96), min(top, 128)
-    cut = lambda x: photographs_bytes(x[..., top : top + SIDE, left : left + SIDE])  # noqa: E731
+    cut = lambda x: _bytes(x[..., top : top + SIDE, left : left + SIDE])  # noqa: E731
     return {
         "truth": cut(wanted),
         "photo": cut(photo),
@@ -206,7 +233,7 @@ def _registered(
     }
 
 
-def photographs_bytes(x: Tensor) -> np.ndarray:
+def _bytes(x: Tensor) -> np.ndarray:
     return (x.clamp(0, 1) * 255).round().byte().numpy()
 
 
