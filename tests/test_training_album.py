@@ -31,7 +31,7 @@ def samples(tmp_path):
 
 
 def test_a_gate_learns_to_take_what_is_lost_and_resumes(samples, tmp_path):
-    schedule = Schedule(12, 4, 3e-3, warmup=2, save_every=4, workers=0)
+    schedule = Schedule(20, 4, 1e-2, warmup=2, save_every=8, workers=0)
     first = training.train_gate(samples, tmp_path / "work", schedule, tmp_path / "gate.safetensors")
     figures = training.quality(first, training.Samples(sorted(samples.glob("*.npz"))[:4], 8, 1))
     untrained = training.quality(Gate().eval(), training.Samples(sorted(samples.glob("*.npz"))[:4], 8, 1))
