@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from ..faces.align import least_squares_similarity, template
 from ..models.album.face_mesh import (
+    ANCHORS,
     COEFFICIENTS,
     LIPS_INNER,
     LIPS_OUTER,
@@ -42,7 +43,7 @@ VERSIONS = 7
 ALIKE, FRESH = 8, 16
 """Views that share one damage, and how many of a batch are new; the others were seen before."""
 MEMORY = 6000
-Z_WEIGHT, DETAIL_WEIGHT, LIP_WEIGHT = 0.3, 2.5, 2.0
+Z_WEIGHT, DETAIL_WEIGHT, LIP_WEIGHT, ANCHOR_WEIGHT = 0.3, 2.5, 2.0, 1.0
 
 
 def train_face_mesh(
@@ -61,7 +62,8 @@ def train_face_mesh(
 
     def loss(module, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         crops = sample["crop"].float().div(255).contiguous(memory_format=torch.channels_last)
-        return loss_of(module(crops).float(), sample["points"], importance)
+        points, anchors = module(crops, detailed=True)
+        return loss_of(points.float(), anchors.float(), sample["points"], importance)
 
     def dataset(length: int) -> Dataset:
         return DamagedFaces(views, points, network.mirror, length, schedule)
@@ -72,15 +74,21 @@ def train_face_mesh(
     return trained
 
 
-def loss_of(found: Tensor, wanted: Tensor, importance: Tensor) -> dict[str, Tensor]:
-    """Smooth L1 ``[B, 468, 3]`` in -1..1 of the crop, and the mean error in shares of the eye distance, to be read."""
+def loss_of(found: Tensor, anchors: Tensor, wanted: Tensor, importance: Tensor) -> dict[str, Tensor]:
+    """Smooth L1 of ``[B, 468, 3]`` in -1..1 of the crop and of the anchors' maps ``[B, A, 2]``; to be read: the mean errors
+    in shares of the eye distance."""
     difference = F.smooth_l1_loss(found, wanted, reduction="none", beta=0.02)
     flat = (difference[..., :2].mean(-1) * importance).mean()
     deep = (difference[..., 2] * importance).mean()
+    places = wanted[:, list(ANCHORS), :2].clamp(-0.96, 0.96)
+    sought = F.smooth_l1_loss(anchors, places, beta=0.02)
     error = (found - wanted)[..., :2].norm(dim=-1).mean(-1)
+    astray = (anchors - places).norm(dim=-1).mean(-1)
     # A turned face has its eyes close together: no less than half the template's distance counts.
-    share = error / eye_distance(wanted).clamp(min=0.25)
-    return {"loss": 10 * (flat + Z_WEIGHT * deep), "error": share.detach().mean()}
+    share, astray = (one.detach() / eye_distance(wanted).clamp(min=0.25) for one in (error, astray))
+    # Most faces are hardly damaged, and some not to be read at all: the median says how the former go.
+    terms = {"error": share.mean(), "median": share.median(), "anchors": astray.median()}
+    return {"loss": 10 * (flat + Z_WEIGHT * deep + ANCHOR_WEIGHT * sought), **terms}
 
 
 def weight_of_points() -> Tensor:
@@ -96,7 +104,7 @@ def weight_of_points() -> Tensor:
 def begin(points: np.ndarray) -> FaceMesh:
     """The network whose last layer knows the mean and the principal components of the views' points ``[N, 468, 3]``."""
     network = FaceMesh(norm=True)
-    upright = np.stack([_upright(face) for face in points])
+    upright = np.stack([_upright(face) for face in points[:: 1 + len(points) // 4000]])
     mean = upright.mean(0)
     mirror = mirror_of(mean)
     mean = (mean + mean[mirror] * [-1, 1, 1]) / 2
@@ -111,12 +119,25 @@ def begin(points: np.ndarray) -> FaceMesh:
     with torch.no_grad():
         network.shape.weight.copy_(torch.from_numpy((basis[:COEFFICIENTS] * scale[:, None]).T))
         network.shape.bias.copy_(torch.from_numpy(middle.ravel()))
-        network.coefficients.weight.mul_(0.3)
+        network.coefficients.weight.mul_(0.1)
         network.coefficients.bias.zero_()
+        components = (scattered - middle).reshape(len(scattered), -1) @ basis[:COEFFICIENTS].T / scale
+        follow_anchors(network, scattered[:, list(ANCHORS), :2].reshape(len(scattered), -1), components)
         for module in network.modules():
             if hasattr(module, "second"):
                 module.second.weight.mul_(0.2)
     return network
+
+
+@torch.no_grad()
+def follow_anchors(network: FaceMesh, places: np.ndarray, components: np.ndarray, noise: float = 0.03) -> None:
+    """The linear way from the anchors ``[N, 2 A]`` to the coefficients ``[N, C]`` begins as the best one for so noisy anchors."""
+    middle = places.mean(0)
+    centred = places - middle
+    square = centred.T @ centred + len(places) * noise**2 * np.eye(len(middle))
+    gain = np.linalg.solve(square, centred.T @ components)
+    network.direct.weight.copy_(torch.from_numpy(gain.T))
+    network.direct.bias.copy_(torch.from_numpy(components.mean(0) - middle @ gain))
 
 
 def mirror_of(mean: np.ndarray) -> np.ndarray:

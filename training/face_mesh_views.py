@@ -199,10 +199,14 @@ def _occlude(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) 
 def _cropped(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> View:
     """The template's crop, off by as much as detectors err, and the points in -1..1 of it."""
     matrix = least_squares_similarity(five_points(points), template(SIDE))
-    scale, angle = rng.uniform(0.86, 1.16), np.radians(rng.uniform(-15, 15))
+    if rng.random() < 0.3:  # anything a detector may do
+        scale, angle, off = rng.uniform(0.86, 1.16), rng.uniform(-15, 15), rng.uniform(-0.08, 0.08, 2)
+    else:  # what it mostly does
+        scale, angle, off = np.exp(rng.normal(0, 0.05)), rng.normal(0, 5), rng.normal(0, 0.03, 2)
+    angle = np.radians(angle)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIDE - 1) / 2
-    shift = middle + rng.uniform(-0.08, 0.08, 2) * SIDE - turn @ np.full(2, middle)
+    shift = middle + off * SIDE - turn @ np.full(2, middle)
     matrix = np.column_stack([turn @ matrix[:, :2], turn @ matrix[:, 2] + shift])
     crop = _warped(np.ascontiguousarray(picture), matrix, SIDE).clip(0, 1)
     if rng.random() < 0.15:  # what a restorer or a resampling leaves
