@@ -20,7 +20,8 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..faces.align import least_squares_similarity, template
+from ..lib.faces.align import least_squares_similarity, template
+from ..lib.vocabulary import UserError
 from ..models.album.face_mesh import (
     ANCHORS,
     COEFFICIENTS,
@@ -34,11 +35,10 @@ from ..models.album.face_mesh import (
     five_points,
     save_face_mesh,
 )
-from ..vocabulary import UserError
 from .face_mesh_views import FRAME, View, _moved, batch, framed, turned
 from .loop import Schedule, train
 
-SCHEDULE = Schedule(steps=2400, batch=64, learning_rate=1.5e-3, warmup=150, save_every=200, workers=0)
+SCHEDULE = Schedule(steps=6000, batch=64, learning_rate=2e-3, warmup=100, save_every=200, workers=0)
 VERSIONS = 7
 ALIKE, FRESH = 8, 16
 """Views that share one damage, and how many of a batch are new; the others were seen before."""

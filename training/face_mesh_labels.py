@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..faces.align import align, moved
-from ..vocabulary import UserError, inverted
+from ..lib.faces.align import align, moved
+from ..lib.vocabulary import UserError, inverted
 
 POINTS = 468
 TEACHER_SIDE = 192

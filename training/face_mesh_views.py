@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
 
-from ..degradation.families import FAMILIES
-from ..faces.align import least_squares_similarity, moved, template
+from ..lib.degradation.families import FAMILIES
+from ..lib.faces.align import least_squares_similarity, moved, template
 from ..models.album.face_mesh import (
     FACE_OVAL,
     LEFT_BROW,
