@@ -1,6 +1,6 @@
 """The dense face mesh: 468 points in three dimensions on an aligned crop, also where hardly anything of the face is left.
 
-The order of the points is MediaPipe's, whose model taught this network on undamaged pictures (training/face_mesh.py).
+The order of the points is MediaPipe's, whose model taught this network on undamaged pictures (training/album/face_mesh.py).
 "Left" is the left of the picture.
 """
 
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
 from ...lib.faces.align import least_squares_similarity, template
-from ...lib.storage.tensors import opened, write_tensors
 from ...lib.vocabulary import UserError
 
 WEIGHTS = Path(__file__).parents[1] / "embedded" / "face_mesh.safetensors"
@@ -47,7 +48,20 @@ PARTS = {
     "face_oval": FACE_OVAL,
 }
 NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)
-WIDTHS, DEPTHS, BOTTLENECK, COEFFICIENTS = (32, 64, 96, 96), (1, 2, 2, 1), (64, 192), 64
+# The points that the network looks for one by one; all others follow from them, and from what the whole face looks like.
+ANCHORS = (
+    *LEFT_EYE[::2],
+    *RIGHT_EYE[::2],
+    *LEFT_BROW[::2],
+    *RIGHT_BROW[::2],
+    *LIPS_OUTER[::2],
+    *(LIPS_INNER[n] for n in (2, 5, 8, 12, 15, 18)),
+    *(168, 195, 4, 2, 64, 294),
+    *FACE_OVAL[::3],
+    *(50, 280, 151),
+)
+WIDTHS, DEPTHS, COEFFICIENTS = (32, 64, 96, 96), (1, 2, 2, 1), 64
+NARROW, HIDDEN, SEARCH = 64, 128, 48
 
 
 class Block(nn.Module):
@@ -66,8 +80,10 @@ class Block(nn.Module):
 class FaceMesh(nn.Module):
     """``[B, 3, 128, 128]`` in 0..1 to ``[B, 468, 3]``: the frame is -1..1 in x and y, and z is in the same unit.
 
-    The last layer is linear and starts as mean shape and principal components of the labels. mean: ``[468, 3]``, symmetric;
-    mirror: ``[468]``, which point a point becomes in the mirror image.
+    Going down, the face as a whole is understood (``head``); coming up again, each anchor is looked for on a map of 32 x 32,
+    whose center of mass is where it is. Both give the coefficients of a linear model of faces: mean shape and principal
+    components of the labels to begin with. mean: ``[468, 3]``, symmetric; mirror: ``[468]``, which point a point becomes in
+    the mirror image.
     """
 
     def __init__(self, norm: bool = False):
@@ -79,24 +95,42 @@ class FaceMesh(nn.Module):
             layers += [Block(width, norm) for _ in range(depth)]
             before = width
         self.trunk = nn.Sequential(*layers)
-        narrow, hidden = BOTTLENECK
         cells = (SIDE // 4 // 2 ** (len(WIDTHS) - 1)) ** 2
         self.head = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(before, narrow, 1),
+            nn.Conv2d(before, NARROW, 1),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(narrow * cells, hidden),
+            nn.Linear(NARROW * cells, HIDDEN),
             nn.ReLU(),
         )
-        self.coefficients = nn.Linear(hidden, COEFFICIENTS)
+        self.lateral = nn.ModuleList(nn.Conv2d(width, SEARCH, 1) for width in WIDTHS)
+        self.blend = nn.Conv2d(SEARCH, SEARCH, 3, padding=1)
+        self.search = nn.Conv2d(SEARCH, len(ANCHORS), 1)
+        self.direct = nn.Linear(2 * len(ANCHORS), COEFFICIENTS)
+        self.judge = nn.Sequential(nn.Linear(HIDDEN + 3 * len(ANCHORS), HIDDEN), nn.ReLU())
+        self.coefficients = nn.Linear(HIDDEN, COEFFICIENTS)
         self.shape = nn.Linear(COEFFICIENTS, POINTS * 3)
         self.register_buffer("mean", torch.zeros(POINTS, 3))
         self.register_buffer("mirror", torch.arange(POINTS))
 
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.coefficients(self.head(self.trunk(x * 2 - 1)))
-        return self.shape(found).view(-1, POINTS, 3)
+    def forward(self, x: Tensor, detailed: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """detailed: the points, and where the maps alone see the anchors, ``[B, A, 2]``."""
+        scales, x = [], x * 2 - 1
+        for layer in self.trunk:
+            if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+                scales.append(x)
+            x = layer(x)
+        y = self.lateral[-1](x)
+        for number in (2, 1, 0):
+            y = F.interpolate(y, scale_factor=2, mode="nearest") + self.lateral[number](scales[number])
+            if number == 1:
+                y = self.blend(F.relu(y))
+        at, sure = center_of_mass(self.search(F.relu(y)))
+        seen = torch.cat([at.flatten(1), sure], 1)
+        found = self.direct(at.flatten(1)) + self.coefficients(self.judge(torch.cat([self.head(x), seen], 1)))
+        points = self.shape(found).view(-1, POINTS, 3)
+        return (points, at) if detailed else points
 
     def folded(self) -> FaceMesh:
         """The same network without batch statistics: they become part of the convolutions before them."""
@@ -112,11 +146,22 @@ class FaceMesh(nn.Module):
         return plain
 
 
+def center_of_mass(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``[B, A, h, w]`` to ``[B, A, 2]`` in -1..1 and ``[B, A]`` in 0..1, how narrow the place is."""
+    height, width = maps.shape[-2:]
+    weight = maps.float().flatten(2).softmax(-1).view(maps.shape)
+    x = torch.arange(width, device=maps.device) * (2 / width) + (1 / width - 1)
+    y = torch.arange(height, device=maps.device) * (2 / height) + (1 / height - 1)
+    at = torch.stack([(weight.sum(2) * x).sum(-1), (weight.sum(3) * y).sum(-1)], -1)
+    return at, weight.flatten(2).square().sum(-1)
+
+
 def save_face_mesh(network: FaceMesh, provenance: dict, path: Path = WEIGHTS) -> None:
     """Writes the folded network as float16 (the mean shape as float32) with its provenance."""
     tensors = {name: value.half().contiguous() for name, value in network.folded().state_dict().items()}
     tensors["mean"], tensors["mirror"] = network.mean.float().contiguous(), network.mirror.short()
-    write_tensors(path, tensors, {"kind": "face_mesh", "provenance": json.dumps(provenance)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, {"kind": "face_mesh", "provenance": json.dumps(provenance)})
 
 
 @lru_cache(maxsize=2)
@@ -124,9 +169,9 @@ def load_face_mesh(path: Path = WEIGHTS) -> FaceMesh:
     """The shipped network, float32 on the CPU, in evaluation mode. Raises UserError with the path."""
     network = FaceMesh()
     try:
-        with opened(path) as file:
-            network.load_state_dict(file.tensors())
-    except (ValueError, RuntimeError) as error:
+        with safe_open(path, "pt") as file:
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(
             f"{path.name}: not the face mesh of this pack ({error}). It belongs in {path.parent.name}/ of the pack; "
             "install the pack again if it is damaged."
@@ -134,13 +179,15 @@ def load_face_mesh(path: Path = WEIGHTS) -> FaceMesh:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def mesh_points(crops: Tensor, passes: int = 2, network: FaceMesh | None = None) -> Tensor:
+@torch.no_grad()
+def mesh_points(crops: Tensor, passes: int = 1, network: FaceMesh | None = None) -> Tensor:
     """``[B, 3, S, S]`` in 0..1, on the five-point template give or take a few pixels, to ``[B, 468, 3]``.
 
     x and y are pixels of the crop (the middle of the first one is 0), z is in the same unit, smaller is nearer.
-    Every pass after the first looks again, at the crop laid upright by the points of the one before. Each look is the
-    mean of the crop's and of its mirror image's, so that the mesh of a mirrored crop is the mirrored mesh.
+    passes: every one after the first looks again, at the crop laid upright by the points of the one before. That helps where
+    the crop is off by more than a detector errs (a tenth of its side, 15 degrees); on faces that can hardly be read it
+    drifts. Each look is the mean of the crop's and of its mirror image's, so that the mesh of a mirrored crop is the
+    mirrored mesh.
     """
     network = load_face_mesh() if network is None else network
     device = next(network.parameters()).device
@@ -204,4 +251,6 @@ def _view(crops: Tensor, matrices: Tensor) -> Tensor:
 def _upright(points: Tensor) -> Tensor:
     """``[2, 3]``: from the unit of an upright view to that in which the points ``[468, 3]`` are."""
     target = template(2) - 1
+    # The published template leans a little; a mirrored face must be laid down as the face is.
+    target = (target + target[[1, 0, 2, 4, 3]] * [-1, 1]) / 2
     return torch.from_numpy(least_squares_similarity(target, five_points(points.numpy())))
