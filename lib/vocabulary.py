@@ -61,6 +61,25 @@ class Similarity:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """What a restored face owes to an album.
+
+    names: of the pictures, as in ``Reference``; shares: ``[K, S, S]`` in 0..1, how much of the finest detail at each pixel of the
+    face's crop came from each of them.
+    """
+
+    names: tuple[str, ...]
+    shares: torch.Tensor
+
+    def totals(self) -> dict[str, float]:
+        """What share of the detail in the middle of the crop came from each picture, 0..1, largest first; below .5 % is left out."""
+        side = self.shares.shape[-1]
+        middle = self.shares[:, side // 4 : -side // 8, side // 4 : -side // 4]
+        named = sorted(zip(middle.mean((1, 2)).tolist(), self.names, strict=True), key=lambda pair: -pair[0])
+        return {name: round(share, 3) for share, name in named if share >= 0.005}
+
+
+@dataclass(frozen=True)
 class Face:
     """One face of one photograph.
 
@@ -73,6 +92,7 @@ class Face:
     mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
     template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
     were trained on; None if the crop is already aligned to it.
+    borrowed: what the restoration took from the album; None where it took nothing.
     """
 
     box: Box
@@ -88,6 +108,7 @@ class Face:
     doubt: str = ""
     mask: torch.Tensor | None = None
     template: np.ndarray | None = None
+    borrowed: Borrowed | None = None
 
     @property
     def best(self) -> torch.Tensor:
@@ -200,6 +221,10 @@ class Conditions:
     progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before
     it, with a finished part ``[B, 3, h, w]`` of the result and its position, for a preview. person: who is in the
     picture, None for a stranger. persona_strength: 0 leaves the base model unchanged, 1 applies the persona fully.
+    photo: ``[B, 3, H, W]``, what the picture was before anything restored it, in the same frame; None where it is that itself.
+    pixel: pixels of the picture per pixel of the photograph that it was cut from.
+    certainty: 0..1, how sure it is that the references show the person in the picture.
+    borrow(shares) may be called with what was taken from each reference, see ``Borrowed``.
     """
 
     references: tuple[Reference, ...] = ()
@@ -210,6 +235,10 @@ class Conditions:
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
     show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None
+    photo: torch.Tensor | None = None
+    pixel: float = 1.0
+    certainty: float = 1.0
+    borrow: Callable[[torch.Tensor], None] = lambda shares: None
 
 
 @runtime_checkable

@@ -169,3 +169,10 @@ EMBEDDERS = {
     "dlib": "run pip install dlib-bin face_recognition_models.",
     "classical": "",
 }
+SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
+
+
+def certainty(embedder: str, confidence: float) -> float:
+    """0..1, how sure a match of that ``confidence`` is: 0 at the embedder's threshold, 1 where it need not be checked."""
+    threshold, sure = SCALES.get(embedder, (0.0, 0.0))
+    return 1.0 if confidence >= sure else min(max((confidence - threshold) / (sure - threshold), 0.0), 1.0)
