@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ MOST_REFERENCES = 4
 # What is listened to where the match is least sure.
 LEAST_HEARD = 0.5
 
-_meshes: WeakKeyDictionary[Tensor, np.ndarray] = WeakKeyDictionary()
+# By the crop's id: tensors compare by their elements, so they cannot be keys.
+_meshes: dict[int, tuple[ref[Tensor], np.ndarray]] = {}
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,12 @@ def likest(references: tuple[Reference, ...], face: Tensor, side: int) -> list[i
 
 def mesh_of(crop: Tensor) -> np.ndarray:
     """The mesh of an aligned crop ``[3, S, S]``, float64 ``[468, 3]``; kept as long as the crop is."""
-    if crop not in _meshes:
-        _meshes[crop] = mesh_points(crop[None])[0].double().cpu().numpy()
-    return _meshes[crop]
+    key = id(crop)
+    known = _meshes.get(key)
+    if known is None or known[0]() is not crop:
+        mesh = mesh_points(crop[None])[0].double().cpu().numpy()
+        known = _meshes[key] = ref(crop, lambda _: _meshes.pop(key, None)), mesh
+    return known[1]
 
 
 def resized(picture: Tensor, side: int) -> Tensor:

@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lib.degradation.estimate import estimate
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe, Step
-from ...lib.faces.align import align, crop_face, moved, take_crop
+from ...lib.faces.align import align, crop_face, take_crop
+from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
 from ...models.album.registration import Frame
 from ...models.album.survival import band_survival, cutoff, power, survival
+from ...models.embedded.estimate import estimate
 from ...models.embedded.weights import Extractor
-from ...lib.vocabulary import Conditions, Restorer
 from . import photographs
 from .second_view import second_view
 
