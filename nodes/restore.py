@@ -11,13 +11,15 @@ from ..lib.faces.match import choose
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
+from ..models.album import ready as album
 from ..models.embedded import ready as embedded
-from ..models.embedded.reference_restorer import ReferenceRestorer
 from ..models.shared.catalogue import find
 from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
+# Of the older input that "trust" replaced: this value asks for nothing special.
+NEUTRAL_AGREEMENT = 0.85
 SEED = "The same seed gives the same result. Restorers without randomness ignore it."
 
 
@@ -106,19 +108,46 @@ class ReferenceDetail(io.ComfyNode):
             node_id="PR_ReferenceRestorer",
             display_name="Reference Restorer",
             category=sockets.CATEGORY,
-            description="Transfers fine detail from the best-matching album picture to a face, but only where the two "
-            "agree. Needs no weights. Use it after a restorer that has cleaned the face.",
-            search_aliases=["reference face", "identity", "album detail"],
+            description="Replaces the detail that the damage destroyed in a known face with detail from the person's album. Every album "
+            "picture is turned to the pose of the face. What the photograph still shows stays. Place it after a restorer that has cleaned "
+            "the face.",
+            search_aliases=["reference face", "identity", "album detail", "likeness"],
             inputs=[
                 io.Float.Input(
                     "agreement",
-                    default=0.85,
+                    default=NEUTRAL_AGREEMENT,
                     min=0.3,
                     max=0.95,
                     step=0.05,
                     advanced=True,
-                    tooltip="How similar face and album must look locally for detail to be transferred. Lower values "
-                    "transfer more detail, at a higher risk of errors.",
+                    tooltip="How closely face and album must agree locally before detail is used. Lower values use more detail with more "
+                    "risk. Workflows from before 'trust' use it; in new ones, leave it alone and set 'trust'.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="0 leaves the face unchanged, 1 applies the album detail fully.",
+                ),
+                io.Float.Input(
+                    "trust",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="0 stays closest to the evidence in the photograph, 1 is most like the album.",
+                ),
+                io.Combo.Input(
+                    "gate",
+                    options=["learned", "rules"],
+                    default="learned",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What decides where the album is used: a small network, or fixed rules about agreement and confidence.",
                 ),
             ],
             outputs=[
@@ -127,8 +156,12 @@ class ReferenceDetail(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, agreement: float) -> io.NodeOutput:
-        return io.NodeOutput(ReferenceRestorer(agreement))
+    def execute(
+        cls, agreement: float, strength: float = 1.0, trust: float = 0.5, gate: str = "learned"
+    ) -> io.NodeOutput:
+        trust = min(max(trust + NEUTRAL_AGREEMENT - agreement, 0.0), 1.0)
+        restorer = replace(album.restorer(keep), trust=trust, strength=strength)
+        return io.NodeOutput(replace(restorer, load=None) if gate == "rules" else restorer)
 
 
 class UpscaleModelRestorer(io.ComfyNode):

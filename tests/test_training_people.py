@@ -10,9 +10,17 @@ import pytest
 import torch
 from personal_restore.lib.faces.align import template
 from personal_restore.lib.faces.detect import Detection
-from personal_restore.training.album import face_points, made_up_people, photographs, piecewise, portraits, relief, test_pairs
-from personal_restore.training.album import second_view as views
 from personal_restore.lib.vocabulary import UserError
+from personal_restore.training.album import (
+    face_points,
+    made_up_people,
+    photographs,
+    piecewise,
+    portraits,
+    relief,
+    test_pairs,
+)
+from personal_restore.training.album import second_view as views
 
 SIDE = 420
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ...lib.vocabulary import UserError
+from . import train_album
 
 FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
 TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound", "tiny")
@@ -14,7 +15,7 @@ TRAINING = ("blind", "reading", "fadex", "guided", "export", "samples", "bound",
 
 def add(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
+    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, FACE2SCENE))
     train.add_argument(
         "--out",
         type=Path,
@@ -31,6 +32,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
     )
+    train.add_argument(
+        "--tested", type=Path, help="for album-portraits: the JSON list of test pairs, whose people are left out"
+    )
+    train.add_argument("--shards", type=int, default=120, help="for album-samples: how many files of 64 samples")
     train.set_defaults(run=_train)
 
 
@@ -40,6 +45,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.stage == FACE2SCENE:
         return _train_face2scene(options)
+    if options.stage in train_album.STAGES:
+        return train_album.run(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
     match options.stage:
         case "samples":

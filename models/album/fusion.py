@@ -17,6 +17,8 @@ DECISION = 12.0
 PATCH = 1 / 24
 # Agreement from which on the album is believed at all, and wholly.
 DOUBT, BELIEF = 0.0, 0.45
+# The same for the mean over the face.
+UNLIKE, LIKE = 0.15, 0.4
 # Bounds of the gain that gives the album's detail the contrast of the face.
 GAIN = (0.5, 1.4)
 GAIN_WINDOW = 12 / 128
@@ -34,10 +36,15 @@ def fuse(
     album = sum(weight * reference.picture for weight, reference in zip(weights, references, strict=True))
     agreement = sum(w * r.agreement for w, r in zip(weights, references, strict=True))
     confidence = sum(w * r.confidence for w, r in zip(weights, references, strict=True))
+    # In a small window, chance alone agrees now and then: the whole face has to, too.
+    whole = min(max((max(one.likeness for one in references) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)
     doubt, belief = DOUBT + 0.3 * (0.5 - trust), BELIEF + 0.5 * (0.5 - trust)
-    believed = parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1)
+    # Of what is believed, the careful take only a part.
+    believed = (
+        parts * confidence * ((agreement - doubt) / (belief - doubt)).clamp(0, 1) * whole * min(1.0, 0.6 + 0.8 * trust)
+    )
     lost = 1 - survives
-    detail = gain(face, album, cutoff) * filtered(album, lost) - filtered(face, lost)
+    detail = gain(face, filtered(album, survives), cutoff) * filtered(album, lost) - filtered(face, lost)
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
 
 
@@ -52,7 +59,10 @@ def choose(references: Sequence[Registered]) -> Tensor:
 
 
 def gain(face: Tensor, album: Tensor, cutoff: float) -> Tensor:
-    """``[1, S, S]``: contrast of the face for one of the album, in the finest frequencies that both have."""
+    """``[1, S, S]``: contrast of the face for one of the album, in the finest frequencies that both have.
+
+    album: with the face's damage, or the face would always seem to have less contrast.
+    """
     side = face.shape[-1]
 
     def amplitude(picture: Tensor) -> np.ndarray:
@@ -68,4 +78,6 @@ def filtered(picture: Tensor, response: Tensor) -> Tensor:
     side, size = picture.shape[-1], response.shape[0]
     before = (size - side) // 2
     padded = F.pad(picture[None], (before, size - side - before) * 2, mode="reflect")[0]
-    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(size, size))[..., before:, before:][..., :side, :side]
+    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(size, size))[..., before:, before:][
+        ..., :side, :side
+    ]

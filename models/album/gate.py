@@ -107,7 +107,9 @@ class Gate(nn.Module):
         self.stem = nn.Conv2d(INPUTS * 4, widths[0], 3, padding=1)
         chain = lambda width: nn.ModuleList(Block(width) for _ in range(depth))  # noqa: E731
         self.down = nn.ModuleList(chain(width) for width in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+        )
         self.share = nn.ModuleList(Shared(width) for width in widths)
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.up = nn.ModuleList(chain(width) for width in widths[:-1])
@@ -133,7 +135,9 @@ class Gate(nn.Module):
             head = self.heads[level](features[max(level - 1, 0)])
             head = (_twice(head) if level == 0 else head).float().unflatten(0, (-1, count))
             gain = (LARGEST_GAIN * head[:, :, 1:2].tanh()).exp()
-            logits = torch.cat([head[:, :, 0] + offset, head[:, :, 2].mean(1, keepdim=True), torch.zeros_like(head[:, :1, 0])], 1)
+            logits = torch.cat(
+                [head[:, :, 0] + offset, head[:, :, 2].mean(1, keepdim=True), torch.zeros_like(head[:, :1, 0])], 1
+            )
             weights = logits.softmax(1)[:, :, None]
             chosen = (weights[:, :count] * gain * album[level].unflatten(0, (-1, count))).sum(1)
             out.append(chosen + weights[:, count] * photo[level] + weights[:, count + 1] * face[level])
@@ -149,7 +153,16 @@ class Gate(nn.Module):
         each = lambda x: x[:, None].expand(-1, count, -1, -1, -1)  # noqa: E731
         levels = seen.survives[:, :, None, None].expand(-1, -1, *size)
         stack = torch.cat(
-            [each(seen.face), each(seen.photo), seen.album, seen.confidence, seen.agreement, each(seen.parts), each(levels)], 2
+            [
+                each(seen.face),
+                each(seen.photo),
+                seen.album,
+                seen.confidence,
+                seen.agreement,
+                each(seen.parts),
+                each(levels),
+            ],
+            2,
         )
         x = self.stem(F.pixel_unshuffle(stack.flatten(0, 1) * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
         kept = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import ref
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ MOST_REFERENCES = 4
 # What is listened to where the match is least sure.
 LEAST_HEARD = 0.5
 
-# By the crop's id: tensors compare by their elements, so they cannot be keys.
-_meshes: dict[int, tuple[ref[Tensor], np.ndarray]] = {}
+_meshes: dict[int, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class AlbumRestorer:
         scalars = None if conditions.code is None else conditions.code.scalars
         survives = survival(scalars, power(lights), side * 3 // 2, pixel)
         frame = Frame(small, mesh_of(small), cutoff(survives))
-        registered = [frame.register(reference.crop, mesh_of(reference.crop)) for reference in references]
+        registered = [frame.register(reference.crop, album_mesh(reference.crop)) for reference in references]
         if self.load is None:
             parts = torch.from_numpy(frame.inside)[None]
             result, shares = fuse(small, registered, survives, frame.survives, parts, self.trust)
@@ -72,7 +71,8 @@ class AlbumRestorer:
         heard = self.strength * (LEAST_HEARD + (1 - LEAST_HEARD) * conditions.certainty)
         change = resized(result - small, CROP) * heard
         told = torch.zeros(len(conditions.references), CROP, CROP)
-        told[chosen] = resized(shares, CROP).clamp(0, 1) * heard
+        # Linear, so that the shares never add up to more than everything.
+        told[chosen] = F.interpolate(shares[None], (CROP, CROP), mode="bilinear")[0] * heard
         conditions.borrow(told)
         return (face + change.to(face)).clamp(0, 1)
 
@@ -113,13 +113,16 @@ def likest(references: tuple[Reference, ...], face: Tensor, side: int) -> list[i
 
 
 def mesh_of(crop: Tensor) -> np.ndarray:
-    """The mesh of an aligned crop ``[3, S, S]``, float64 ``[468, 3]``; kept as long as the crop is."""
-    key = id(crop)
-    known = _meshes.get(key)
-    if known is None or known[0]() is not crop:
-        mesh = mesh_points(crop[None])[0].double().cpu().numpy()
-        known = _meshes[key] = ref(crop, lambda _: _meshes.pop(key, None)), mesh
-    return known[1]
+    """The mesh of an aligned crop ``[3, S, S]``, float64 ``[468, 3]``."""
+    return mesh_points(crop[None])[0].double().cpu().numpy()
+
+
+def album_mesh(crop: Tensor) -> np.ndarray:
+    """The mesh of an album's crop, kept as long as the crop is."""
+    if id(crop) not in _meshes:
+        _meshes[id(crop)] = mesh_of(crop)
+        finalize(crop, _meshes.pop, id(crop))
+    return _meshes[id(crop)]
 
 
 def resized(picture: Tensor, side: int) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe, Step
@@ -30,13 +31,28 @@ from . import photographs
 from .second_view import second_view
 
 SIDE = 128  # pixels of a sample
+SHARD = 64  # samples a file
+# What a sample holds as bytes; the ALBUM's have one picture for each reference.
+ALBUM = ("album", "confidence", "agreement")
+BYTES = ("truth", "photo", "face", *ALBUM, "parts")
+# Of the people that samples are drawn from, the share that is made up.
+MADE_UP = 0.6
 REFERENCES = 3
 # Share of samples whose whole album shows somebody else, and of those in which one photograph does.
 WRONG, MIXED = 0.3, 0.1
 FACE_WIDTHS = (14, 150)  # pixels, drawn evenly in octaves
 TEMPLATE_FACE = 250  # pixels: width of a face's box on the 512 px template
 # Family and how often.
-DAMAGE = {"trial": 0.27, "s3diff_x4": 0.2, "s3diff": 0.08, "codeformer": 0.15, "diffbir": 0.15, "mild": 0.05, "light": 0.07, "clean": 0.03}
+DAMAGE = {
+    "trial": 0.27,
+    "s3diff_x4": 0.2,
+    "s3diff": 0.08,
+    "codeformer": 0.15,
+    "diffbir": 0.15,
+    "mild": 0.05,
+    "light": 0.07,
+    "clean": 0.03,
+}
 # These are drawn for aligned crops of 512 px: their lengths shrink with the face.
 FACE_FAMILIES = {"codeformer", "diffbir", "dual_pivot", "faceme"}
 
@@ -70,7 +86,9 @@ def made_up(folder: Path) -> list[Identity]:
 def portraits(folder: Path) -> list[Identity]:
     """The people of ``portraits.prepare``."""
     data = np.load(folder / "points.npz")
-    return [Identity((folder / f"{name}.jpg",), (points,)) for name, points in zip(data["ids"], data["points"], strict=True)]
+    return [
+        Identity((folder / f"{name}.jpg",), (points,)) for name, points in zip(data["ids"], data["points"], strict=True)
+    ]
 
 
 def for_face(recipe: Recipe, pixel: float) -> Recipe:
@@ -84,6 +102,26 @@ def for_face(recipe: Recipe, pixel: float) -> Recipe:
             p["scale"] = min(1.0, p["scale"] / pixel)
         steps.append(Step(step.operator, p))
     return replace(recipe, steps=tuple(steps))
+
+
+def make(people: Path, portraits_folder: Path, tools: Tools, out: Path, shards: int, seed: int = 0) -> None:
+    """``shards`` files of ``SHARD`` samples in ``out``; those that are there are kept.
+
+    people, portraits_folder: see ``made_up`` and ``portraits``.
+    """
+    sources = made_up(people), portraits(portraits_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(shards), desc="samples", disable=None):
+        path = out / f"shard_{number:05d}.npz"
+        if path.is_file():
+            continue
+        rng = np.random.default_rng((seed, number))
+        samples: list[dict[str, np.ndarray]] = []
+        while len(samples) < SHARD:
+            samples += draw(sources[int(rng.random() >= MADE_UP)], tools, rng, 4)
+        photographs.write_arrays(
+            path, **{name: np.stack([one[name] for one in samples[:SHARD]]) for name in samples[0]}
+        )
 
 
 def draw(people: Sequence[Identity], tools: Tools, rng: np.random.Generator, count: int) -> list[dict[str, np.ndarray]]:
@@ -125,7 +163,11 @@ def _album(people: Sequence[Identity], person: Identity, rng: np.random.Generato
 
 
 def sample(
-    target: Tensor, landmarks: np.ndarray, album: Sequence[tuple[Tensor, np.ndarray]], tools: Tools, rng: np.random.Generator
+    target: Tensor,
+    landmarks: np.ndarray,
+    album: Sequence[tuple[Tensor, np.ndarray]],
+    tools: Tools,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray] | None:
     """One sample, bytes ``[C, 128, 128]`` but for ``survives``; None where nothing of the face is left to work on."""
     width = float(np.exp(rng.uniform(*np.log(FACE_WIDTHS))))
@@ -178,7 +220,7 @@ def _registered(
     if frame_side > SIDE:
         left, top = max(left, 32), max(top, 48)
         left, top = min(left, 96), min(top, 128)
-    cut = lambda x: photographs_bytes(x[..., top : top + SIDE, left : left + SIDE])  # noqa: E731
+    cut = lambda x: _bytes(x[..., top : top + SIDE, left : left + SIDE])  # noqa: E731
     return {
         "truth": cut(wanted),
         "photo": cut(photo),
@@ -191,7 +233,7 @@ def _registered(
     }
 
 
-def photographs_bytes(x: Tensor) -> np.ndarray:
+def _bytes(x: Tensor) -> np.ndarray:
     return (x.clamp(0, 1) * 255).round().byte().numpy()
 
 
