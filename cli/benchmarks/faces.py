@@ -98,8 +98,8 @@ def bench(
     """All figures; writes ``rows.jsonl`` while it runs, then ``figures.json``, ``grid.png`` and ``worst.png`` into ``target``.
 
     methods: the usual ones by default; most: faces per set, sampled evenly, 0 for all. pairs: a JSON of pairs, or the
-    folders of Congress, us-senate and us-house. Rows that an earlier run with the same weights and albums wrote are not computed
-    again. Raises UserError if there is nothing to measure.
+    folders of Congress, us-senate and us-house. Rows that an earlier run with the same weights, album restorer and albums wrote are
+    not computed again. Raises UserError if there is nothing to measure.
     """
     methods = methods or methods_of.available()
     check(sizes, families, methods, draws, most)
@@ -188,22 +188,21 @@ def pairs_of(given: tuple[Path, ...], target: Path) -> list[test_pairs.Pair]:
 def plan(
     targets: Sequence[Target], sizes: Sequence[int], families: Sequence[str], draws: int = 1, most: int = 0
 ) -> list[Job]:
-    """All combinations, or ``most`` of them, spread evenly over sizes, families and pictures; picture by picture."""
+    """All combinations, picture by picture; or ``most`` of them, spread evenly over sizes, families and pictures and shuffled, so
+    that a run that is stopped early has measured a fair sample."""
     cells = list(itertools.product(sizes, families))
     items = [(target, draw) for draw in range(draws) for target in targets]
     if not most or most >= len(cells) * len(items):
-        jobs = [Job(target, *cell, draw) for cell in cells for target, draw in items]
-    else:
-        jobs = []
-        order = np.random.default_rng(0).permutation(len(cells))
-        for number, cell in enumerate(order):
-            count = most // len(cells) + (number < most % len(cells))
-            start = number * GOLDEN % 1
-            for step in range(count):
-                target, draw = items[int((step + start) * len(items) / count) % len(items)]
-                jobs.append(Job(target, *cells[cell], draw))
-    rank = {target: number for number, target in enumerate(targets)}
-    return sorted(jobs, key=lambda job: rank[job.target])
+        return [Job(target, *cell, draw) for target, draw in items for cell in cells]
+    rng = np.random.default_rng(0)
+    jobs = []
+    for number, cell in enumerate(rng.permutation(len(cells))):
+        count = most // len(cells) + (number < most % len(cells))
+        start = number * GOLDEN % 1
+        for step in range(count):
+            target, draw = items[int((step + start) * len(items) / count) % len(items)]
+            jobs.append(Job(target, *cells[cell], draw))
+    return [jobs[number] for number in rng.permutation(len(jobs))]
 
 
 def known_as(library: Library) -> Known:
@@ -211,8 +210,9 @@ def known_as(library: Library) -> Known:
 
 
 def weights_stamp() -> str:
-    """Changes when a file of weights that takes part does."""
-    files = (embedded_weights.RESTORER, embedded_weights.EXTRACTOR, face_mesh.WEIGHTS, album_weights.WEIGHTS)
+    """Changes when a file of weights that takes part does, or the code of the album restorer."""
+    files = [embedded_weights.RESTORER, embedded_weights.EXTRACTOR, face_mesh.WEIGHTS, album_weights.WEIGHTS]
+    files += sorted(Path(face_mesh.__file__).parent.glob("*.py"))
     digest = hashlib.sha256()
     for path in map(Path, files):
         digest.update(path.read_bytes() if path.is_file() else b"-")
@@ -312,18 +312,26 @@ def scored(
     case: Case, pictures: dict[str, torch.Tensor], album: np.ndarray, embedder: Embedder
 ) -> dict[str, dict[str, float]]:
     """See ``Row.scores``; inside the face's box in the undamaged picture, distances with its landmarks. album: ``[R, D]``."""
-    height, width = case.truth.shape[-2:]
+    undamaged = case.truth
+    height, width = undamaged.shape[-2:]
     x0, y0, x1, y1 = (round(side) for side in case.subject.box)
     window = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
     cut = lambda picture: picture[..., window[0], window[1]]  # noqa: E731
-    look = lambda picture: embedder.embed(crop_face(picture[0], case.subject.landmarks)[0])[None]  # noqa: E731
-    truth, damaged = look(case.truth), look(case.damaged)
+    looks: dict[int, np.ndarray] = {}
+
+    def look(picture: torch.Tensor) -> np.ndarray:
+        """``[1, D]``; methods that change nothing return the same picture."""
+        if id(picture) not in looks:
+            looks[id(picture)] = embedder.embed(crop_face(picture[0], case.subject.landmarks)[0])[None]
+        return looks[id(picture)]
+
+    truth, damaged = look(undamaged), look(case.damaged)
     scores = {}
     for name, picture in pictures.items():
-        own = damaged if name == "damaged" else look(picture)
+        own = look(picture)
         values = {
-            "psnr": psnr(cut(picture), cut(case.truth), epsilon=EPSILON),
-            "ssim": ssim(cut(picture), cut(case.truth)),
+            "psnr": psnr(cut(picture), cut(undamaged), epsilon=EPSILON),
+            "ssim": ssim(cut(picture), cut(undamaged)),
             "truth": methods_of.distances(own, truth).mean(),
             "album": methods_of.distances(own, album).mean(),
             "kept": psnr(cut(picture), cut(case.damaged), epsilon=EPSILON),
