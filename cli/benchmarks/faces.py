@@ -149,7 +149,7 @@ def sets(
         jobs = plan([Target("pairs", pair.id, pair.headshot) for pair in chosen], *wanted)
         needed = {job.target.person for job in jobs}
         portraits = {pair.id: read_picture(pair.congress) for pair in chosen if pair.id in needed}
-        library = methods_of.single_albums(portraits, embedder, lambda items: tqdm(items, desc="albums"))
+        library = methods_of.single_albums(portraits, embedder)
         yield jobs, known_as(library), f"{weights_stamp()} pairs"
 
 

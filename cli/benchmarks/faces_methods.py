@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ...lib.bridge import keep
 from ...lib.faces.detect import Detection, make_face
@@ -184,9 +184,9 @@ def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return DLIB_NORM * np.sqrt(np.clip(2 - 2 * first @ second.T, 0, None))
 
 
-def single_albums(portraits: dict[str, torch.Tensor], embedder: Embedder, progress: Callable) -> Library:
+def single_albums(portraits: dict[str, torch.Tensor], embedder: Embedder) -> Library:
     """A library with one picture ``[3, H, W]`` per name; names whose picture shows no usable face are left out."""
     people = []
-    for name, picture in progress(portraits.items()):
+    for name, picture in tqdm(portraits.items(), desc="albums"):
         people += library_from_images(picture[None], name, embedder).people
     return Library(tuple(people), embedder.name)
