@@ -10,7 +10,7 @@ import numpy as np
 MISSED, NOBODY = "-", "nobody"
 # Families whose pictures should stay as they are.
 GOOD = ("clean", "light")
-ALL = "all"
+ALL, FOUND = "all", "all found"
 # Larger is better for these; the distances should fall.
 RISING = ("psnr", "ssim")
 NAMES = {"psnr": "PSNR", "ssim": "SSIM", "truth": "distance"}
@@ -68,23 +68,26 @@ def main_method(rows: Sequence[Row]) -> str | None:
 
 
 def summary(rows: Sequence[Row]) -> list[dict]:
-    """One entry per set, size and family, then per size over all families, then per set over everything."""
+    """One entry per set, size and family, then per size over all families, then per set over everything;
+    over all again without the faces that were not found, if there are any."""
     ordered: Callable[[str], list] = lambda name: list(dict.fromkeys(getattr(row, name) for row in rows))  # noqa: E731
     cells = []
     for one in ordered("set"):
         sizes = sorted({row.size for row in rows if row.set == one})
         for size in [*sizes, ALL]:
-            for family in [*ordered("family"), ALL] if size != ALL else [ALL]:
+            for family in [*ordered("family"), ALL, FOUND] if size != ALL else [ALL, FOUND]:
                 chosen = [r for r in rows if r.set == one and size in (r.size, ALL) and _family(r, family)]
                 alone = family == ALL != size and len({row.family for row in chosen}) < 2
-                if chosen and not alone:
+                repeats = family == FOUND and bool(cells) and cells[-1]["faces"] == len(chosen)
+                if chosen and not alone and not repeats:
                     cells.append({"set": one, "size": size, "family": family} | cell(chosen))
     return cells
 
 
 def _family(row: Row, family: str) -> bool:
     """Undamaged pictures would hide in a mean what damaged ones gain."""
-    return row.family == family or (family == ALL and row.family not in GOOD)
+    every = family == ALL or (family == FOUND and row.found != MISSED)
+    return row.family == family or (every and row.family not in GOOD)
 
 
 def cell(rows: Sequence[Row]) -> dict:
@@ -168,7 +171,7 @@ def table(figures: dict) -> str:
                 for name, f in one["methods"].items()
                 if name != "damaged"
             ]
-    lines += ["", *(line for one in figures["cells"] if one["size"] == ALL for line in _who(one))]
+    lines += ["", *(line for one in figures["cells"] if one["size"] == one["family"] == ALL for line in _who(one))]
     lines += [f"{count} faces were left out: {reason}." for reason, count in figures["left_out"].items() if count]
     if figures["worst"]:
         lines += ["", "Worst faces of the best album method (distance to the truth; what it did not improve):"]
