@@ -18,7 +18,8 @@ from .faces_figures import Row, main_method
 
 TILE = 200  # pixels
 GRID = ("damaged", "scene", "fusion", "gate", "truth", "album")
-MOST_ROWS = 16
+# Faces on a sheet, and how many of them stand below each other; more are set in two columns.
+MOST_ROWS, MOST_BELOW = 16, 6
 FOLDER = "faces"
 
 
@@ -40,7 +41,7 @@ def strip_path(target: Path, row: Row) -> Path:
 
 
 def sheet(target: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> np.ndarray | None:
-    """uint8 ``[H, W, 3]``: a labeled row per face; columns: which tiles, all by default. None if there is no strip."""
+    """uint8 ``[H, W, 3]``: every face with its label; columns: which tiles, all by default. None if there is no strip."""
     lines = []
     for row in rows:
         path = strip_path(target, row)
@@ -60,6 +61,13 @@ def sheet(target: Path, rows: Sequence[Row], columns: Sequence[str] | None = Non
         lines.append(np.vstack([title, bar, np.hstack(cells)]))
     if not lines:
         return None
+    half = len(lines) if len(lines) <= MOST_BELOW else (len(lines) + 1) // 2
+    blocks = [_stacked(lines[:half]), *([_stacked(lines[half:])] if lines[half:] else [])]
+    height = max(block.shape[0] for block in blocks)
+    return np.hstack([np.pad(block, ((0, height - block.shape[0]), (0, 0), (0, 0))) for block in blocks])
+
+
+def _stacked(lines: Sequence[np.ndarray]) -> np.ndarray:
     width = max(line.shape[1] for line in lines)
     return np.vstack([np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0))) for line in lines])
 
