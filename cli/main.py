@@ -14,6 +14,9 @@ COMMANDS = demo, restore, graphs, train, persona, dataset, weights, bench  # in 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command. Returns 0 on success, or 1 with an error message on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console that cannot print a name prints its letters' numbers
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -6,11 +6,20 @@ import copy
 from pathlib import Path
 
 from ..lib.faces.match import EVERYBODY_KNOWN, STRANGERS
-from ..lib.standin.graph import Graph, links, title
+from ..lib.standin.graph import Graph, Node, sources, title
+from ..lib.standin.host import allow_folder
 from ..lib.vocabulary import UserError
 
 PHOTOGRAPH = "Photograph"
 SAMPLES = ("PR_Sample", "PR_SampleGroup")
+
+
+def opened_album(album: Path) -> Path:
+    """The album as an absolute path, opened to graphs with what its own links lead to: whoever names it here may read that."""
+    for path in album.rglob("*"):
+        if path.is_symlink():
+            allow_folder(path)
+    return allow_folder(album)
 
 
 def with_album(graph: Graph, album: Path) -> Graph:
@@ -22,13 +31,12 @@ def with_album(graph: Graph, album: Path) -> Graph:
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
     for node in graph.values():
-        for name, (source, output) in links(node).items():
+        for name, (source, output) in sources(graph, node).items():
             kind = graph[source]["class_type"]
             if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
-    named = [
-        node for node in graph.values() if node["inputs"].get("people", "") not in ("", EVERYBODY_KNOWN, STRANGERS)
-    ]
+    usual = "", EVERYBODY_KNOWN, STRANGERS
+    named = [node for node in graph.values() if node["inputs"].get("people", "") not in usual]
     for number, node in enumerate(named):
         node["inputs"] |= {"people": EVERYBODY_KNOWN} | ({"strength": 0.0} if number else {})
     graph["album"] = album_node
@@ -50,7 +58,7 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
             f"{PHOTOGRAPH!r}."
         )
     for node in graph.values():
-        for name, (source, output) in links(node).items():
+        for name, (source, output) in sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
             elif graph[source]["class_type"] in SAMPLES and output == 0:
@@ -69,12 +77,18 @@ def with_strength(graph: Graph, strength: float) -> Graph:
         node["inputs"]["strength"] = strength
     for node in blends:
         node["inputs"]["strength"] = strength
-        scene = graph[node["inputs"]["scene"][0]]
-        if scene["class_type"] == "ImageScaleBy":
-            scene = graph[scene["inputs"]["image"][0]]
-        if scene["class_type"] == "PR_RestoreScene":
+        scene = _source(graph, node, "scene")
+        if scene and scene["class_type"] == "ImageScaleBy":
+            scene = _source(graph, scene, "image")
+        if scene and scene["class_type"] == "PR_RestoreScene":
             scene["inputs"]["strength"] = strength
     return graph
+
+
+def _source(graph: Graph, node: Node, name: str) -> Node | None:
+    """The node that an input comes from; None for a value, or for a link that leads nowhere, which is reported when the graph runs."""
+    found = sources(graph, node).get(name)
+    return graph[found[0]] if found else None
 
 
 def with_seed(graph: Graph, seed: int) -> Graph:

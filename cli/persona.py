@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from ..lib.bridge import keep, models_folder
+from ..lib.bridge import device, keep, weight_folders
 from ..lib.faces import embed
 from ..lib.storage.personas import describe, load_persona
 from ..lib.vocabulary import UserError
@@ -33,7 +33,7 @@ def teach(options: argparse.Namespace) -> int:
     settings = persona.PUBLISHED if options.base or options.stablesr else persona.SMALL
     settings = persona.read_config(settings, options.config) if options.config else settings
     settings = replace(settings, method=options.method) if options.method else settings
-    processes = persona.launched()
+    processes = persona.launched(device())
     if options.stablesr:
         restorer = stablesr.restorer_from(options.stablesr, options.base)
     elif options.base:
@@ -43,7 +43,11 @@ def teach(options: argparse.Namespace) -> int:
     made = persona.run(
         restorer,
         lambda: persona.gather(
-            options.photos, options.others, options.class_pictures, settings, embed.best_embedder(models_folder())
+            options.photos,
+            options.others,
+            options.class_pictures,
+            settings,
+            embed.best_embedder(weight_folders("personal_restore")),
         ),
         settings,
         options.name,

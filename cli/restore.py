@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from ..lib.pictures.opening import large_pictures
+from ..lib.standin.core_nodes import without_path
 from ..lib.standin.graph import Graph, label, title
 from ..lib.standin.host import allow_folder, folders
 from ..lib.standin.runner import Results, run_graph
+from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
 from .own import with_photo
+from .photograph import Photograph, finished, prepared
 
-ORIENTATION = 0x0112
-MIRRORED = (2, 4, 5, 7)
+COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
+LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
+NAMES = "restored.png", "comparison.png", "report.json"
+MARK = "personal-restore"  # a text in our pictures, by which they are known again
 
 
 @dataclass(frozen=True)
@@ -35,22 +43,44 @@ def restore(graph: Graph) -> Restored:
     """Runs a graph that ends in SaveImage, ImageCompare and a shown report."""
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
-        results = run_graph(
-            graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
-        )
-        after = _picture(results, graph, "SaveImage", "images", folders.output)
-        before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
-    shown = [
-        results.ui[id]["text"][0]
-        for id, node in graph.items()
-        if node["class_type"] == "PreviewAny" and id in results.ui
-    ]
-    report = json.loads(shown[0]) if shown else {}
+        try:
+            results = run_graph(
+                graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
+            )
+            after = _picture(results, graph, "SaveImage", "images", folders.output)
+            before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
+        finally:
+            folders.clear_temp()  # megabytes for every photograph of a folder
+    report = _report(results, graph)
     report["seconds"] = {
-        title(graph[id]) or label(id, graph[id]): round(seconds, 2) for id, seconds in results.seconds.items()
+        without_path(title(graph[id])) or label(id, graph[id]): round(seconds, 2)
+        for id, seconds in results.seconds.items()
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
     return Restored(before, after, report)
+
+
+def _report(results: Results, graph: Graph) -> dict[str, Any]:
+    """The one that the workflow shows as a text; other texts may be shown beside it, or none."""
+    for id, node in graph.items():
+        if node["class_type"] != "PreviewAny" or id not in results.ui:
+            continue
+        try:
+            report = json.loads(results.ui[id]["text"][0])
+        except (ValueError, TypeError, LookupError, RecursionError):
+            continue
+        if isinstance(report, dict):
+            faces = report.get("faces")
+            return report | {"faces": [face for face in faces if _is_face(face)] if isinstance(faces, list) else []}
+    return {}
+
+
+def _is_face(face: Any) -> bool:
+    """Whether it can be marked in the comparison."""
+    box = face.get("box") if isinstance(face, dict) else None
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
+    sane = numbers and all(abs(side) < 1e6 for side in box) and box[0] < box[2] and box[1] < box[3]
+    return sane and isinstance(face.get("person", ""), str | None) and "person" in face
 
 
 def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) -> Image.Image:
@@ -63,38 +93,75 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
 
 
 def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
-    """Restores one photograph into ``out``: NAME_restored.png, NAME_comparison.png and NAME_report.json. Nothing is overwritten.
+    """Restores one photograph into ``out``: NAME_restored.png, NAME_comparison.png and NAME_report.json. Nothing is overwritten, and
+    each of the three is there whole or not at all.
 
-    EXIF (with the orientation applied) and ICC profile are carried over. Returns the restored picture's path.
+    EXIF (with the orientation applied), ICC profile and transparency are carried over; what cannot be is printed before anything is
+    computed, and is among the report's ``notes``. Returns the restored picture's path.
     """
-    try:
-        with Image.open(photo) as picture:
-            exif, profile = picture.getexif(), picture.info.get("icc_profile")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{photo.name} cannot be read as a picture: {error}") from error
-    with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
-        source = photo
-        if exif.get(ORIENTATION) in MIRRORED:  # which the image loader, like ComfyUI's, leaves unchanged
-            source = Path(folder) / f"{photo.stem}.png"
-            with Image.open(photo) as picture:
-                ImageOps.exif_transpose(picture).save(source)
-        allow_folder(source)
-        done = restore(with_photo(graph, source.resolve()))
-    exif.pop(ORIENTATION, None)
-    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
+        photograph = prepared(photo, Path(folder))
+        for note in photograph.notes:
+            print(f"note: {photo.name}: {note}.", flush=True)
+        width, height = photograph.size
+        check_room(out, COMPARISON + 6 * width * height, f"The output folder {out}")
+        allow_folder(photograph.source)
+        try:
+            done = restore(with_photo(graph, photograph.source.resolve()))
+        finally:
+            folders.allowed.pop()
+        try:
+            return _saved(photo, photograph, done, out)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"The results cannot be saved in {out} ({reason}). Make room, or choose another folder."
+            ) from error
+
+
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Path:
+    text = PngInfo()
+    text.add_text(MARK, "result")
     stem = _free_stem(out, photo.stem)
-    target = out / f"{stem}_restored.png"
-    extra = {"icc_profile": profile} if profile and profile[16:20] == b"RGB " else {}
-    done.after.save(target, exif=exif, **extra)
-    comparison(done.before, done.after, done.report.get("faces", [])).save(out / f"{stem}_comparison.png")
-    report = {"photograph": photo.name, **done.report}
-    (out / f"{stem}_report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+    while True:
+        try:
+            with whole(target := out / f"{stem}_restored.png", new=True) as partial:
+                finished(photograph, done.after).save(
+                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile
+                )
+            break
+        except FileExistsError:  # another run has just taken the name
+            stem = _free_stem(out, photo.stem)
+    with whole(out / f"{stem}_comparison.png") as partial:
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=text)
+    report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
+    write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target
 
 
+def is_result(path: Path) -> bool:
+    """Whether a picture was written by `restore_file`, by its mark or, from earlier versions, by the report beside it."""
+    for what in NAMES[:2]:
+        if path.name.endswith(f"_{what}") and path.with_name(f"{path.name.removesuffix(what)}{NAMES[2]}").is_file():
+            return True
+    try:
+        with large_pictures(), Image.open(path) as picture:
+            return MARK in picture.info
+    except Exception:  # Pillow's readers raise anything; what is wrong with the file is said when it is restored
+        return False
+
+
 def _free_stem(out: Path, stem: str) -> str:
-    number, free = 1, stem
-    while any((out / f"{free}_{what}").exists() for what in ("restored.png", "comparison.png", "report.json")):
+    number, free = 1, _fitting(stem, "")
+    while any((out / f"{free}_{what}").exists() for what in NAMES):
         number += 1
-        free = f"{stem}_{number}"
+        free = _fitting(stem, f"_{number}")
     return free
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """The stem, shortened where the names of the results would be too long."""
+    room = LONGEST_NAME - max(len(what) for what in NAMES) - 1 - len(ending)
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return stem + ending

@@ -11,13 +11,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
 from .pictures.files import to_pil
 from .storage.inputs import existing
-from .vocabulary import UserError
+from .vocabulary import Place, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +37,8 @@ class Adapter(Protocol):
 # Kinds of weights without a folder in core ComfyUI; other face restoration packs use the second one too.
 NOT_OF_CORE = "personal_restore", "facerestore_models"
 
+SINGLE = torch.float32, torch.float64
+
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
 if not IN_COMFYUI:  # first, because a type checker takes the types of the first branch
@@ -46,6 +48,7 @@ else:
     import comfy.cli_args
     import comfy.model_management as model_management
     import comfy.model_patcher
+    import comfy.patcher_extension
     import comfy.utils
     import folder_paths
     from comfy_api.latest import ComfyExtension, io, ui  # type: ignore[no-redef]
@@ -63,6 +66,7 @@ __all__ = [
     "keep_upscaler",
     "models_folder",
     "output_folder",
+    "place",
     "preview_side",
     "progress",
     "resolve_input",
@@ -76,6 +80,27 @@ __all__ = [
 def device() -> torch.device:
     """Where networks run: ComfyUI's choice, else CUDA, MPS or the CPU."""
     return model_management.get_torch_device() if IN_COMFYUI else host.device()
+
+
+def place(part: Literal["unet", "vae", "training"], half: torch.dtype) -> Place:
+    """Where a part of a network runs, and in which precision: ``half``, or float32 where the device or the user does
+    not allow it.
+
+    ComfyUI's user decides with options such as ``--cpu``, ``--force-fp32``, ``--fp32-unet`` or ``--fp32-vae``. A
+    network that tolerates only one half precision gets that one, whichever the user prefers. For training, the
+    precision is that of autocast, which serves on the CPU too.
+    """
+    where = device()
+    if part == "training":
+        forced = IN_COMFYUI and (comfy.cli_args.args.force_fp32 or comfy.cli_args.args.fp32_unet)
+        allowed = where.type in ("cpu", "cuda") and not forced
+    elif not IN_COMFYUI:
+        allowed = where.type == "cuda"
+    elif part == "vae":
+        allowed = model_management.vae_dtype(where, [half]) not in SINGLE
+    else:
+        allowed = model_management.unet_dtype(where, supported_dtypes=[half, torch.float32]) not in SINGLE
+    return Place(where, half if allowed else torch.float32)
 
 
 def progress(total: int | None = None) -> Callable[..., None]:
@@ -158,13 +183,18 @@ class _Holder(torch.nn.Module):
         self.module = module
 
 
-def keep(module: torch.nn.Module) -> Callable[..., Any]:
+def keep(module: torch.nn.Module, unloaded: Callable[[], None] | None = None) -> Callable[..., Any]:
     """Puts a network under the host's memory management, to be loaded and unloaded as a whole.
 
     Returns ``load(memory_required=0)``, which gives the module on `device`; ``memory_required`` is what it will need
-    beside its weights, in bytes. The network lives as long as this loader.
+    beside its weights, in bytes. The network lives as long as this loader. unloaded: called when the host has unloaded
+    the network, because memory is short or because the user wants it back.
     """
-    return _loader(module.eval().requires_grad_(False), module, _patcher(module) if IN_COMFYUI else None)
+    patcher = _patcher(module) if IN_COMFYUI else None
+    if patcher is not None and unloaded is not None:
+        event = comfy.patcher_extension.CallbacksMP.ON_DETACH
+        patcher.add_callback(event, lambda patcher, whole: unloaded() if whole else None)
+    return _loader(module.eval().requires_grad_(False), module, patcher)
 
 
 def keep_upscaler(upscale_model: Any) -> Callable[..., Any]:

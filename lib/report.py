@@ -37,6 +37,7 @@ def summarize(
                 "box": [round(v) for v in face.box],
                 "score": round(float(face.score), 3),
                 "restored": face.restored is not None,
+                "album": None if face.borrowed is None else face.borrowed.totals(),
             }
             for face in every
         ],

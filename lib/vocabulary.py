@@ -62,6 +62,25 @@ class Similarity:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """What a restored face owes to an album.
+
+    names: of the pictures, as in ``Reference``; shares: ``[K, S, S]`` in 0..1, how much of the finest detail at each pixel of the
+    face's crop came from each of them.
+    """
+
+    names: tuple[str, ...]
+    shares: torch.Tensor
+
+    def totals(self) -> dict[str, float]:
+        """What share of the detail in the middle of the crop came from each picture, 0..1, largest first; below .5 % is left out."""
+        side = self.shares.shape[-1]
+        middle = self.shares[:, side // 4 : -side // 8, side // 4 : -side // 4]
+        named = sorted(zip(middle.mean((1, 2)).tolist(), self.names, strict=True), key=lambda pair: -pair[0])
+        return {name: round(share, 3) for share, name in named if share >= 0.005}
+
+
+@dataclass(frozen=True)
 class Face:
     """One face of one photograph.
 
@@ -74,6 +93,7 @@ class Face:
     mask: ``[1, S, S]`` in 0..1, which part of the crop is blended back; None for the oval of a face.
     template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
     were trained on; None if the crop is already aligned to it.
+    borrowed: what the restoration took from the album; None where it took nothing.
     """
 
     box: Box
@@ -89,6 +109,7 @@ class Face:
     doubt: str = ""
     mask: torch.Tensor | None = None
     template: np.ndarray | None = None
+    borrowed: Borrowed | None = None
 
     @property
     def best(self) -> torch.Tensor:
@@ -201,6 +222,10 @@ class Conditions:
     progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before
     it, with a finished part ``[B, 3, h, w]`` of the result and its position, for a preview. person: who is in the
     picture, None for a stranger. persona_strength: 0 leaves the base model unchanged, 1 applies the persona fully.
+    photo: ``[B, 3, H, W]``, what the picture was before anything restored it, in the same frame; None where it is that itself.
+    pixel: pixels of the picture per pixel of the photograph that it was cut from.
+    certainty: 0..1, how sure it is that the references show the person in the picture.
+    borrow(shares) may be called with what was taken from each reference, see ``Borrowed``.
     """
 
     references: tuple[Reference, ...] = ()
@@ -211,6 +236,10 @@ class Conditions:
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
     show: Callable[[torch.Tensor, int, int], None] = lambda part, left, top: None
+    photo: torch.Tensor | None = None
+    pixel: float = 1.0
+    certainty: float = 1.0
+    borrow: Callable[[torch.Tensor], None] = lambda shares: None
 
 
 @runtime_checkable
@@ -236,3 +265,42 @@ class Restorer(Protocol):
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """Maps ``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1."""
         ...
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a restorer can do beyond restoring. Nodes ask for this, never for a restorer's other attributes.
+
+    base: the model that its personas belong to, by the name that is stored in them; empty if it cannot wear any.
+    teachable: Train Persona can train it. generates: Generative Album can make pictures with it.
+    takes_references: it looks at the album; `Restorer.needs_references` says that it does nothing without one.
+    half: the half precision that its networks tolerate, or None. memory: bytes that its weights take up.
+    """
+
+    base: str = ""
+    teachable: bool = False
+    generates: bool = False
+    takes_references: bool = False
+    half: torch.dtype | None = None
+    memory: int = 0
+
+
+@runtime_checkable
+class Able(Protocol):
+    """A restorer that can do more than restore without an album."""
+
+    @property
+    def abilities(self) -> Abilities: ...
+
+
+def abilities(restorer: Restorer) -> Abilities:
+    """What the restorer says of itself; one that says nothing only restores."""
+    return restorer.abilities if isinstance(restorer, Able) else Abilities(takes_references=restorer.needs_references)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where networks run and in which precision, as the user of the host wants it."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32

@@ -8,7 +8,7 @@ from .diffbir import DiffBIRRestorer
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
-from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces
+from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces, ShowAlbumDetail
 from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
@@ -51,6 +51,7 @@ NODES = (
     CompareWithTruth,
     DownloadWeights,
     ReviewFaces,
+    ShowAlbumDetail,
     RestorationByGeneration,
     S3DiffRestorer,
     SaveLibrary,

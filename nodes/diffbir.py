@@ -9,7 +9,7 @@ from ..lib.vocabulary import Restorer, UserError
 from ..models.diffbir.build import restorer_from
 from ..models.embedded import ready as embedded
 from ..models.shared.bases import PREDICTIONS, bases
-from ..models.shared.weight_files import NONE, checkpoint_and, own_files, weight_files
+from ..models.shared.weight_files import checkpoint_and, own_files, weight_files
 from . import sockets
 from .published_bases import output, prompts, sampling
 
@@ -44,10 +44,10 @@ class DiffBIRRestorer(io.ComfyNode):
                 "gen2res",
             ],
             inputs=[
-                io.Combo.Input(
+                sockets.files(
                     "checkpoint",
-                    options=list(bases()) or [NONE],
-                    tooltip="Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file in "
+                    bases(),
+                    "Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file in "
                     "models/checkpoints, or a folder in models/diffusers.",
                 ),
                 io.Combo.Input(

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..lib.bridge import adapted_model, adapted_vae, io, keep, weight_folders
-from ..lib.extras import require
+from ..lib.bridge import adapted_model, adapted_vae, io, weight_folders
+from ..lib.storage.names import shown
 from ..lib.vocabulary import DegradationCode, UserError
 from ..models.embedded.mapnet import with_tokens
 from ..models.face2scene import network as face2scene
-from ..models.shared.sd_turbo_restorer import SDTurboRestorer
-from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
+from ..models.face2scene.build import restorer_from
+from ..models.shared.weight_files import NONE
 from . import sockets
-from .s3diff import load_turbo
 
 
 def trained() -> dict[str, Path]:
@@ -28,7 +27,7 @@ def trained_named(name: str, node: str) -> Path:
     if name not in known:
         raise UserError(
             f"{node}: there is no trained Face2Scene model {name!r}. Known: {', '.join(known) or NONE}. Trained models "
-            f"belong in {weight_folders('personal_restore')[0] / face2scene.FOLDER}. Nobody has published one yet; "
+            f"belong in {shown(weight_folders('personal_restore')[0] / face2scene.FOLDER)}. Nobody has published one yet; "
             "train one with `python run.py train face2scene` (see docs/training.md)."
         )
     return known[name]
@@ -47,15 +46,11 @@ class Face2SceneRestorer(io.ComfyNode):
             "face2scene`. Intended for a graphics card.",
             search_aliases=["face2scene", "sd-turbo", "one step diffusion", "scene restoration"],
             inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
-                ),
-                io.Combo.Input(
+                sockets.sd_turbo(),
+                sockets.files(
                     "model",
-                    options=list(trained()) or [NONE],
-                    tooltip="The trained model. Choose the same one in Estimate Degradation: each model understands "
+                    trained(),
+                    "The trained model. Choose the same one in Estimate Degradation: each model understands "
                     "only its own codes.",
                 ),
                 io.Float.Input(
@@ -69,11 +64,7 @@ class Face2SceneRestorer(io.ComfyNode):
                 ),
                 io.Int.Input("scale", default=1, min=1, max=4, tooltip="Enlarges the photograph by this factor first."),
             ],
-            outputs=[
-                sockets.Restorer.Output(
-                    display_name="restorer", tooltip="Restores scenes, with or without a degradation code."
-                )
-            ],
+            outputs=[sockets.restorer("Restores scenes, with or without a degradation code.")],
         )
 
     @classmethod
@@ -85,12 +76,7 @@ class Face2SceneRestorer(io.ComfyNode):
     def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
         require("Face2Scene Restorer", "diffusion")
         path = trained_named(model, "Face2Scene Restorer")
-        weights = face2scene.read(path)
-        (turbo,) = checkpoint_and("Face2Scene Restorer", checkpoint, "sd-turbo")
-        net = face2scene.Face2Scene(load_turbo(turbo), weights)
-        return io.NodeOutput(
-            SDTurboRestorer(keep(net), *weights.prompts, guidance=guidance, scale=scale, name=face2scene.NAME)
-        )
+        return io.NodeOutput(restorer_from(checkpoint, path, guidance=guidance, scale=scale))
 
 
 class ApplyFace2Scene(io.ComfyNode):
@@ -107,11 +93,7 @@ class ApplyFace2Scene(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
                 io.Vae.Input("vae", tooltip="SD-Turbo's VAE, from Load Checkpoint."),
-                io.Combo.Input(
-                    "trained",
-                    options=list(trained()) or [NONE],
-                    tooltip="The trained model. Choose the same one in Estimate Degradation.",
-                ),
+                sockets.files("trained", trained(), "The trained model. Choose the same one in Estimate Degradation."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the guider and the scheduler."),

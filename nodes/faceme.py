@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..lib.bridge import io
 from ..models.faceme.build import restorer_from
-from ..models.shared.weight_files import NONE, checkpoints
+from ..models.shared.weight_files import checkpoints
 from . import sockets
 
 
-class FaceMeRestorer(io.ComfyNode):
+class FaceMeRestorer(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -21,11 +21,10 @@ class FaceMeRestorer(io.ComfyNode):
             "Intended for a graphics card.",
             search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
             inputs=[
-                io.Combo.Input(
+                sockets.files(
                     "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="An SDXL model as a single .safetensors file. FaceMe was trained with "
-                    "RealVisXL_V3.0.safetensors.",
+                    checkpoints(),
+                    "An SDXL model as a single .safetensors file. FaceMe was trained with RealVisXL_V3.0.safetensors.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -51,15 +50,8 @@ class FaceMeRestorer(io.ComfyNode):
                     "generates.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")
-            ],
+            outputs=[sockets.restorer("Restores faces of people in the library.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow may name files that do not exist yet; execute reports what to do.
-        return True
 
     @classmethod
     def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, models_folder, ui
+from ..lib.bridge import io, ui, weight_folders
 from ..lib.faces.detect import (
     Detection,
     detect_faces,
@@ -21,7 +21,7 @@ from ..lib.faces.detect import (
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS, extract_face
 from ..lib.faces.match import match_faces
-from ..lib.faces.review import label, mark, outline
+from ..lib.faces.review import album_label, label, mark, outline, tinted
 from ..lib.fusion.compose import parse_strengths
 from ..lib.pictures.files import from_pil, to_pil
 from ..lib.vocabulary import Face, Faces, Library, UserError
@@ -108,10 +108,14 @@ class DetectFaces(io.ComfyNode):
                 meshes = landmarks["frames"]
                 return detections_from_mesh(meshes[index] if index < len(meshes) else [])
             if boxes is not None:
-                return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=models_folder())
-            found = detect_faces(photo, threshold=threshold or None, model_folder=models_folder())
+                return detections_from_boxes(
+                    photo, boxes_of(boxes, index), model_folder=weight_folders("personal_restore")
+                )
+            found = detect_faces(photo, threshold=threshold or None, model_folder=weight_folders("personal_restore"))
             if second_look is not None:
-                found += detect_faces(look, threshold=threshold or None, model_folder=models_folder())
+                found += detect_faces(
+                    look, threshold=threshold or None, model_folder=weight_folders("personal_restore")
+                )
             return reading_order(merge(found))
 
         frames = tuple(
@@ -194,7 +198,9 @@ class MatchFaces(io.ComfyNode):
         image: torch.Tensor | None = None,
         strengths: str = "",
     ) -> io.NodeOutput:
-        matched = match_faces(faces, library, best_embedder(models_folder()), threshold or None, override)
+        matched = match_faces(
+            faces, library, best_embedder(weight_folders("personal_restore")), threshold or None, override
+        )
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
@@ -243,6 +249,37 @@ class ReviewFaces(io.ComfyNode):
             marked.append(from_pil(mark(to_pil(photo), marks)))
             number += len(frame)
         return io.NodeOutput(to_image(torch.stack(marked)))
+
+
+class ShowAlbumDetail(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PR_ShowAlbumDetail",
+            display_name="Show Album Detail",
+            category=sockets.CATEGORY,
+            description="Shows on the photograph where restored faces use detail from the album, in one color per album picture, with the "
+            "share of each picture.",
+            search_aliases=["provenance", "album map", "what was made up"],
+            inputs=[
+                io.Image.Input("image", tooltip="The photograph in which the faces were detected, or its restoration."),
+                sockets.Faces.Input("faces", tooltip="Faces after Restore Faces with the Reference Restorer."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The photograph in gray, the album's detail in color.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, faces: Faces) -> io.NodeOutput:
+        photos = to_photos(image)
+        check_same_photos("Show Album Detail", photos, faces)
+        shown = []
+        for photo, frame in zip(photos, faces.frames, strict=True):
+            known = [face for face in frame if face.borrowed is not None]
+            marks = [(face.box, album_label(face), True) for face in known]
+            shown.append(from_pil(mark(to_pil(tinted(photo, known)), marks)))
+        return io.NodeOutput(to_image(torch.stack(shown)))
 
 
 class FacesToImages(io.ComfyNode):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..lib.bridge import io, models_folder
+from ..lib.bridge import io, weight_folders
 from ..lib.fusion.compose import compose_faces
 from ..lib.pictures.color import color_fix
 from ..lib.vocabulary import Faces, UserError
 from ..models.ransacflow.network import find_networks
 from . import sockets
-from .layout import to_image, to_photos
+from .layout import check_numbers, to_image, to_photos
 
 
 class BlendFaces(io.ComfyNode):
@@ -108,6 +108,8 @@ class BlendFaces(io.ComfyNode):
         grain: float = 0.0,
         seed: int = 0,
     ) -> io.NodeOutput:
+        if mask is not None:
+            check_numbers(mask, "The mask")
         out, used = compose_faces(
             to_photos(scene),
             faces,
@@ -118,7 +120,7 @@ class BlendFaces(io.ComfyNode):
             mask=None if mask is None else mask.cpu(),
             photos=None if photograph is None else to_photos(photograph),
             align=fine_align,
-            networks=find_networks(models_folder()) if fine_align else None,
+            networks=find_networks(weight_folders("personal_restore")) if fine_align else None,
             grain=grain,
             seed=seed,
         )

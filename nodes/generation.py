@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from ..lib.bridge import io, progress
 from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
-from ..lib.extras import require
-from ..lib.vocabulary import Conditions, UserError
+from ..lib.vocabulary import Conditions, Restorer, UserError, abilities
 from . import sockets
 from .layout import to_image, to_photos
 
@@ -64,10 +63,10 @@ class GenerativeAlbum(io.ComfyNode):
         # Imported here because diffusers takes seconds to import.
         from ..models.gen2res.generation import SkipGuidance, generative_album
 
-        if not hasattr(restorer, "guidance") or not hasattr(restorer, "steps"):
+        if not abilities(restorer).generates:
             raise UserError(
                 f"Generative Album: {restorer.name!r} cannot generate pictures. Connect a Diffusion Restorer or "
-                "Restoration by Generation."
+                "Restoration by Generation directly, without Apply Persona."
             )
         guided, face, side = (
             replace(restorer, guidance=SkipGuidance(guidance, every)),

@@ -8,10 +8,26 @@ from ..lib.vocabulary import Faces, UserError
 
 
 def to_photos(image: torch.Tensor) -> torch.Tensor:
-    """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 if the input is. Gray is repeated, alpha is dropped."""
+    """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 if the input is. Gray is repeated, alpha is dropped.
+
+    Raises UserError for values that are not numbers: one of them would spread over a large part of the result.
+    """
+    check_numbers(image, "The picture")
     channels = 3 if image.shape[-1] >= 3 else 1
     photos = image[..., :channels].movedim(-1, 1).cpu().float()
     return photos.expand(-1, 3, -1, -1) if channels == 1 else photos
+
+
+def check_numbers(values: torch.Tensor, what: str) -> None:
+    """Raises UserError that says where NaN or infinite values are. values: ``[B, H, W, ...]``."""
+    if torch.isfinite(values).all():
+        return
+    wrong = torch.nonzero(~torch.isfinite(values))
+    number, y, x = wrong[0, :3].tolist()
+    raise UserError(
+        f"{what} has {len(wrong)} value(s) that are not numbers (NaN or infinite), the first at x {x}, y {y} of number "
+        f"{number} in the batch. Look for the node or the file that made it, and repair it there."
+    )
 
 
 def to_image(photos: torch.Tensor) -> torch.Tensor:

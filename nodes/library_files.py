@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..lib.bridge import io, models_folder
+from ..lib.bridge import io, weight_folders
 from ..lib.storage.libraries import delete_person, load_library_file, save_library, stamp
+from ..lib.storage.names import holding
 from ..lib.vocabulary import Library
 from . import sockets
 from .sources import report
@@ -16,8 +17,13 @@ NAME: dict[str, Any] = dict(
 )
 
 
-def folder() -> Path:
-    return models_folder() / "libraries"
+def folders() -> list[Path]:
+    """Where libraries are looked for; new ones go into the first."""
+    return [folder / "libraries" for folder in weight_folders("personal_restore")]
+
+
+def folder_of(name: str) -> Path:
+    return holding(folders(), name, "library")
 
 
 class SaveLibrary(io.ComfyNode):
@@ -37,7 +43,7 @@ class SaveLibrary(io.ComfyNode):
 
     @classmethod
     def execute(cls, library: Library, name: str) -> io.NodeOutput:
-        path = save_library(library, folder(), name)
+        path = save_library(library, folders()[0], name)
         return io.NodeOutput(f"Saved {path.name}.\n{report(library)}")
 
 
@@ -59,11 +65,11 @@ class LoadLibraryFile(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        return str(stamp(folder(), name))
+        return str(stamp(folder_of(name), name))
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        library = load_library_file(folder(), name)
+        library = load_library_file(folder_of(name), name)
         return io.NodeOutput(library, report(library))
 
 
@@ -88,4 +94,4 @@ class ForgetPerson(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, person: str) -> io.NodeOutput:
-        return io.NodeOutput(report(delete_person(folder(), name, person)))
+        return io.NodeOutput(report(delete_person(folder_of(name), name, person)))

@@ -12,7 +12,7 @@ from ..lib.fusion.mask import REGIONS, region_mask, segment_of
 from ..lib.vocabulary import Faces, UserError
 from ..models.shared.catalogue import find
 from . import sockets
-from .layout import to_photos
+from .layout import check_numbers, to_photos
 
 
 class MaskFaces(io.ComfyNode):
@@ -53,6 +53,8 @@ class MaskFaces(io.ComfyNode):
     @classmethod
     def execute(cls, faces: Faces, region: str, segments: torch.Tensor | None = None) -> io.NodeOutput:
         count = len(faces.frames)
+        if segments is not None:
+            check_numbers(segments, "The mask")
         if segments is not None and count > 1 and len(segments) != count:
             raise UserError(
                 f"Mask Faces: {len(segments)} mask(s) for {count} photographs. Provide one mask per photograph, or "

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..lib.bridge import io, keep, models_folder, progress
+from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
-from ..lib.extras import require
+from ..lib.storage.names import holding
 from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
-from ..lib.vocabulary import Conditions, Library, Persona, Restorer, UserError
+from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
 from ..models.embedded import ready as embedded
 from . import sockets
 from .layout import to_photos
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ..training.personas.session import Album
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
 NAME: dict[str, Any] = dict(
@@ -27,8 +26,14 @@ NAME: dict[str, Any] = dict(
 )
 
 
+def folders() -> list[Path]:
+    """Where personas are looked for."""
+    return [folder / "personas" for folder in weight_folders("personal_restore")]
+
+
 def folder() -> Path:
-    return models_folder() / "personas"
+    """Where new ones go."""
+    return folders()[0]
 
 
 class DiffusionBase(io.ComfyNode):
@@ -82,12 +87,7 @@ class DiffusionBase(io.ComfyNode):
                 ),
                 sockets.skip_guidance(optional=True),
             ],
-            outputs=[
-                sockets.Restorer.Output(
-                    display_name="restorer",
-                    tooltip="Restores faces, and serves as the base for Train Persona and Apply Persona.",
-                )
-            ],
+            outputs=[sockets.restorer("Restores faces, and serves as the base for Train Persona and Apply Persona.")],
         )
 
     @classmethod
@@ -96,9 +96,8 @@ class DiffusionBase(io.ComfyNode):
     ) -> io.NodeOutput:
         require("Diffusion Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
-        from ..models.gen2res.generation import SkipGuidance
+        from ..models.gen2res.generation import skip_guidance
 
-        pull = SkipGuidance(scale=guidance) if guidance else None
         return io.NodeOutput(
             replace(
                 embedded.diffusion(keep),
@@ -107,7 +106,7 @@ class DiffusionBase(io.ComfyNode):
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
-                guidance=pull,
+                guidance=skip_guidance(guidance),
             )
         )
 
@@ -250,72 +249,28 @@ class TrainPersona(io.ComfyNode):
         seed: int,
         library: Library | None = None,
         images: torch.Tensor | None = None,
-        batch: int = 2,
-        rank: int = 16,
-        learning_rate: float = 0.001,
-        in_context: bool = False,
-        prior_weight: float = 0.0,
         others: bool = True,
         keep_photographs: bool = False,
-        damage: str = "dual_pivot",
-        low_memory: bool = False,
         preview_every: int = 25,
+        **settings: Any,
     ) -> io.NodeOutput:
-        require("Train Persona", "training")
-        from ..models.shared.diffusion_restorer import DiffusionRestorer
-        from ..training.personas.estimate import estimate
-        from ..training.personas.make import make_persona
-        from ..training.personas.methods import Material, Settings
-        from ..training.personas.preview import Watch
-        from ..training.personas.prior import has_prior, prior
+        # Imported here because diffusers takes seconds to import.
+        from ..training.personas.methods import Settings
+        from ..training.personas.session import watched
 
-        if not isinstance(restorer, DiffusionRestorer):
+        if not abilities(restorer).teachable:
             raise UserError(
-                f"Train Persona: {restorer.name!r} cannot be trained on a person. Connect a Diffusion Restorer."
+                f"Train Persona: {restorer.name!r} cannot be trained on a person. Connect a Diffusion Restorer "
+                "directly, without Apply Persona."
             )
-        name, noun, pictures, strangers = album_of(person, library, images)
-        settings = Settings(
-            method=method,
-            steps=steps,
-            batch=batch,
-            rank=rank,
-            learning_rate=learning_rate,
-            seed=seed,
-            noun=noun,
-            in_context=in_context,
-            prior_weight=prior_weight,
-            keep_references=keep_photographs,
-            damage=damage,
-            low_memory=low_memory,
-        )
-        unfinished = folder() / "training"
-        kept = prior(restorer, noun, unfinished, Conditions(progress=progress())) if has_prior(settings) else None
-        material = Material(pictures, kept, strangers if others else None)
-        cost = estimate(restorer.load(), material, settings)
-        log.info("Train Persona: %s for %s", cost, name)
-        watch = Watch(restorer, pictures, settings, f"{name}: {cost}", progress())
-        if preview_every:
-            watch.start()
-
-        def report(step: int, total: int, losses: Mapping[str, float]) -> None:
-            if step == 1 or step % max(total // 20, 1) == 0:
-                log.info("Train Persona %d/%d: %s", step, total, ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
-            watch.report(step, total, losses)
-
-        def rescue(learnt: Persona) -> None:
-            path = save_persona(learnt, folder(), f"{plain(name)} unfinished")
-            log.info("Train Persona was stopped. The persona so far is saved as %s", path.name)
-
-        persona = make_persona(
-            restorer.load(),
-            restorer.base,
-            material,
-            settings,
-            name,
-            report,
-            unfinished,
-            rescue,
-            watch.show,
+        album = album_of(person, library, images)
+        chosen = {"noun": album.noun, "keep_references": keep_photographs, "prior_weight": 0.0} | settings
+        persona = watched(
+            restorer,
+            album if others else replace(album, others=None),
+            Settings(method, steps, seed=seed, **chosen),
+            folder(),
+            progress(),
             preview_every,
         )
         return io.NodeOutput(persona, describe(persona))
@@ -370,12 +325,12 @@ class LoadPersona(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        path = persona_path(folder(), name)
+        path = persona_path(holding(folders(), name, "persona"), name)
         return str((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None)
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        persona = load_persona(folder(), name)
+        persona = load_persona(holding(folders(), name, "persona"), name)
         return io.NodeOutput(persona, describe(persona))
 
 
@@ -407,7 +362,7 @@ class ApplyPersona(io.ComfyNode):
                     "applies to every face.",
                 ),
             ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="The same restorer with the persona.")],
+            outputs=[sockets.restorer("The same restorer with the persona.")],
         )
 
     @classmethod
@@ -416,8 +371,8 @@ class ApplyPersona(io.ComfyNode):
         from ..models.personas.restorer import PersonalRestorer
         from ..models.personas.wear import check_base
 
-        base = getattr(restorer, "base", None)
-        if base is None:
+        base = abilities(restorer).base
+        if not base:
             raise UserError(
                 f"Apply Persona: {restorer.name!r} cannot use a persona. Connect the restorer that the persona was "
                 "trained on."
@@ -426,12 +381,12 @@ class ApplyPersona(io.ComfyNode):
         return io.NodeOutput(PersonalRestorer(restorer, persona, strength, person.strip()))
 
 
-def album_of(
-    person: str, library: Library | None, images: torch.Tensor | None
-) -> tuple[str, str, torch.Tensor, torch.Tensor | None]:
-    """Name, noun, the person's pictures ``[N, 3, S, S]`` and those of the library's other people, or None."""
+def album_of(person: str, library: Library | None, images: torch.Tensor | None) -> Album:
+    """The pictures to learn from: images if there are any, else those of the person in the library."""
+    from ..training.personas.session import Album
+
     if images is not None:
-        return person.strip() or "images", "person", to_photos(images), None
+        return Album(person.strip() or "images", "person", to_photos(images))
     people = library.people if library else ()
     known = ", ".join(one.name for one in people) or "nobody"
     found = people[0] if len(people) == 1 and not person.strip() else library and library.get(person.strip())
@@ -442,9 +397,4 @@ def album_of(
         )
     crops = [reference.crop for other in people if other is not found for reference in other.references]
     own = torch.stack([reference.crop for reference in found.references])
-    return found.name, found.noun, own, torch.stack(crops) if crops else None
-
-
-def plain(name: str) -> str:
-    """A person's name, made safe for use as a file name."""
-    return "".join(letter if letter.isalnum() or letter in " _-" else "_" for letter in name).strip() or "persona"
+    return Album(found.name, found.noun, own, torch.stack(crops) if crops else None)

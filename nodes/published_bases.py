@@ -57,7 +57,4 @@ def prompts(negative: str) -> list[io.Input]:
 
 
 def output() -> io.Output:
-    return sockets.Restorer.Output(
-        display_name="restorer",
-        tooltip="Restores faces, and serves as a base for Train Persona and Apply Persona.",
-    )
+    return sockets.restorer("Restores faces, and serves as a base for Train Persona and Apply Persona.")

@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 
-from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, weight_folders
-from ..lib.extras import require
+from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress
 from ..lib.faces.match import choose
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
+from ..models.album import ready as album
 from ..models.embedded import ready as embedded
-from ..models.embedded.reference_restorer import ReferenceRestorer
-from ..models.shared.catalogue import find
+from ..models.gen2res.build import restorer_from as generation
 from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
+# Of the older input that "trust" replaced: this value asks for nothing special.
+NEUTRAL_AGREEMENT = 0.85
 SEED = "The same seed gives the same result. Restorers without randomness ignore it."
 
 
@@ -47,9 +48,7 @@ class EmbeddedRestorer(io.ComfyNode):
                     "model.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores any picture at its own scale.")
-            ],
+            outputs=[sockets.restorer("Restores any picture at its own scale.")],
         )
 
     @classmethod
@@ -80,26 +79,15 @@ class RestorationByGeneration(io.ComfyNode):
                 sockets.skip_guidance(),
             ],
             outputs=[
-                sockets.Restorer.Output(
-                    display_name="restorer",
-                    tooltip="Restores faces, and serves as a base for Train Persona (method album) and Apply Persona.",
+                sockets.restorer(
+                    "Restores faces, and serves as a base for Train Persona (method album) and Apply Persona."
                 )
             ],
         )
 
     @classmethod
     def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        require("Restoration by Generation", "diffusion")
-        # Imported here because diffusers takes seconds to import.
-        from ..lib.storage.fingerprint import fingerprint
-        from ..models.gen2res.adm_unet import load_adm_unet
-        from ..models.gen2res.generation import SkipGuidance, generation
-        from ..models.gen2res.pixel_diffusion import PixelDiffusion
-
-        net = PixelDiffusion(load_adm_unet(find("gen2res-256", weight_folders("personal_restore"))))
-        base = f"gen2res-256 {fingerprint(net)}"
-        pull = SkipGuidance(scale=guidance) if guidance else None
-        return io.NodeOutput(generation(keep(net), base, net.native_size, noise_steps, pull))
+        return io.NodeOutput(generation(noise_steps, guidance))
 
 
 class ReferenceDetail(io.ComfyNode):
@@ -109,29 +97,58 @@ class ReferenceDetail(io.ComfyNode):
             node_id="PR_ReferenceRestorer",
             display_name="Reference Restorer",
             category=sockets.CATEGORY,
-            description="Transfers fine detail from the best-matching album picture to a face, but only where the two "
-            "agree. Needs no weights. Use it after a restorer that has cleaned the face.",
-            search_aliases=["reference face", "identity", "album detail"],
+            description="Replaces the detail that the damage destroyed in a known face with detail from the person's album. Every album "
+            "picture is turned to the pose of the face. What the photograph still shows stays. Place it after a restorer that has cleaned "
+            "the face.",
+            search_aliases=["reference face", "identity", "album detail", "likeness"],
             inputs=[
                 io.Float.Input(
                     "agreement",
-                    default=0.85,
+                    default=NEUTRAL_AGREEMENT,
                     min=0.3,
                     max=0.95,
                     step=0.05,
                     advanced=True,
-                    tooltip="How similar face and album must look locally for detail to be transferred. Lower values "
-                    "transfer more detail, at a higher risk of errors.",
+                    tooltip="How closely face and album must agree locally before detail is used. Lower values use more detail with more "
+                    "risk. Workflows from before 'trust' use it; in new ones, leave it alone and set 'trust'.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="0 leaves the face unchanged, 1 applies the album detail fully.",
+                ),
+                io.Float.Input(
+                    "trust",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="0 stays closest to the evidence in the photograph, 1 is most like the album.",
+                ),
+                io.Combo.Input(
+                    "gate",
+                    options=["learned", "rules"],
+                    default="learned",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What decides where the album is used: a small network, or fixed rules about agreement and confidence.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces of people in the library.")
-            ],
+            outputs=[sockets.restorer("Restores faces of people in the library.")],
         )
 
     @classmethod
-    def execute(cls, agreement: float) -> io.NodeOutput:
-        return io.NodeOutput(ReferenceRestorer(agreement))
+    def execute(
+        cls, agreement: float, strength: float = 1.0, trust: float = 0.5, gate: str = "learned"
+    ) -> io.NodeOutput:
+        trust = min(max(trust + NEUTRAL_AGREEMENT - agreement, 0.0), 1.0)
+        restorer = replace(album.restorer(keep), trust=trust, strength=strength)
+        return io.NodeOutput(replace(restorer, load=None) if gate == "rules" else restorer)
 
 
 class UpscaleModelRestorer(io.ComfyNode):
@@ -153,9 +170,7 @@ class UpscaleModelRestorer(io.ComfyNode):
                     "it off for all other models.",
                 ),
             ],
-            outputs=[
-                sockets.Restorer.Output(display_name="restorer", tooltip="Restores with this model, at its scale.")
-            ],
+            outputs=[sockets.restorer("Restores with this model, at its scale.")],
         )
 
     @classmethod

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ..lib.bridge import device, io, keep, weight_folders
-from ..lib.extras import require
+from ..lib.bridge import io
 from ..lib.vocabulary import UserError
-from ..models.shared.sd_turbo_restorer import SDTurboRestorer
-from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
+from ..models.s3diff.build import restorer_from
 from . import sockets
 
-if TYPE_CHECKING:
-    from ..models.shared.sd_turbo import SDTurbo
 
-
-def load_turbo(path: Path) -> SDTurbo:
-    """SD-Turbo in the precision that suits the device."""
-    from ..models.shared import sd_turbo
-
-    turbo = sd_turbo.load(path)
-    if device().type == "cuda":
-        turbo.unet.half()
-        turbo.vae.bfloat16()  # half precision overflows in some pictures
-    return turbo
-
-
-class S3DiffRestorer(io.ComfyNode):
+class S3DiffRestorer(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -41,11 +24,7 @@ class S3DiffRestorer(io.ComfyNode):
             "models/personal_restore; Download Weights downloads them. Intended for a graphics card.",
             search_aliases=["s3diff", "sd-turbo", "super resolution", "one step diffusion", "upscale"],
             inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
-                ),
+                sockets.sd_turbo(),
                 io.Conditioning.Input(
                     "positive",
                     optional=True,
@@ -86,13 +65,8 @@ class S3DiffRestorer(io.ComfyNode):
                     "results. The window of that code is off-center and leaves faint seams.",
                 ),
             ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores scenes.")],
+            outputs=[sockets.restorer("Restores scenes.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str) -> bool:
-        # The bundled workflow names a file that may not exist yet; execute reports what to do.
-        return True
 
     @classmethod
     def execute(
@@ -104,10 +78,7 @@ class S3DiffRestorer(io.ComfyNode):
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
-        require("S3Diff Restorer", "diffusion")
-        # Imported here because diffusers takes seconds to import.
-        from ..models.s3diff import network as s3diff
-        from ..models.shared import clip_text, sd_turbo
+        from ..models.shared import clip_text  # imported here because transformers takes seconds to import
 
         given = [
             None if one is None else prompt_of(one, name)
@@ -117,21 +88,8 @@ class S3DiffRestorer(io.ComfyNode):
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        converted = [
-            path for folder in weight_folders("personal_restore") if (path := folder / s3diff.CONVERTED).is_file()
-        ]
-        public = () if converted else ("s3diff", "s3diff-degradation")
-        turbo, *files = checkpoint_and("S3Diff Restorer", checkpoint, "sd-turbo", *public)
-        prompts = [one for one in given if one is not None]
-        if len(prompts) < len(given):
-            own = sd_turbo.embed(turbo, s3diff.PROMPTS)
-            prompts = [mine if one is None else one for one, mine in zip(given, own, strict=True)]
-        net = s3diff.S3Diff(load_turbo(turbo), s3diff.read(*(converted[:1] or files)))
-        return io.NodeOutput(
-            SDTurboRestorer(
-                keep(net), prompts[0], prompts[1], guidance=guidance, scale=scale, public_tiles=public_tiles
-            )
-        )
+        made = restorer_from(checkpoint, *given, guidance=guidance, scale=scale, public_tiles=public_tiles)
+        return io.NodeOutput(made)
 
 
 def prompt_of(conditioning: Any, name: str) -> torch.Tensor:

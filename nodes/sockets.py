@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from ..lib.bridge import io
+from ..models.shared.weight_files import NONE, checkpoints
 
 Library = io.Custom("PR_LIBRARY")
 Faces = io.Custom("PR_FACES")
@@ -33,3 +34,25 @@ def skip_guidance(**more: Any) -> io.Float.Input:
         tooltip="How strongly every 20th step is guided back toward the damaged face (skip guidance). 0 turns it off.",
         **more,
     )
+
+
+def files(id: str, known: Iterable[str], tooltip: str) -> io.Combo.Input:
+    """A dropdown of files; if there are none, it says so."""
+    return io.Combo.Input(id, options=list(known) or [NONE], tooltip=tooltip)
+
+
+def sd_turbo() -> io.Combo.Input:
+    tooltip = "SD-Turbo as a single .safetensors file: sd_turbo.safetensors."
+    return files("checkpoint", checkpoints(), tooltip)
+
+
+def restorer(tooltip: str) -> io.Output:
+    return Restorer.Output(display_name="restorer", tooltip=tooltip)
+
+
+class FromCheckpoint(io.ComfyNode):
+    """A node whose checkpoint may not exist yet, because a bundled workflow names it; execute reports what to do."""
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str) -> bool:
+        return True

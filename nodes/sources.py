@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..lib import samples
-from ..lib.bridge import io, models_folder, resolve_input
+from ..lib.bridge import io, resolve_input, weight_folders
 from ..lib.faces import library as albums
 from ..lib.faces.embed import best_embedder
 from ..lib.vocabulary import Library
@@ -32,7 +32,9 @@ class Sample(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        library = albums.library_from_images(samples.album(), samples.PERSON, best_embedder(models_folder()))
+        library = albums.library_from_images(
+            samples.album(), samples.PERSON, best_embedder(weight_folders("personal_restore"))
+        )
         return io.NodeOutput(to_image(samples.photograph()), library)
 
 
@@ -55,7 +57,7 @@ class SampleGroup(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        library, embedder = Library(), best_embedder(models_folder())
+        library, embedder = Library(), best_embedder(weight_folders("personal_restore"))
         for name, pictures in samples.group_albums().items():
             library = albums.merge(library, albums.library_from_images(pictures, name, embedder))
         return io.NodeOutput(to_image(samples.group()), library)
@@ -97,7 +99,10 @@ class LoadLibrary(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
-        library = albums.load_library(resolve_input(folder), best_embedder(models_folder()))
+        models = weight_folders("personal_restore")
+        library = albums.load_library(
+            resolve_input(folder), best_embedder(models), model_folder=models, allowed=resolve_input
+        )
         return io.NodeOutput(library, report(library))
 
 
@@ -127,7 +132,9 @@ class LibraryFromImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: torch.Tensor, name: str, library: Library | None = None) -> io.NodeOutput:
-        merged = albums.library_from_images(list(to_photos(images)), name, best_embedder(models_folder()))
+        merged = albums.library_from_images(
+            list(to_photos(images)), name, best_embedder(weight_folders("personal_restore"))
+        )
         if library is not None:
             merged = albums.merge(library, merged)
         return io.NodeOutput(merged, report(merged))

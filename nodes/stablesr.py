@@ -34,10 +34,10 @@ class StableSRRestorer(io.ComfyNode):
             "card.",
             search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
             inputs=[
-                io.Combo.Input(
+                sockets.files(
                     "checkpoint",
-                    options=list(files()) or [NONE],
-                    tooltip="StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
+                    files(),
+                    "StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
                     "stablesr_768v_000139.ckpt, stablesr_turbo.ckpt, or one of its files for web interfaces.",
                 ),
                 *sampling(samples=200, shown="damaged face"),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..lib.bridge import io, models_folder, progress, resolve_input, weight_folders
-from ..lib.extras import require
+from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
 from ..lib.storage.names import stored
-from ..lib.storage.whole import put
+from ..lib.storage.whole import alone, put
 from ..models.face2scene.network import FOLDER
-from ..models.shared.weight_files import NONE, checkpoint_and, checkpoints
+from ..models.shared.weight_files import checkpoint_and
 from . import sockets
+
+if TYPE_CHECKING:
+    from ..training import face2scene
 
 SAVE_EVERY = 100  # steps: at most this many are lost when training stops
 
 
-class TrainFace2Scene(io.ComfyNode):
+class TrainFace2Scene(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -36,11 +40,7 @@ class TrainFace2Scene(io.ComfyNode):
                     tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
                     "them with `python run.py dataset`.",
                 ),
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list(checkpoints()) or [NONE],
-                    tooltip="SD-Turbo as a single .safetensors file: sd_turbo.safetensors.",
-                ),
+                sockets.sd_turbo(),
                 io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
                 io.Int.Input(
                     "steps", default=20000, min=1, max=1000000, tooltip="Training steps. Published value: 20000."
@@ -81,11 +81,6 @@ class TrainFace2Scene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, checkpoint: str) -> bool:
-        # A bundled workflow may name files that do not exist yet; execute reports what to do.
-        return True
-
-    @classmethod
     def execute(
         cls,
         photographs: str,
@@ -99,12 +94,13 @@ class TrainFace2Scene(io.ComfyNode):
     ) -> io.NodeOutput:
         require("Train Face2Scene", "training")
         # Imported here because accelerate and diffusers take seconds to import.
-        from ..lib.storage.resume import SETTINGS, settle
         from ..training import face2scene
-        from ..training.dataset import MANIFEST
 
         target = stored(models_folder() / FOLDER, name, "trained model")
         source = resolve_input(photographs)
+        for path in source.rglob("*"):
+            if path.is_symlink():
+                resolve_input(path)
         (turbo,) = checkpoint_and("Train Face2Scene", checkpoint, "sd-turbo")
         usual = face2scene.Config()
         schedule = replace(
@@ -117,29 +113,41 @@ class TrainFace2Scene(io.ComfyNode):
             workers=0,
         )
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
-        prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
-        if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
-            shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
-        settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
-        settle(
-            folder,
-            settings,
-            f"Train Face2Scene: the unfinished training {target.stem!r}",
-            f"Restore the old settings, choose another name, or delete the folder training/{target.stem} next to your "
-            "trained models.",
-        )
-        with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
-            made = face2scene.run_from_files(
-                folder,
-                config,
-                turbo,
-                None if prepared else source,
-                source if prepared else None,
-                weight_folders("personal_restore"),
-                progress(steps),
-            )
-        put(made, target)
-        shutil.rmtree(folder)  # the next training run with this name starts from scratch
+        busy = f"Train Face2Scene: another process is training {target.stem!r}. Wait for it, or choose another name."
+        with alone(target, busy):
+            _train(config, source, turbo, target)
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
         )
+
+
+def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -> None:
+    """Trains or resumes, and puts the model into its place."""
+    from ..lib.storage.resume import SETTINGS, settle
+    from ..training import face2scene
+    from ..training.dataset import MANIFEST
+
+    prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
+    if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
+        shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
+    settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
+    settle(
+        folder,
+        settings,
+        f"Train Face2Scene: the unfinished training {target.stem!r}",
+        f"Restore the old settings, choose another name, or delete the folder training/{target.stem} next to your "
+        "trained models.",
+    )
+    with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
+        made = face2scene.run_from_files(
+            folder,
+            config,
+            turbo,
+            None if prepared else source,
+            source if prepared else None,
+            weight_folders("personal_restore"),
+            place("training", torch.bfloat16),
+            progress(config.schedule.steps),
+        )
+    put(made, target)
+    shutil.rmtree(folder)  # the next training run with this name starts from scratch

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.cli.benchmarks import blend, context, faces, invariance, quality
+from personal_restore.cli.benchmarks import blend, context, invariance, quality
 from personal_restore.cli.benchmarks.quality import Row
 from personal_restore.lib import samples
 from personal_restore.lib.vocabulary import UserError
-from PIL import Image
 
 
 def row(damaged: float, blind: float, guided: float) -> Row:
@@ -92,39 +91,3 @@ def test_a_copy_too_many_is_counted():
         view = photo[:, :50]
         kept = [photo.clone(), photo + view.sum()]
     assert held.most == len(kept) == 2
-
-
-def test_a_face_that_became_worse_is_in_the_table():
-    scores = {"damaged": (20.0, 0.5, 0.4), "blind": (23.0, 0.7, 0.5), "personal": (22.0, 0.8, 0.45)}
-    row = faces.Row("Anna", "1.jpg", "trial", "Anna", 0.55, "not sure: check", "Bob", scores)
-    assert row.worse == ["distance than damaged", "PSNR than blind"]
-    figures = {
-        "embedding": "x",
-        "rows": [vars(row) | {"worse": row.worse}],
-        "families": {"trial": faces.summary([row])},
-    }
-    assert figures["families"]["trial"]["better_than_blind"] == {"PSNR": 0, "SSIM": 1, "distance": 1}
-    one = figures["families"]["trial"]
-    assert (one["known"], one["known_in_doubt"], one["mistaken"], one["proposed_wrongly"]) == (1, 1, 0, 1)
-    text = faces.table(figures)
-    assert "Anna/1.jpg" in text and "PSNR than blind, not sure: check" in text and "0.55  Bob" in text
-
-
-@pytest.mark.slow
-def test_known_faces_are_benched_with_the_others_of_their_person(tmp_path, astronaut):
-    for number, shift in enumerate((0, 30, 60)):
-        pixels = (astronaut[0, :, :256, 60 + shift : 316 + shift].permute(1, 2, 0) * 255).byte().numpy()
-        path = tmp_path / "Eileen" / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    figures = faces.bench(tmp_path, 256, ("trial",))
-    one = figures["families"]["trial"]
-    assert one["faces"] == one["known"] == 3 and one["mistaken"] == 0
-    assert one["means"]["personal"][0] > one["means"]["damaged"][0]
-    assert one["proposed_rightly"] == 3, "the same portrait, shifted"
-    assert all(row["confidence"] > 0.5 for row in figures["rows"])
-
-
-def test_an_album_of_single_pictures_cannot_be_benched(tmp_path):
-    with pytest.raises(UserError, match="two pictures"):
-        faces.bench(tmp_path, 256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from personal_restore.lib import bridge
 from personal_restore.lib.standin import host
-from personal_restore.lib.vocabulary import UserError
+from personal_restore.lib.vocabulary import Place, UserError
 
 PACK = Path(bridge.__file__).parent.parent
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
@@ -115,6 +116,31 @@ def test_what_is_no_path_is_refused(folders, path):
         bridge.resolve_input(path)
 
 
+def test_a_share_is_refused_without_a_look_at_it(folders, monkeypatch):
+    looked, resolve = [], Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda self, **more: (looked.append(str(self)), resolve(self, **more))[1])
+    for path in ("//server/share/a.png", "//server/share/a.png [output]"):
+        with pytest.raises(UserError, match="lies outside"):
+            bridge.resolve_input(path)
+    assert not any("server" in path for path in looked)
+
+
+def test_no_message_about_a_path_names_a_folder_of_the_machine(folders):
+    for path in (
+        "nothing.png",
+        "/etc/passwd",
+        "../secret",
+        "a\0b",
+        f"{folders.input}/gone.png",
+        "~/x",
+        "C:\\Users\\me\\x.png",
+    ):
+        with pytest.raises(UserError) as error:
+            bridge.resolve_input(path)
+        said = str(error.value)
+        assert str(folders.input.parent) not in said and "/etc" not in said and "Users" not in said
+
+
 def test_a_folder_named_on_the_command_line_is_open(folders):
     secret = folders.input.parent / "secret"
     assert host.allow_folder(secret) == secret
@@ -157,3 +183,21 @@ def test_a_kept_upscaler_is_given_as_itself():
 
     upscaler = Descriptor()
     assert bridge.keep_upscaler(upscaler)() is upscaler
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_without_comfyui_half_precision_is_for_cuda(monkeypatch, kind):
+    monkeypatch.setattr(host, "device", lambda: torch.device(kind))
+    for part, half in (("unet", torch.float16), ("vae", torch.bfloat16)):
+        expected = half if kind == "cuda" else torch.float32
+        assert bridge.place(part, half) == Place(torch.device(kind), expected)
+    autocast = torch.float32 if kind == "mps" else torch.bfloat16
+    assert bridge.place("training", torch.bfloat16) == Place(torch.device(kind), autocast)
+
+
+def test_nobody_but_the_bridge_chooses_a_device():
+    """Who asks torch for CUDA, or whether there is some, ignores what the user of ComfyUI has chosen."""
+    asks = re.compile(r"""cuda\.is_available|[("' ]cuda["')]""")
+    folders = sources("lib", "models", "nodes", "training")
+    guilty = {path.relative_to(PACK).as_posix() for path in folders if asks.search(path.read_text("utf-8"))}
+    assert guilty == {"lib/bridge.py", "lib/standin/host.py", "training/personas/trainer.py"}

@@ -120,9 +120,10 @@ def test_what_is_no_recipe_is_a_clear_error(text):
     ],
 )
 def test_a_step_that_cannot_be_meant_is_named(step):
-    recipe = Recipe.from_json(json.dumps({"steps": [{"operator": "jpeg", "quality": 90}, step]}))
     with pytest.raises(UserError, match=f"step 1 .{step['operator']}"):
-        recipe.apply(torch.rand(1, 3, 16, 16))
+        Recipe.from_json(json.dumps({"steps": [{"operator": "jpeg", "quality": 90}, step]})).apply(
+            torch.rand(1, 3, 16, 16)
+        )
 
 
 def test_recipes_are_plain_json():
@@ -136,3 +137,42 @@ def test_damage_is_described_in_plain_words():
     assert (
         describe({"blur_sigma": 0.1, "noise_sigma": 0.0, "jpeg_quality": 97.0, "downscale": 1.0}) == "hardly any damage"
     )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        '{"seed": 1e80, "steps": []}',
+        '{"seed": Infinity, "steps": []}',
+        '{"seed": NaN, "steps": []}',
+        '{"seed": -1, "steps": []}',
+        '{"steps": ' + "[" * 50_000,
+        '{"steps": []' + " " * 200_000 + "}",
+        json.dumps({"steps": [{"operator": "jpeg", "quality": 50}] * 101}),
+        '{"steps": [{"operator": "blur", "size": 15001, "sigma_x": 1, "sigma_y": 1}]}',
+        '{"steps": [{"operator": "blur", "size": 21, "sigma_x": NaN, "sigma_y": 1}]}',
+        '{"steps": [{"operator": "blur", "size": "big", "sigma_x": 1, "sigma_y": 1}]}',
+        '{"steps": [{"operator": "resize", "scale": 40, "mode": "bicubic"}]}',
+        '{"steps": [{"operator": "resize", "scale": 0, "mode": "bicubic"}]}',
+        '{"steps": [{"operator": "gaussian_noise", "sigma": Infinity, "gray": true}]}',
+        '{"steps": [{"operator": "unsharp_mask", "radius": 100000}]}',
+        '{"steps": [{"operator": "' + "x" * 5000 + '"}]}',
+    ],
+)
+def test_a_recipe_without_bounds_is_refused_with_words_before_it_is_applied(recipe):
+    with pytest.raises(UserError, match="degradation recipe") as error:
+        Recipe.from_json(recipe)
+    assert len(str(error.value)) < 600
+
+
+def test_enlarging_steps_together_do_not_fill_the_memory():
+    steps = [{"operator": "resize", "scale": 4, "mode": "bicubic"}]
+    with pytest.raises(UserError, match="step 0.*too large"):
+        Recipe.from_json(json.dumps({"steps": steps})).apply(torch.zeros(1, 1, 1, 1).expand(1, 3, 2100, 2100))
+
+
+def test_every_recipe_that_a_family_draws_is_within_the_bounds():
+    for name, draw in FAMILIES.items():
+        for seed in range(40):
+            recipe = draw(seed)
+            assert Recipe.from_json(recipe.to_json()) == recipe, name

@@ -11,6 +11,7 @@ import torch
 from personal_restore.lib.faces import detect, embed, gate, library, mtcnn
 from personal_restore.lib.faces.embed import Classical
 from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.standin import host
 from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from PIL import Image, ImageFilter
 
@@ -176,6 +177,61 @@ def test_the_fingerprint_changes_exactly_when_the_album_does(tmp_path, portrait)
     removed = library.fingerprint(album)
     assert len({first, added, changed, renamed, removed}) == 5
     assert library.fingerprint(tmp_path / "nowhere") == library.fingerprint(tmp_path / "neither")
+
+
+def test_a_person_whose_folder_is_a_link_is_read_and_watched(tmp_path, portrait):
+    save(portrait, tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "Eileen").symlink_to(tmp_path / "elsewhere")
+    seen = [library.fingerprint(tmp_path / "album")]
+    save(portrait, tmp_path / "elsewhere" / "b.png")
+    seen.append(library.fingerprint(tmp_path / "album"))
+    (tmp_path / "elsewhere" / "a.png").unlink()
+    seen.append(library.fingerprint(tmp_path / "album"))
+    (tmp_path / "album" / "Eileen").rename(tmp_path / "album" / "Zoë")
+    seen.append(library.fingerprint(tmp_path / "album"))
+    assert len(set(seen)) == 4
+
+
+def test_a_picture_that_was_replaced_by_one_of_the_same_size_and_time_is_noticed(tmp_path):
+    for number, path in enumerate(("Eileen/a.png", "other.png")):
+        save(Image.new("RGB", (8, 8), ("red", "blue")[number]), tmp_path / path)
+    path = tmp_path / "Eileen" / "a.png"
+    status, before = path.stat(), library.fingerprint(tmp_path / "Eileen")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size and library.fingerprint(tmp_path / "Eileen") != before
+
+
+def test_links_that_form_a_circle_or_lead_nowhere_do_no_harm(tmp_path):
+    (tmp_path / "Eileen").mkdir()
+    (tmp_path / "Eileen" / "up").symlink_to(tmp_path)
+    (tmp_path / "Eileen" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    library.fingerprint(tmp_path)
+    assert library.load_library(tmp_path, None).people == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_an_album_with_names_in_another_encoding_has_a_fingerprint(tmp_path):
+    (tmp_path / os.fsdecode(b"Zo\xeb")).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / os.fsdecode(b"Zo\xeb/m\xfc.png"))
+    assert library.fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("link", ["Eileen", "Eileen/b.png"])
+def test_a_link_out_of_the_allowed_folders_is_skipped_and_named(tmp_path, portrait, monkeypatch, link):
+    monkeypatch.setattr(host, "folders", host.Folders(tmp_path / "input", tmp_path / "output"))
+    secret = tmp_path / "secret"
+    save(portrait, secret / "b.png")
+    save(portrait, tmp_path / "input" / "album" / "Neil" / "a.png")
+    target = tmp_path / "input" / "album" / link
+    target.parent.mkdir(exist_ok=True)
+    target.symlink_to(secret if link == "Eileen" else secret / "b.png")
+    result = library.load_library(host.resolve_input("album"), None, allowed=host.resolve_input)
+    assert "Eileen" not in [person.name for person in result.people]
+    assert any("Eileen: skipped b.png, it is a link that leads out" in note for note in result.notes)
 
 
 class Hue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,30 @@ def test_an_override_that_cannot_be_meant_is_explained(text, complaint):
         match.parse_override(text, 2, ["Anna", "Ben"])
 
 
+def test_names_with_semicolons_keep_them():
+    assert match.parse_override("0=Smith; Anna;1=Ben", 2, ["Smith; Anna", "Ben"]) == {0: "Smith; Anna", 1: "Ben"}
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 40_000, ", " * 40_000 + "x", "0=Anna" + "\n" * 40_000 + "x", "0=" + "1" * 40_000]
+)
+def test_a_long_text_takes_no_time(text):
+    start = time.perf_counter()
+    for parse in (lambda: match.parse_override(text, 2, ["Anna"]), lambda: match.choose(text, ["Anna"])):
+        try:
+            parse()
+        except UserError as error:
+            assert len(str(error)) < 1000
+    match.choose(text, ["Anna"], complete=False)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u00b2", "1e3"])
+def test_a_number_that_no_face_has_is_explained(number):
+    with pytest.raises(UserError, match="override"):
+        match.parse_override(f"{number}=Anna", 2, ["Anna"])
+
+
 def test_an_override_without_any_face_says_so():
     with pytest.raises(UserError, match="no face was found"):
         match.parse_override("0=Anna", 0, ["Anna"])
@@ -137,7 +162,10 @@ def test_a_face_is_known_by_its_restoration_as_well_as_by_itself():
 
 def test_below_the_sure_limit_a_face_must_stand_out_from_those_that_nobody_claims():
     """In a crowd somebody always looks a little like a known person, and somebody else nearly as much."""
-    weigh = lambda column, names: match.weigh(np.array(column)[:, None], ["Anna"], names, sure=0.6)  # noqa: E731
+
+    def weigh(column, names):
+        return match.weigh(np.array(column)[:, None], ["Anna"], names, sure=0.6)
+
     crowd = weigh([0.51, 0.55, 0.54], [None, "Anna", None])
     assert [one.person for one in crowd] == [None] * 3 and "perhaps Anna (0.55)" in crowd[1].doubt
     alone = weigh([0.2, 0.55], [None, "Anna"])[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -83,7 +84,10 @@ def test_a_mask_from_the_graph_bounds_the_face_and_hides_the_crops_border(astron
 def test_ground_truth_inserted_under_a_mask_stays_inside_of_it():
     """The paper's isolation of the face: M = 0 gives the restoration, M = 1 the truth, beyond the mask nothing changes."""
     truth, restored = torch.rand(2, 3, 60, 60)
-    patch = lambda mask: Patch(truth, mask, torch.ones(1, 60, 60), (0, 0, 60, 60))  # noqa: E731
+
+    def patch(mask):
+        return Patch(truth, mask, torch.ones(1, 60, 60), (0, 0, 60, 60))
+
     assert torch.equal(blend_faces(restored, [patch(torch.zeros(1, 60, 60))]), restored)
     torch.testing.assert_close(blend_faces(restored, [patch(torch.ones(1, 60, 60))]), truth, atol=1e-5, rtol=0)
     corner = torch.zeros(1, 60, 60)
@@ -141,3 +145,13 @@ def test_strengths_are_read_and_what_cannot_be_meant_is_refused():
     for text in ("0", "a=1", "0=2", "5=0.5", "0=1..2"):
         with pytest.raises(UserError, match="per_face"):
             parse_strengths(text, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 40_000 + "x", "0" * 40_000, "0=" + "1" * 40_000, "0=0" + " " * 40_000 + "x", "9" * 5000 + "=1"]
+)
+def test_strengths_that_are_too_long_are_refused_in_no_time(text):
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="per_face") as error:
+        parse_strengths(text, 3)
+    assert time.perf_counter() - start < 1 and len(str(error.value)) < 600

@@ -30,7 +30,7 @@ LEVELS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Who may know that there is a host. Everything else is given what it needs.
-KNOW_THE_BRIDGE = {"models/shared", "models/faceme", "nodes", "cli"}
+KNOW_THE_BRIDGE = {"models/shared", "nodes", "cli"}
 KNOW_THE_STANDIN = {"lib/bridge", "cli"}
 SHARED_OUT = "lib", "models"  # folders whose parts are rooms of their own
 

@@ -34,7 +34,10 @@ def test_the_defaults_are_the_public_sizes(golden):
     _, about = golden("de_net")
     weights = torch.load(golden.folder / "de_net.pth", weights_only=True)
     public = estimator(about["config"]["full"], weights)
-    shapes = lambda net: {name: value.shape for name, value in net.state_dict().items()}  # noqa: E731
+
+    def shapes(net):
+        return {name: value.shape for name, value in net.state_dict().items()}
+
     assert shapes(DegradationEstimator()) == shapes(public)
 
 

@@ -51,7 +51,10 @@ def face(astronaut) -> torch.Tensor:
 def test_pictures_in_pictures_out_and_the_same_seed_gives_the_same(restorer, face, album):
     assert isinstance(restorer, Restorer) and restorer.needs_references
     seen = []
-    progress = lambda done, total: seen.append((done, total))  # noqa: E731
+
+    def progress(done, total):
+        return seen.append((done, total))
+
     one = Conditions(album, seed=1, progress=progress)
     first, again = restorer.restore(face, one), restorer.restore(face, one)
     assert first.shape == face.shape and first.dtype == torch.float32 and first.min() >= 0 and first.max() <= 1
@@ -79,7 +82,10 @@ def test_the_album_steers_and_so_does_the_damaged_face(restorer, face, album):
 def test_colours_come_from_the_damaged_face(restorer, face, album):
     out = replace(restorer, color="wavelet").restore(face, Conditions(album))
     raw = restorer.restore(face, Conditions(album))
-    mean = lambda picture: picture.mean((2, 3))  # noqa: E731
+
+    def mean(picture):
+        return picture.mean((2, 3))
+
     assert (mean(out) - mean(face)).abs().max() < (mean(raw) - mean(face)).abs().max() / 2
 
 
@@ -189,7 +195,10 @@ def test_the_node_restores_a_known_face_with_the_files_where_they_belong(
         onnx.helper.make_node("AveragePool", ["input"], ["mean"], kernel_shape=[56, 112], strides=[56, 112]),
         onnx.helper.make_node("Flatten", ["mean"], ["output"]),
     ]
-    value = lambda name, shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)  # noqa: E731
+
+    def value(name, shape):
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
     graph = onnx.helper.make_graph(
         nodes, "x", [value("input", [1, 3, 112, 112])], [value("output", [1, tiny.IDENTITY])]
     )

@@ -69,7 +69,10 @@ def test_golden_differential_attention(golden, dtype):
     check(normed * (1 - scalars["lambda_init"]), "rmsnorm_times_1_minus_lambda_init")
     check(normed.transpose(1, 2).flatten(2), "heads_merged")
     check(differential_attention(*inputs, given["lambda_per_head"].view(1, -1, 1, 1)), "attn_lambda_per_head")
-    exponent = lambda n: (given[f"lambda_q{n}"] @ given[f"lambda_k{n}"]).exp()  # noqa: E731
+
+    def exponent(n):
+        return (given[f"lambda_q{n}"] @ given[f"lambda_k{n}"]).exp()
+
     weight = exponent(1) - exponent(2) + scalars["lambda_init"]
     check(weight, "lambda_reparam")
     check(differential_attention(*inputs, weight), "attn_lambda_reparam")
@@ -106,7 +109,9 @@ def test_means_of_16_cells_4_cells_and_the_global_cell_agree():
 
 
 def test_paper_sizes_have_the_papers_parameter_counts():
-    count = lambda net: sum(p.numel() for p in net.parameters())  # noqa: E731
+    def count(net):
+        return sum(p.numel() for p in net.parameters())
+
     assert count(DegradationAttention()) == 655_489
     assert count(FaDeX()) == 1_280_512
     assert round(count(MapNet()) / 1e6, 1) == 5.8

@@ -157,7 +157,10 @@ def samples(
     denoise: Callable, damaged: torch.Tensor, steps: int, guidance: SkipGuidance | None = None, seed: int = 0
 ) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda: torch.randn(damaged.shape, generator=generator)  # noqa: E731
+
+    def draw():
+        return torch.randn(damaged.shape, generator=generator)
+
     x = LINEAR.add_noise(damaged, steps, draw())
     return generate(denoise, x, steps, LINEAR, draw, guidance, damaged)
 
@@ -222,7 +225,9 @@ def test_the_gradient_is_that_of_the_distance(denoiser, t):
     x, goal, along = torch.randn(3, 2, 3, 16, 16, generator=generator)
     x, goal, along = (0.5 * x).double(), (0.3 * goal).double(), along.double()
     net = UNet2DModel.from_config(denoiser.config).double().eval()
-    denoise = lambda x, t: net(x, t).sample  # noqa: E731
+
+    def denoise(x, t):
+        return net(x, t).sample
 
     def apart(x: torch.Tensor) -> torch.Tensor:
         return (goal - LINEAR.reverse(x, t, denoise(x, t)).clean).flatten(1).norm(dim=1).sum()

@@ -38,7 +38,10 @@ def reference(golden, tmp_path):
     """S3Diff of the golden vectors, from the public pickle and from what it converts to, and the vectors."""
     tensors, about = golden("s3diff")
     tensors = {name: value.float() for name, value in tensors.items()}
-    part = lambda start: {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}  # noqa: E731
+
+    def part(start):
+        return {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}
+
     estimator = tmp_path / "de_net.pth"
     torch.save(DegradationEstimator().state_dict(), estimator)
     weights = s3diff.read(golden.folder / about["companion_file"], estimator)

@@ -51,7 +51,10 @@ def test_full_size_single_file_has_the_published_names():
     assert stored[key].shape == (640, 1024)
     assert stored["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (512, 512, 1, 1)
     assert sum(one.numel() for name, one in stored.items() if name.startswith("model.")) == 865_910_724
-    part = lambda prefix: {k: v for k, v in stored.items() if k.startswith(prefix)}  # noqa: E731
+
+    def part(prefix):
+        return {k: v for k, v in stored.items() if k.startswith(prefix)}
+
     unet = sd_turbo.convert_ldm_unet_checkpoint(part("model.diffusion_model."), sd_turbo.UNET)
     vae = sd_turbo.convert_ldm_vae_checkpoint(part("first_stage_model."), sd_turbo.VAE)
     for found, network in ((unet, turbo.unet), (vae, turbo.vae)):

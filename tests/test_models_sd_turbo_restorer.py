@@ -47,7 +47,10 @@ def counted(net, monkeypatch) -> list[tuple[int, ...]]:
 def test_golden_s3diff_tiled_and_untiled(golden, tmp_path):
     tensors, about = golden("s3diff")
     tensors = {name: value.float() for name, value in tensors.items()}
-    part = lambda start: {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}  # noqa: E731
+
+    def part(start):
+        return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
     torch.save(DegradationEstimator().state_dict(), tmp_path / "de_net.pth")
     weights = s3diff.read(golden.folder / about["companion_file"], tmp_path / "de_net.pth")
     turbo = sd_turbo.assemble(part("w.unet."), part("w.vae."), about["unet_config"], about["vae_config"], "golden")

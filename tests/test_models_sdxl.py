@@ -50,7 +50,10 @@ def test_the_full_size_has_the_published_names_and_number_of_parameters():
     with torch.device("meta"):
         parts = tiny.parts(sdxl.PUBLIC)
     stored = tiny.single_file(parts)
-    count = lambda start: sum(one.numel() for name, one in stored.items() if name.startswith(start))  # noqa: E731
+
+    def count(start):
+        return sum(one.numel() for name, one in stored.items() if name.startswith(start))
+
     assert count("model.diffusion_model.") == 2_567_463_684
     assert count("conditioner.embedders.0.") == 123_060_480 and count("conditioner.embedders.1.") == 694_659_840
     assert stored["model.diffusion_model.output_blocks.2.2.conv.weight"].shape == (1280, 1280, 3, 3)

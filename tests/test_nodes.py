@@ -11,17 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from personal_restore.lib.faces.detect import scrfd_file
+from personal_restore.lib.faces.embed import arcface_file
 from personal_restore.lib.standin import host
 from personal_restore.lib.standin.io import object_info
 from personal_restore.lib.standin.runner import run_graph
-from personal_restore.lib.vocabulary import DegradationCode, Library, UserError
+from personal_restore.lib.storage.personas import save_persona
+from personal_restore.lib.vocabulary import DegradationCode, Library, Persona, UserError
 from personal_restore.models.shared import sd_turbo
-from personal_restore.nodes import NODES
+from personal_restore.nodes import NODES, library_files, sources
+from personal_restore.nodes import faces as node_faces
+from personal_restore.nodes import fusion as node_fusion
+from personal_restore.nodes import personas as node_personas
 from personal_restore.nodes.degradation import Degrade, EstimateDegradation
 from personal_restore.nodes.face2scene import CodeToConditioning, Face2SceneRestorer
 from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from personal_restore.nodes.fusion import BlendFaces, ColorFix
 from personal_restore.nodes.library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
+from personal_restore.nodes.masks import MaskFaces
 from personal_restore.nodes.report import Report
 from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGeneration, RestoreFaces, RestoreScene
 from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
@@ -238,7 +245,10 @@ for name in ("aiohttp", "av", "kornia.filters", "scipy.stats", "torchvision", "t
         __import__(name)
 start = time.process_time()
 run.load_package()
-from personal_restore.nodes import NODES
+from personal_restore.nodes import NODES, library_files, sources
+from personal_restore.nodes import faces as node_faces
+from personal_restore.nodes import fusion as node_fusion
+from personal_restore.nodes import personas as node_personas
 for node in NODES:
     node.define_schema()
 print(time.process_time() - start)
@@ -325,3 +335,57 @@ def test_a_seed_stays_what_it_is(node):
     """Left alone, the frontend would draw another one after every run: nothing would be cached, no training taken up again."""
     seeds = [item for item in node.define_schema().inputs if item.id == "seed"]
     assert all(item.options["control_after_generate"] is False for item in seeds)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_value_that_is_no_number_is_said_with_its_place(image, faces, value):
+    broken = image.clone()
+    broken[0, 5, 7, 1] = value
+    mask = torch.zeros(1, 256, 256)
+    mask[0, 5, 7] = value
+    for use in (
+        lambda: DetectFaces.execute(broken, 0.0),
+        lambda: BlendFaces.execute(broken, faces, 1.0, "", "target", "wavelet"),
+        lambda: BlendFaces.execute(image, faces, 1.0, "", "target", "wavelet", mask=mask),
+        lambda: Degrade.execute(broken, "trial", 0),
+        lambda: MaskFaces.execute(faces, "face", mask),
+    ):
+        with pytest.raises(UserError, match="1 value.*not numbers.*x 7, y 5"):
+            use()
+
+
+def test_every_folder_of_models_is_searched(tmp_path, monkeypatch):
+    """As with a user's extra_model_paths.yaml, which names several folders for one kind of file."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    (folders[1] / "pack").mkdir(parents=True)
+    for name in ("det_10g.onnx", "w600k_r50.onnx"):
+        (folders[1] / "pack" / name).touch()
+    assert scrfd_file(folders).name == "det_10g.onnx" and arcface_file(iter(folders)).name == "w600k_r50.onnx"
+    (folders[0]).mkdir()
+    (folders[0] / "det_2.onnx").touch()
+    assert scrfd_file(folders).parent == folders[0]
+
+    asked = []
+    for module in (sources, node_faces, node_fusion, library_files, node_personas):
+        monkeypatch.setattr(module, "weight_folders", lambda kind: asked.append(kind) or folders)
+    monkeypatch.setattr(sources, "best_embedder", lambda given: asked.append(list(given)))
+    monkeypatch.setattr(node_fusion, "find_networks", lambda given: asked.append(list(given)))
+    Sample.execute()
+    assert asked[-1] == folders and set(asked[:-1]) == {"personal_restore"}
+
+
+def test_libraries_and_personas_are_found_in_every_folder(tmp_path, monkeypatch):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for module in (library_files, node_personas):
+        monkeypatch.setattr(module, "weight_folders", lambda kind: folders)
+    SaveLibrary.execute(Library(), "family")
+    (folders[0] / "libraries").rename(tmp_path / "moved")
+    folders[1].mkdir()
+    (tmp_path / "moved").rename(folders[1] / "libraries")
+    assert LoadLibraryFile.execute("family").args[0].people == ()
+    assert LoadLibraryFile.fingerprint_inputs("family") != LoadLibraryFile.fingerprint_inputs("friends")
+    persona = Persona("album", "base", {"x": torch.ones(1)}, {})
+    save_persona(persona, folders[1] / "personas", "Ann")
+    assert node_personas.LoadPersona.execute("Ann").args[0].base == "base"
+    node_personas.SavePersona.execute(persona, "Ann", False)
+    assert (folders[0] / "personas" / "Ann.safetensors").is_file()

@@ -13,6 +13,7 @@ from personal_restore.lib.pictures.files import to_pil
 from personal_restore.lib.standin import host
 from personal_restore.lib.vocabulary import Conditions, UserError
 from personal_restore.models.diffbir import controlnet as diffbir_controlnet
+from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
 from personal_restore.models.gen2res import adm_unet
 from personal_restore.models.shared import stable_diffusion
 from personal_restore.models.shared.diffusion_restorer import first_stage
@@ -126,6 +127,8 @@ def test_a_persona_of_the_command_line_is_for_the_restorer_of_the_node(folder):
 
 def test_the_cleaner_is_a_restorer_and_its_enlargement_is_undone(folder, face):
     class Doubling:
+        needs_references = False
+
         def restore(self, image, conditions):
             return torch.nn.functional.interpolate(image, scale_factor=2.0) * 0.5
 
@@ -133,6 +136,12 @@ def test_the_cleaner_is_a_restorer_and_its_enlargement_is_undone(folder, face):
     assert cleaned.shape == face.shape and (cleaned - face * 0.5).abs().mean() < 0.003
     own, other = (restorer(cleaner=cleaner).restore(face, Conditions()) for cleaner in (None, Doubling()))
     assert not torch.equal(own, other)
+
+
+def test_a_cleaner_that_needs_an_album_is_refused(folder):
+    """The first stage sees no album, so that such a restorer would fail in the middle of restoring."""
+    with pytest.raises(UserError, match="cleaner 'reference detail' needs an album"):
+        restorer(cleaner=ReferenceRestorer())
 
 
 @pytest.mark.parametrize("stored", ["plain", "module."])

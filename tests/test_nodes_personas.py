@@ -9,7 +9,19 @@ import pytest
 import torch
 from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.lib.standin import host
-from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Reference, Similarity, UserError
+from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.vocabulary import (
+    Abilities,
+    Face,
+    Faces,
+    Library,
+    Person,
+    Reference,
+    Similarity,
+    UserError,
+    abilities,
+)
+from personal_restore.models.faceme.restorer import FaceMeRestorer
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes import personas as nodes
 from personal_restore.nodes.generation import GenerativeAlbum, NoiseToSigmas
@@ -108,6 +120,7 @@ def test_cancel_keeps_what_was_learnt_and_the_next_run_goes_on(folder, restorer,
     with host.reporting(lambda done, total: seen.append(done)):
         resumed = trained(restorer, library)[0]
     assert seen == [0, 2], "the first picture, then on from where it was"
+    assert not list(folder.glob("*unfinished*")), "nothing of a person remains beside what was finished"
     whole = trained(restorer, library)[0]
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
 
@@ -184,6 +197,24 @@ def test_one_damaged_face_gives_an_album_that_can_be_learnt(folder, restorer, as
         GenerativeAlbum.execute(ReferenceDetail.execute(0.8).args[0], image, 1, 0.3, 20, 0)
 
 
+def test_who_cannot_generate_or_be_taught_says_so_beforehand(folder, restorer, library, astronaut):
+    """Both have what only looked like the ability: a persona hides the restorer's settings, FaceMe has settings of its own."""
+    persona = trained(restorer, library)[0]
+    worn = ApplyPersona.execute(restorer, persona, 1.0, "").args[0]
+    faceme = FaceMeRestorer(lambda: None, lambda crop: np.zeros(512))
+    image = astronaut[..., 40:72, 180:212].movedim(1, -1)
+    for one in (worn, faceme):
+        assert not abilities(one).generates and not abilities(one).teachable
+        with pytest.raises(UserError, match="cannot generate.*without Apply Persona"):
+            GenerativeAlbum.execute(one, image, 1, 0.3, 20, 0)
+        with pytest.raises(UserError, match="cannot be trained"):
+            trained(one, library)
+    assert abilities(worn).base == abilities(restorer).base == BASE and abilities(restorer).generates
+    assert abilities(ReferenceDetail.execute(0.8).args[0]) == Abilities(takes_references=True)
+    with pytest.raises(UserError, match="'FaceMe' cannot use a persona"):
+        ApplyPersona.execute(faceme, persona, 1.0, "")
+
+
 def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():
     """Test 26: 200, 300 and 600 steps of the linear schedule are 260, 419 and 840 of Stable Diffusion's."""
     for steps, first in ((200, 0.719), (300, 1.234), (600, 6.135)):
@@ -208,3 +239,9 @@ def test_what_cannot_be_meant_is_said(folder, restorer, library):
 
 def test_the_methods_on_the_node_are_those_there_are():
     assert list(nodes.METHODS) == list(METHODS)
+
+
+def test_a_second_training_in_the_same_folder_is_told_at_once(folder, restorer, library):
+    with alone(folder / "training"), pytest.raises(UserError, match="another training is running"):
+        trained(restorer, library)
+    trained(restorer, library)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 from personal_restore.lib.diffusion import lora
 from personal_restore.lib.storage.fingerprint import fingerprint
-from personal_restore.lib.storage.personas import describe, load_persona, save_persona, without_pictures
+from personal_restore.lib.storage.personas import delete_persona, describe, load_persona, save_persona, without_pictures
 from personal_restore.lib.vocabulary import Conditions, Persona, Reference, UserError
 from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.embedded.tiny_diffusion import TokenTable
@@ -392,6 +393,45 @@ def test_what_is_no_persona_is_a_clear_error(tmp_path):
         load_persona(tmp_path, "bad")
     with pytest.raises(UserError, match="There is no persona"):
         load_persona(tmp_path, "absent")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": {"losses": 3}},
+        {"provenance": {"settings": [1]}},
+        {"tensors": {"x": torch.full((3,), torch.nan)}},
+        {"tensors": {"x": torch.zeros(0)}},
+        {"tensors": {"x.lora_A.weight": torch.zeros(2, 2)}},
+        {"tensors": {"reference": torch.zeros(3)}},
+    ],
+)
+def test_a_forged_persona_is_refused_when_it_is_loaded(tmp_path, change):
+    save_persona(replace(Persona("album", BASE, {"x": torch.ones(1)}, {}), **change), tmp_path, "forged")
+    with pytest.raises(UserError, match=r"forged\.safetensors is not a persona"):
+        load_persona(tmp_path, "forged")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"nowhere.lora_A.weight": torch.ones(2, 2), "nowhere.lora_B.weight": torch.ones(2, 2)},
+        {"nowhere.gamma": torch.ones(1)},
+    ],
+)
+def test_a_persona_of_other_shapes_is_a_clear_error(restorer, pictures, tensors):
+    wearer = PersonalRestorer(restorer, Persona("album", BASE, tensors, {}))
+    with pytest.raises(UserError, match="does not fit this base"):
+        wearer.restore(pictures[:1], Conditions())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_persona_can_be_read_by_its_owner_alone(tmp_path):
+    path = save_persona(Persona("album", BASE, {"x": torch.ones(1)}, {}), tmp_path, "Ann")
+    assert path.stat().st_mode & 0o777 == 0o600
+    delete_persona(tmp_path, "Ann")
+    delete_persona(tmp_path, "Ann")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_persona_of_another_base_is_refused(net, pictures, restorer):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from personal_restore.lib.storage.libraries import delete_person, load_library_file, save_library
+from personal_restore.lib.storage.names import holding, shown
+from personal_restore.lib.storage.whole import whole
 from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from safetensors.torch import load_file, save_file
 
@@ -116,6 +123,22 @@ def rewritten(path, change) -> None:
         lambda tensors, metadata: tensors.update({"0.0.crop": torch.zeros(3, 4, 4)}),
         lambda tensors, metadata: tensors.update({"1.0.landmarks": torch.zeros(68, 2)}),
         lambda tensors, metadata: tensors.update({"0.0.embedding": torch.zeros(2, 2)}),
+        lambda tensors, metadata: tensors.update({"0.0.embedding": torch.zeros(0)}),
+        lambda tensors, metadata: tensors.update({"0.1.embedding": torch.zeros(9)}),
+        lambda tensors, metadata: tensors.update({"0.1.embedding": torch.full((8,), torch.nan)}),
+        lambda tensors, metadata: tensors.update({"0.1.embedding": torch.zeros(8, dtype=torch.int64)}),
+        lambda tensors, metadata: tensors.update({"0.0.landmarks": torch.full((5, 2), torch.inf)}),
+        lambda tensors, metadata: tensors.update({"0.0.crop": torch.zeros(3, dtype=torch.uint8)}),
+        lambda tensors, metadata: tensors.update({"0.0.crop": torch.zeros(3, 0, 0, dtype=torch.uint8)}),
+        lambda tensors, metadata: metadata.update(people="[" * 99999),
+        lambda tensors, metadata: metadata.update(people='{"a": 1}'),
+        lambda tensors, metadata: metadata.update(people="null"),
+        lambda tensors, metadata: metadata.update(people=json.dumps([{"name": "a", "noun": "b", "references": []}])),
+        lambda tensors, metadata: metadata.update(people=json.dumps([{"name": [], "noun": "b", "references": ["c"]}])),
+        lambda tensors, metadata: metadata.update(people=json.dumps([{"name": "a", "noun": "b", "references": "c"}])),
+        lambda tensors, metadata: metadata.update(
+            people=json.dumps(2 * [{"name": "a", "noun": "b", "references": ["c"]}])
+        ),
     ],
 )
 def test_a_file_that_is_no_library_is_named_without_its_folder(tmp_path, library, change):
@@ -137,3 +160,50 @@ def test_a_damaged_file_is_a_user_error(tmp_path, content):
 def test_a_missing_library_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="no library gone"):
         load_library_file(tmp_path, "gone")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_library_can_be_read_by_its_owner_alone(tmp_path, library):
+    assert save_library(library, tmp_path, "family").stat().st_mode & 0o777 == 0o600
+    delete_person(tmp_path, "family", "../Ann")
+    assert (tmp_path / "family.safetensors").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_what_killed_writers_left_of_a_forgotten_person_goes_too(tmp_path, library, everybody):
+    path = save_library(library, tmp_path, "family")
+    with whole(path) as partial:
+        shutil.copy(path, partial)
+        left = shutil.copy(partial, partial.with_name(partial.name.replace("-", "-0")))
+    shutil.copy(path, tmp_path / "family.safetensors.part")  # as earlier versions named it
+    assert left.exists() and len(list(tmp_path.iterdir())) == 3
+    for name in ["Zoë Müller", *(["../Ann"] if everybody else [])]:
+        delete_person(tmp_path, "family", name)
+    assert [file.name for file in tmp_path.iterdir()] == ([] if everybody else [path.name])
+
+
+def test_two_who_forget_at_once_forget_both(tmp_path, library):
+    person = library.people[0]
+    many = replace(library, people=tuple(replace(person, name=f"person {number}") for number in range(12)))
+    save_library(many, tmp_path, "family")
+    threads = [Thread(target=delete_person, args=(tmp_path, "family", f"person {number}")) for number in range(11)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.name for one in load_library_file(tmp_path, "family").people] == ["person 11"]
+
+
+def test_a_name_is_found_in_every_folder_and_new_ones_belong_to_the_first(tmp_path, library):
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_library(library, second, "family")
+    assert holding([first, second], "family", "library") == second
+    assert holding([first, second], "friends", "library") == first
+    save_library(library, first, "family")
+    assert holding([first, second], "family", "library") == first
+
+
+def test_folders_are_shown_without_the_path_to_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert shown(tmp_path / "ComfyUI" / "models") == "~/ComfyUI/models"
+    assert shown(Path("/srv/me/ComfyUI/models/checkpoints")) == "models/checkpoints"

@@ -11,9 +11,12 @@ import pytest
 import torch
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.recipe import Recipe
+from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.models.embedded.one_step import OneStepNet
+from personal_restore.tests.places import CPU
 from personal_restore.training import bound, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
@@ -135,7 +138,7 @@ def run(folder, groups, steps, stop=None):
 
     schedule = Schedule(steps=steps, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
     try:
-        train(folder, task, torch.optim.AdamW(task.parameters(), 0.01), lambda length: groups, loss, schedule)
+        train(folder, task, torch.optim.AdamW(task.parameters(), 0.01), lambda length: groups, loss, schedule, CPU)
     except Killed:
         return None
     return task.net.weight.detach().clone()
@@ -148,14 +151,30 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
     assert torch.equal(run(tmp_path / "killed", groups, 8), whole)
 
 
+def test_a_second_training_in_the_same_folder_is_told_at_once(tmp_path, groups):
+    with alone(tmp_path / "run"), pytest.raises(UserError, match="Another process is training in run"):
+        run(tmp_path / "run", groups, 2)
+
+
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
     torch.manual_seed(1)
     task = Task()
     items = [{name: value[None] for name, value in groups[index].items()} for index in range(len(groups))]
-    measure = lambda: sum(task(item)["loss"].item() for item in items) / len(items)  # noqa: E731
+
+    def measure():
+        return sum(task(item)["loss"].item() for item in items) / len(items)
+
     before = measure()
     schedule = Schedule(steps=8, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
-    train(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, lambda net, x: net(x), schedule)
+    train(
+        tmp_path,
+        task,
+        torch.optim.AdamW(task.parameters(), 0.01),
+        lambda n: groups,
+        lambda net, x: net(x),
+        schedule,
+        CPU,
+    )
     assert measure() < 0.8 * before
     assert [state.name for state in tmp_path.glob("state*")] == ["state-8"]
 
@@ -258,7 +277,7 @@ def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
         **{stage: Schedule(steps=50, batch=1, learning_rate=1e-3, workers=0) for stage in stages.STAGES},
     )
     for stage in stages.STAGES:
-        stages.run(stage, tmp_path / "run", config)
+        stages.run(stage, tmp_path / "run", config, CPU)
         assert (tmp_path / "run" / stage / "curve.png").stat().st_size > 1000
     stages.export(tmp_path / "run", config, tmp_path / "out")
     restorer, metadata = embedded.load(tmp_path / "out" / "restorer.safetensors")
@@ -271,7 +290,7 @@ def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
 @pytest.mark.parametrize("stage", ["reading", "fadex", "guided"])
 def test_a_stage_before_its_turn_says_which_comes_first(tmp_path, stage):
     with pytest.raises(embedded.UserError, match="blind, reading"):
-        stages.run(stage, tmp_path / "run", stages.Config(data=DataConfig(pictures=1)))
+        stages.run(stage, tmp_path / "run", stages.Config(data=DataConfig(pictures=1)), CPU)
 
 
 def test_true_parameters_become_tokens_and_teach_the_restorer(groups):

@@ -28,6 +28,7 @@ from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests.places import CPU
 from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task
 from personal_restore.training import dataset, gates
@@ -173,7 +174,10 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
     with (out / dataset.MANIFEST).open("a") as file:
         file.write('{"file": "blurred.png", "refu')  # as if the power had failed
     dataset.build(photographs, out, CONFIG, tools)
-    whole = lambda folder: {p.relative_to(folder): p.read_bytes() for p in (folder / dataset.PICTURES).rglob("*.png")}  # noqa: E731
+
+    def whole(folder):
+        return {p.relative_to(folder): p.read_bytes() for p in (folder / dataset.PICTURES).rglob("*.png")}
+
     assert whole(out) == whole(built) and lines(out) == lines(built)
 
 
@@ -195,7 +199,10 @@ def test_another_configuration_wants_another_folder(photographs, built, tools, t
 def test_quality_is_measured_last_and_refuses_too(photographs, tools):
     asked = []
     scorers = {name: lambda picture, name=name: asked.append(name) or 0.65 for name in ("musiq", "clipiqa", "maniqa")}
-    look = lambda name: examine(photographs / name, None, Library(), GATES, tools.embedder, scorers)  # noqa: E731
+
+    def look(name):
+        return examine(photographs / name, None, Library(), GATES, tools.embedder, scorers)
+
     assert look("blurred.png").refused and not asked
     found = look(PORTRAIT)
     assert asked == ["musiq", "clipiqa", "maniqa"] and found.refused.keys() == {"musiq"}
@@ -205,7 +212,9 @@ def test_quality_is_measured_last_and_refuses_too(photographs, tools):
 def test_a_face_too_small_or_too_large_for_the_square_is_refused_whatever_its_share(
     photographs, tools, astronaut, monkeypatch
 ):
-    look = lambda **gates: examine(photographs / PORTRAIT, None, Library(), replace(GATES, **gates), tools.embedder, {})  # noqa: E731
+    def look(**gates):
+        return examine(photographs / PORTRAIT, None, Library(), replace(GATES, **gates), tools.embedder, {})
+
     small = look(side=150, face_share=0.0)
     assert small.refused.keys() == {"face_size"} and small.measured["face_size"] < 32
     huge = Detection(
@@ -258,7 +267,10 @@ def test_who_is_shown_must_look_like_the_album_that_the_folder_names(photos, tmp
     if embedder.proposes:
         pytest.skip("no identity network is installed; python run.py test installs one")
     library, gates = load_library(tmp_path, embedder), replace(GATES, sharpness=0.0)
-    look = lambda path, name: examine(path, name, library, gates, embedder, {})  # noqa: E731
+
+    def look(path, name):
+        return examine(path, name, library, gates, embedder, {})
+
     same, other = look(source / "obama1.jpg", "Obama"), look(source / "biden_biden2.jpg", "Obama")
     assert not same.refused and same.person.name == "Obama"
     assert "obama1.jpg" not in {one.name for one in same.person.references}, "no photograph is a reference of itself"
@@ -303,7 +315,7 @@ def test_tokens_come_from_each_pictures_own_face_at_its_own_size(built):
 
 def test_face2scene_is_trained_on_it_and_says_so(built, tmp_path):
     config = replace(TRAINING, schedule=replace(TRAINING.schedule, steps=3))
-    path = stage.run(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], prepared=built)
+    path = stage.run(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], CPU, prepared=built)
     about = face2scene.read(path).provenance["data"]
     assert (
         about["let in"] == 1

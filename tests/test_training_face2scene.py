@@ -16,6 +16,7 @@ from personal_restore.models.embedded.mapnet import TOKENS
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
 from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests.places import CPU
 from personal_restore.training import adversarial, perceptual
 from personal_restore.training import face2scene as stage
 from personal_restore.training.data import DataConfig, Groups, bank
@@ -160,7 +161,7 @@ def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path
         return terms
 
     monkeypatch.setattr(stage.SceneLoss, "forward", watched)
-    path = stage.run(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], lpips(), critic())
+    path = stage.run(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], CPU, lpips(), critic())
     for name in ("l2", "lpips"):  # the adversarial term is a contest and need not fall
         first, last = (sum(one[name] for one in part) / 15 for part in (seen[:15], seen[-15:]))
         assert last < 0.95 * first, (name, first, last)
@@ -182,7 +183,11 @@ class Killed(Exception):
 
 def test_a_run_killed_in_the_middle_resumes_to_the_same_weights(tmp_path, monkeypatch):
     config = replace(CONFIG, schedule=replace(CONFIG.schedule, steps=7, save_every=3))
-    train = lambda folder: stage.run(tmp_path / folder / "x", config, tiny.turbo(), tiny.prompts(), [], None, critic())  # noqa: E731
+
+    def train(folder):
+        prompts = tiny.prompts()
+        return stage.run(tmp_path / folder / "x", config, tiny.turbo(), prompts, [], CPU, None, critic())
+
     whole = face2scene.read(train("whole"))
     forward, steps = stage.SceneLoss.forward, []
 

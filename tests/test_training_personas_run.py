@@ -163,6 +163,7 @@ def test_stopped_it_keeps_what_was_learnt_and_goes_on_to_the_same_persona(comman
     command({})
     assert seen == [3]
     assert same(load_persona(folder, "Eileen"), load_persona(folder, "whole"))
+    assert not list(folder.glob("*unfinished*"))
     lines = (folder / "training" / "Eileen" / "model_pivot" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
 

@@ -19,6 +19,7 @@ from personal_restore.lib.standin.graph import GraphError, kinds
 from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
+from personal_restore.lib.storage.names import shown
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
@@ -335,7 +336,10 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     """With its own prompts, and no node of ComfyUI's core that loads or samples."""
     photo = picture(tmp_path / "photo.png", small)
     out = tmp_path / "out"
-    change = lambda text: ("--set", f"PR_S3DiffRestorer.{text}")  # noqa: E731
+
+    def change(text):
+        return ("--set", f"PR_S3DiffRestorer.{text}")
+
     for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
         assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
     report = json.loads((out / "photo_report.json").read_text())
@@ -418,7 +422,9 @@ def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tm
         ("de_net.pth", "9 MB", "Apache-2.0", tmp_path / "models"),
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
-        assert all(part in line for part in (size, licence, f"It belongs in {folder}.", "python run.py models get"))
+        assert all(
+            part in line for part in (size, licence, f"It belongs in {shown(folder)}.", "python run.py models get")
+        )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
 
 

@@ -75,7 +75,10 @@ def write_public_files(folder: Path) -> Path:
     """s3diff.pkl, whose path is returned, and de_net.pth, with random weights for `turbo`."""
     base = turbo()
     torch.manual_seed(1)
-    random = lambda tensors: {name: 0.1 * torch.randn(value.shape) for name, value in tensors.items()}  # noqa: E731
+
+    def random(tensors):
+        return {name: 0.1 * torch.randn(value.shape) for name, value in tensors.items()}
+
     public = {"w": torch.nn.Parameter(torch.randn(64), requires_grad=False), "state_embeddings": {}}
     for side, network in (("vae", base.vae), ("unet", base.unet)):
         adapters = lora.attach(network, TARGETS[side], RANKS[side])

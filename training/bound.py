@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -18,6 +20,7 @@ from ..lib.degradation.recipe import Recipe
 from ..lib.degradation.steps import MODES
 from ..lib.pictures.metrics import psnr
 from ..lib.samples import load
+from ..lib.vocabulary import Place
 from ..models.embedded.mapnet import TOKENS
 from ..models.embedded.one_step import OneStepNet
 from .data import Groups, bank
@@ -83,7 +86,10 @@ class BoundLoss(nn.Module):
         tokens = torch.where(dropped, self.net.null_tokens.to(tokens), tokens)
         error = (self.net(damaged, tokens) - clean).abs().mean((1, 2, 3))
         kept = ~dropped.flatten()
-        share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
+
+        def share(chosen):
+            return ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()
+
         return {"loss": error.mean(), "informed": share(kept), "blind": share(~kept)}
 
 
@@ -97,12 +103,11 @@ def worth(net: OneStepNet, tokens: ParameterTokens, pictures: list[torch.Tensor]
             damaged = recipe.apply(truth)
             without.append(psnr(net(damaged).clamp(0, 1), truth))
             informed.append(psnr(net(damaged, tokens(parameters(recipe)[None])).clamp(0, 1), truth))
-    mean = lambda values: sum(values) / len(values)  # noqa: E731
-    helped = mean([float(a > b) for a, b in zip(informed, without, strict=True)])
-    return {"without": mean(without), "informed": mean(informed), "helped": helped}
+    helped = fmean(a > b for a, b in zip(informed, without, strict=True))
+    return {"without": fmean(without), "informed": fmean(informed), "helped": helped}
 
 
-def run(folder: Path, config: Config, photos: Path, side: int) -> dict[str, float]:
+def run(folder: Path, config: Config, photos: Path, side: int, place: Place) -> dict[str, float]:
     """Trains on from ``folder``'s restorer in ``folder / "bound"``, leaves the restorer itself alone, and measures on photographs."""
     measured = [picture for _, picture in load(photos, side)]  # first: raises where there are none
     schedule = config.bound
@@ -112,8 +117,7 @@ def run(folder: Path, config: Config, photos: Path, side: int) -> dict[str, floa
     data = replace(config.data, mixture=(("trial", 1.0),), seed=config.data.seed + schedule.seed)
     pictures = bank(folder.parent, config.data)
     optimizer = torch.optim.AdamW(task.parameters(), schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    task = train(
-        folder / "bound", task, optimizer, lambda n: TrialGroups(pictures, data, n), lambda m, batch: m(batch), schedule
-    )
+    drawn = partial(TrialGroups, pictures, data)
+    task = train(folder / "bound", task, optimizer, drawn, lambda module, batch: module(batch), schedule, place)
     task = task.cpu().eval()
     return worth(task.net, task.tokens, measured)

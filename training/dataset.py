@@ -28,6 +28,7 @@ from tqdm import tqdm
 from ..lib.degradation.estimate import LARGEST, face_pair
 from ..lib.degradation.recipe import Recipe
 from ..lib.faces.align import take_crop
+from ..lib.faces.detect import Folders
 from ..lib.faces.embed import Embedder
 from ..lib.fusion.mask import border_fade
 from ..lib.pictures.files import is_picture, read_picture, to_pil
@@ -67,7 +68,7 @@ class Tools:
     references: tuple[Restorer, ...]
     without: Restorer
     scorers: Mapping[str, Scorer]
-    model_folder: Path | None = None
+    model_folder: Folders = None
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..lib.pictures.files import is_picture, read_picture
-from ..lib.vocabulary import UserError
+from ..lib.vocabulary import Place, UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.mapnet import with_tokens
 from ..models.embedded.one_step import OneStepNet
@@ -189,6 +189,7 @@ def run(
     turbo: sd_turbo.SDTurbo,
     prompts: tuple[torch.Tensor, torch.Tensor],
     files: list[Path],
+    place: Place,
     lpips: perceptual.LPIPS | None = None,
     critic: adversarial.Critic | None = None,
     prepared: Path | None = None,
@@ -207,11 +208,10 @@ def run(
     extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
     restorer, _ = embedded.load(embedded.RESTORER)
     task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for frozen in (*task.frozen, *(critic.frozen if critic else ())):
         if frozen is not None:
-            frozen.to(device)
-    task.to(device)
+            frozen.to(place.device)
+    task.to(place.device)
     if prepared:
         data = partial(Prepared, prepared, config.data)
         about = data(0).describe()
@@ -226,6 +226,7 @@ def run(
         data,
         lambda module, batch: module(batch),
         schedule,
+        place,
         report,
     )
     tensors = task.named | {f"extractor.{name}": one for name, one in extractor.state_dict().items()}
@@ -264,6 +265,7 @@ def run_from_files(
     photos: Path | None,
     prepared: Path | None,
     folders: list[Path],
+    place: Place,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
@@ -271,4 +273,5 @@ def run_from_files(
     if photos and not files:
         raise UserError(f"--photos {photos}: the folder contains no pictures.")
     positive, negative = sd_turbo.embed(base, PROMPTS)
-    return run(folder, config, sd_turbo.load(base), (positive, negative), files, *backbones(folders), prepared, report)
+    networks = backbones(folders)
+    return run(folder, config, sd_turbo.load(base), (positive, negative), files, place, *networks, prepared, report)

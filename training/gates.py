@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..lib.degradation.estimate import SMALLEST
-from ..lib.extras import require
-from ..lib.faces.detect import Detection, detect_faces, make_face, to_uint8
+from ..lib.faces.detect import Detection, Folders, detect_faces, make_face, to_uint8
 from ..lib.faces.embed import Embedder
 from ..lib.faces.library import main_face
 from ..lib.faces.match import similarity_matrix
@@ -80,7 +79,7 @@ def examine(
     gates: Gates,
     embedder: Embedder,
     scorers: Mapping[str, Scorer],
-    model_folder: Path | None = None,
+    model_folder: Folders = None,
 ) -> Examined:
     """Runs a photograph through all gates. name: of the person that its folder is named after, if that person has an
     album.
@@ -102,7 +101,7 @@ def examine(
     return found
 
 
-def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Path | None) -> None:
+def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Folders) -> None:
     """The photograph, its shorter side resized to the square's, cut along the longer one around the face."""
     factor = gates.side / min(photo.shape[-2:])
     size = [max(gates.side, round(length * factor)) for length in photo.shape[-2:]]

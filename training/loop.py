@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from ..lib.storage.whole import put, write_whole
+from ..lib.storage.whole import alone, put, write_whole
+from ..lib.vocabulary import Place
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +60,23 @@ def train(
     dataset: Callable[[int], Dataset],
     loss: Callable[[nn.Module, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
     schedule: Schedule,
+    place: Place,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> nn.Module:
     """Runs or resumes the schedule in ``folder`` and returns the trained module, unwrapped.
 
-    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimized; report is
-    called after every step and may raise to stop. After an interruption, it resumes from the last checkpoint with the
-    same data and random numbers.
+    dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimized; place:
+    the device, and the precision of autocast, as the bridge says; report is called after every step and may raise to
+    stop. After an interruption, it resumes from the last checkpoint with the same data and random numbers.
     """
-    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    precision = "bf16" if place.dtype == torch.bfloat16 else "no"
+    accelerator = Accelerator(mixed_precision=precision, cpu=place.device.type == "cpu")
+    busy = f"Another process is training in {folder.name}. Wait for it, or choose another name or folder."
+    with alone(folder, busy) if accelerator.is_main_process else nullcontext():
+        return _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report)
+
+
+def _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report) -> nn.Module:
     set_seed(schedule.seed)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, schedule))
     trained, optimizer, scheduler = accelerator.prepare(trained, optimizer, scheduler)

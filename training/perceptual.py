@@ -51,7 +51,10 @@ class LPIPS(nn.Module):
 
 def weigher() -> nn.ModuleDict:
     """The linear layers under their public names."""
-    layer = lambda width: nn.Sequential(nn.Dropout(), nn.Conv2d(width, 1, 1, bias=False))  # noqa: E731
+
+    def layer(width):
+        return nn.Sequential(nn.Dropout(), nn.Conv2d(width, 1, 1, bias=False))
+
     return nn.ModuleDict({f"lin{i}": nn.ModuleDict({"model": layer(width)}) for i, width in enumerate(WIDTHS)})
 
 

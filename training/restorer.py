@@ -73,7 +73,10 @@ class GuidedLoss(nn.Module):
         target = torch.where(negative[..., None], damaged, clean)
         error = (self.net(damaged, tokens, negative=negative) - target).abs().mean((1, 2, 3))
         dropped, negative = dropped.flatten(), negative.flatten()
-        share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
+
+        def share(chosen):
+            return ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()
+
         return {
             "loss": error.mean(),
             "guided": share(~dropped & ~negative),

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset
 from ..lib.storage.fingerprint import fingerprint
 from ..lib.storage.resume import settle
 from ..lib.storage.tensors import read_tensors, write_tensors
-from ..lib.vocabulary import UserError
+from ..lib.vocabulary import Place, UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.one_step import OneStepNet
 from .data import DataConfig, Groups, bank
@@ -81,7 +82,7 @@ def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return read_tensors(path)
 
 
-def run(stage: str, folder: Path, config: Config) -> None:
+def run(stage: str, folder: Path, config: Config, place: Place) -> None:
     """Runs or resumes one stage, based on the results of the earlier stages in ``folder``."""
     pictures = bank(folder.parent, config.data)
     schedule: Schedule = getattr(config, stage)
@@ -91,11 +92,10 @@ def run(stage: str, folder: Path, config: Config) -> None:
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
         if stage != "blind" or (folder / f"{name}.safetensors").is_file():
             module.load_state_dict(read_weights(folder, name))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    restorer.to(device, memory_format=torch.channels_last)
-    extractor.to(device, memory_format=torch.channels_last)
+    restorer.to(place.device, memory_format=torch.channels_last)
+    extractor.to(place.device, memory_format=torch.channels_last)
     torch.manual_seed(schedule.seed)
-    drawn: Callable[[int], Dataset] = lambda n: Groups(pictures, data, n)  # noqa: E731
+    drawn: Callable[[int], Dataset] = partial(Groups, pictures, data)
     match stage:
         case "blind":
             task: nn.Module = BlindLoss(restorer)
@@ -115,8 +115,8 @@ def run(stage: str, folder: Path, config: Config) -> None:
                 "Delete it, or choose another --out.",
             )
             found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
-            task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(device)
-            drawn = lambda n: Draws(found, schedule.seed, n)  # noqa: E731
+            task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(place.device)
+            drawn = partial(Draws, found, schedule.seed)
         case "guided":
             task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
     learnt = [p for p in task.parameters() if p.requires_grad]
@@ -128,6 +128,7 @@ def run(stage: str, folder: Path, config: Config) -> None:
         drawn,
         lambda module, batch: module(batch),
         schedule,
+        place,
     )
     for module, name in ((restorer, "restorer"), (extractor, "extractor")):
         write_tensors(folder / f"{name}.safetensors", module.state_dict())

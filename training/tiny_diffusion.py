@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..lib.vocabulary import Place
 from ..models.embedded import weights as embedded
 from ..models.embedded.tiny_diffusion import WORDS, TinyDiffusion
 from .data import DataConfig, Groups, bank
@@ -65,7 +66,10 @@ class NoiseLoss(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         clean, damaged = batch["clean"].flatten(0, 1), batch["damaged"].flatten(0, 1)
         count, place = len(clean), clean.device
-        draw = lambda share, *shape: torch.rand(count, *shape, device=place) < share  # noqa: E731
+
+        def draw(share, *shape):
+            return torch.rand(count, *shape, device=place) < share
+
         alone, negative = draw(self.alone, 1, 1, 1), draw(self.negative)
         goal = torch.where(negative.view(-1, 1, 1, 1), damaged, clean)
         keep = draw(0.6, len(WORDS)) & ~draw(self.silent)[:, None]
@@ -80,11 +84,14 @@ class NoiseLoss(nn.Module):
         found = self.net(noisy, t, text, hint, (~alone).float())
         error = self.net.loss(found, noise, t, latent)
         alone = alone.flatten()
-        share = lambda chosen: ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()  # noqa: E731
+
+        def share(chosen):
+            return ((error * chosen).sum() / chosen.sum().clamp(min=1)).detach()
+
         return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
 
 
-def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
+def run(folder: Path, data: DataConfig, place: Place, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
     """Trains or resumes in ``folder/tiny``; returns the net in its final state. The cleaner is the embedded one-step
     restorer."""
     pictures = bank(folder.parent, data)
@@ -104,6 +111,7 @@ def run(folder: Path, data: DataConfig, schedule: Schedule = SCHEDULE) -> TinyDi
         lambda n: Groups(pictures, data, n),
         lambda module, batch: module(batch),
         schedule,
+        place,
     )
     return task.net
 

@@ -1,13 +1,22 @@
 """Known faces under synthetic damage: ``python run.py bench faces --photos ALBUM``, a folder with one subfolder per person.
 
-Every picture is damaged in turn and restored with the others of its person as the album: by the general restorer alone
-(blind), and as the workflow ``perfuse`` does it. Compared are the faces; what became worse is in the table, too, and so is how
-sure each match was, and whom the descriptor that needs no network would have proposed.
+Every picture in turn is shrunk to each face width, damaged, and restored with the others of its person as the album. Everything is
+estimated: the face is detected on the damaged picture and its blind restoration, and the damage is read from the face
+pair. Only the undamaged picture's own face box and landmarks are used to measure. A face that is not detected counts with
+the scene restoration as its result.
+
+The families codeformer, diffbir, dual_pivot and faceme are meant for aligned crops of 512 px; their lengths are scaled to the size of
+the face. ``--pairs`` measures portraits of Congress against headshots of other years; for evaluation only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,209 +25,329 @@ from tqdm import tqdm
 
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.align import crop_face
-from ...lib.faces.detect import detect_faces, make_face, merge, reading_order
-from ...lib.faces.embed import Embedder, best_embedder, by_name
-from ...lib.faces.library import load_library, main_face
+from ...lib.faces.embed import Embedder, by_name
+from ...lib.faces.library import fingerprint, load_library
 from ...lib.faces.match import match_faces
-from ...lib.fusion.compose import compose_faces
 from ...lib.pictures.files import is_picture, read_picture
 from ...lib.pictures.metrics import psnr, ssim
-from ...lib.restoring.apply import restore_faces, restore_scene
-from ...lib.samples import shrink
-from ...lib.vocabulary import Conditions, Face, Faces, Library, UserError
-from ...models.embedded import ready as embedded
-from ...models.embedded.reference_restorer import ReferenceRestorer
-from .quality import keep
+from ...lib.vocabulary import Library, UserError
+from ...models.album import face_mesh
+from ...models.album import ready as album_weights
+from ...models.embedded import weights as embedded_weights
+from ...training.album import test_pairs
+from . import faces_methods as methods_of
+from . import faces_pictures as sheets
+from .faces_cases import Case, at_width, make_case, recipe_of, subject_of
+from .faces_figures import MISSED, NOBODY, Row, main_method, summary, table, worst
 
-METHODS = ("damaged", "blind", "personal")
-DAMAGE = ("trial", "s3diff_x4", "pfstorer_heavy")
-MISSED, NOBODY = "-", "nobody"
+__all__ = ["Row", "bench", "table"]
+
+SIZES = (24, 48, 96, 192)
+DAMAGE = ("trial", "codeformer", "diffbir", "s3diff_x4")
+# PSNR of equal pictures: 100 dB.
+EPSILON = 1e-10
+GOLDEN = 0.618
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture under one damage. person: who it is; found: who the face was taken for, or ``NOBODY``, or ``MISSED``.
+class Target:
+    """A picture to be damaged. set: "people" or "pairs"."""
 
-    confidence, doubt: what is said about that, see ``Face``; proposed: as found, without any embedding network.
-    scores: PSNR in dB, SSIM and mean distance to the album, for each method; the distance is 1 less the similarity of the
-    embedding in use.
-    """
-
+    set: str
     person: str
-    file: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    target: Target
+    size: int
     family: str
-    found: str
-    confidence: float
-    doubt: str
-    proposed: str
-    scores: dict[str, tuple[float, float, float]]
+    draw: int
 
     @property
-    def worse(self) -> list[str]:
-        """What the personal restoration did not improve, against the damaged picture or the blind restoration."""
-        values = np.array([self.scores[method] for method in METHODS]) * [1, 1, -1]
-        names = ("PSNR", "SSIM", "distance")
-        return [
-            f"{name} than {method}"
-            for method, row in zip(METHODS, values[:2], strict=False)
-            for name, before, after in zip(names, row, values[2], strict=True)
-            if not after > before
-        ]
+    def row(self) -> Row:
+        """Without figures."""
+        return Row(self.target.set, self.target.person, self.target.path.name, self.size, self.family, self.draw)
+
+    @property
+    def seed(self) -> int:
+        """The same whatever else is computed."""
+        return zlib.crc32(repr(self.row.key).encode()) >> 1
 
 
-def bench(album: Path, side: int, families: tuple[str, ...] = DAMAGE) -> dict:
-    """Every picture of every person with at least two, at most ``side`` pixels long. Raises UserError if there is none."""
-    embedder, proposer = best_embedder(), by_name("classical")
-    library, guessed = load_library(album, embedder), load_library(album, proposer)
-    jobs = [
-        (person.name, path)
-        for person in library.people
-        if len(person.references) > 1
-        for path in sorted((album / person.name).rglob("*"))
-        if is_picture(path)
-    ]
-    if not jobs:
+@dataclass(frozen=True)
+class Known:
+    """The people of a set, in dlib's space and in that of the descriptor that needs no network."""
+
+    library: Library
+    proposed: Library
+
+
+def bench(
+    photos: Path | None,
+    target: Path,
+    *,
+    sizes: tuple[int, ...] = SIZES,
+    families: tuple[str, ...] = DAMAGE,
+    methods: tuple[str, ...] = (),
+    draws: int = 1,
+    most: int = 0,
+    pairs: tuple[Path, ...] = (),
+) -> dict:
+    """All figures; writes ``rows.jsonl`` while it runs, then ``figures.json``, ``grid.png`` and ``worst.png`` into ``target``.
+
+    methods: the usual ones by default; most: faces per set, sampled evenly, 0 for all. pairs: a JSON of pairs, or the
+    folders of Congress, us-senate and us-house. Rows that an earlier run with the same weights, album restorer and albums wrote are
+    not computed again. Raises UserError if there is nothing to measure.
+    """
+    methods = methods or methods_of.available()
+    check(sizes, families, methods, draws, most)
+    embedder = by_name("dlib")
+    target.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    left_out: dict[str, int] = {}
+    for jobs, known, stamp in sets(photos, pairs, target, embedder, (sizes, families, draws, most)):
+        rows += run(jobs, known, methods, embedder, target, stamp, left_out)
+    if not rows:
+        raise UserError("bench faces: no face could be measured. Provide larger pictures, or smaller --sizes.")
+    worst_rows = worst(rows)
+    figures = {
+        "faces": len(rows),
+        "methods": {name: methods_of.METHODS[name] for name in methods},
+        "left_out": left_out,
+        "cells": summary(rows),
+        "worst": [described(row) for row in worst_rows],
+        "pictures": sheets.write(target, rows, worst_rows),
+    }
+    (target / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def check(sizes: Sequence[int], families: Sequence[str], methods: Sequence[str], draws: int, most: int) -> None:
+    """Raises UserError for options that make no sense."""
+    if draws < 1 or most < 0 or not sizes or min(sizes) < 8:
+        raise UserError("--draws must be at least 1, --most at least 0, and --sizes at least 8 pixels each.")
+    for family in families:
+        if family not in FAMILIES:
+            raise UserError(f"--families: there is no family {family!r}. Choose from {', '.join(FAMILIES)}.")
+    methods_of.check(tuple(methods))
+
+
+def sets(
+    photos: Path | None, pairs: tuple[Path, ...], target: Path, embedder: Embedder, wanted: tuple
+) -> Iterator[tuple[list[Job], Known, str]]:
+    """The jobs of each set with its people, and a text that changes with the weights and the albums."""
+    if photos is None and not pairs:
+        raise UserError("bench faces: provide --photos, a folder with one subfolder per person, or --pairs.")
+    if photos is not None:
+        targets = pictures_of(photos)
+        library = load_library(photos, embedder)
+        yield plan(targets, *wanted), known_as(library), f"{weights_stamp()} {fingerprint(photos)}"
+    if pairs:
+        chosen = pairs_of(pairs, target)
+        jobs = plan([Target("pairs", pair.id, pair.headshot) for pair in chosen], *wanted)
+        needed = {job.target.person for job in jobs}
+        portraits = {pair.id: read_picture(pair.congress) for pair in chosen if pair.id in needed}
+        library = methods_of.single_albums(portraits, embedder)
+        yield jobs, known_as(library), f"{weights_stamp()} pairs"
+
+
+def pictures_of(album: Path) -> list[Target]:
+    """Every picture of every person with at least two. Raises UserError if there is none."""
+    folders = [one for one in sorted(album.iterdir()) if one.is_dir()] if album.is_dir() else []
+    people = {one.name: sorted(path for path in one.rglob("*") if is_picture(path)) for one in folders}
+    found = [Target("people", name, path) for name, paths in people.items() if len(paths) > 1 for path in paths]
+    if not found:
         raise UserError(
             f"--photos {album}: provide a folder with one subfolder per person, each with at least two pictures."
         )
+    return found
+
+
+def pairs_of(given: tuple[Path, ...], target: Path) -> list[test_pairs.Pair]:
+    """Pairs that are not the same shot, from a JSON or from the three folders; those are compared once, which takes minutes."""
+    if len(given) not in (1, 3):
+        raise UserError("--pairs: provide one JSON of pairs, or three folders: CONGRESS SENATE HOUSE.")
+    file = given[0] if len(given) == 1 else target / "pairs.json"
+    if len(given) == 3 and not file.is_file():
+        found = test_pairs.measured(test_pairs.joined(*given))
+        texts = [asdict(pair) | {"congress": str(pair.congress), "headshot": str(pair.headshot)} for pair in found]
+        file.write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        read = [test_pairs.Pair(p["id"], Path(p["congress"]), Path(p["headshot"]), p["correlation"]) for p in data]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"--pairs {file}: not a list of pairs that can be read. Write it again.") from error
+    chosen = [pair for pair in test_pairs.different(read) if pair.congress.is_file() and pair.headshot.is_file()]
+    if not chosen:
+        raise UserError(f"--pairs {file}: there is no pair whose two pictures differ and are on this computer.")
+    return chosen
+
+
+def plan(
+    targets: Sequence[Target], sizes: Sequence[int], families: Sequence[str], draws: int = 1, most: int = 0
+) -> list[Job]:
+    """All combinations, picture by picture; or ``most`` of them, spread evenly over sizes, families and pictures and shuffled, so
+    that a run that is stopped early has measured a fair sample."""
+    cells = list(itertools.product(sizes, families))
+    items = [(target, draw) for draw in range(draws) for target in targets]
+    if not most or most >= len(cells) * len(items):
+        return [Job(target, *cell, draw) for target, draw in items for cell in cells]
+    rng = np.random.default_rng(0)
+    jobs = []
+    for number, cell in enumerate(rng.permutation(len(cells))):
+        count = most // len(cells) + (number < most % len(cells))
+        start = number * GOLDEN % 1
+        for step in range(count):
+            target, draw = items[int((step + start) * len(items) / count) % len(items)]
+            jobs.append(Job(target, *cells[cell], draw))
+    return [jobs[number] for number in rng.permutation(len(jobs))]
+
+
+def known_as(library: Library) -> Known:
+    return Known(library, methods_of.proposing(library, by_name("classical")))
+
+
+def weights_stamp() -> str:
+    """Changes when a file of weights that takes part does, or the code of the album restorer."""
+    files = [embedded_weights.RESTORER, embedded_weights.EXTRACTOR, face_mesh.WEIGHTS, album_weights.WEIGHTS]
+    files += sorted(Path(face_mesh.__file__).parent.glob("*.py"))
+    digest = hashlib.sha256()
+    for path in map(Path, files):
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+    return digest.hexdigest()[:12]
+
+
+def run(
+    jobs: Sequence[Job],
+    known: Known,
+    methods: tuple[str, ...],
+    embedder: Embedder,
+    target: Path,
+    stamp: str,
+    left_out: dict[str, int],
+) -> list[Row]:
+    """The rows of the jobs in order, from disk where they are complete; left_out counts the others by reason."""
+    done = read_rows(target / "rows.jsonl", stamp)
     rows = []
-    for seed, (person, path) in enumerate(tqdm(jobs, desc="restoring")):
-        truth = shrink(read_picture(path)[None], side)
-        known = [(without(one, person, path.name), by) for one, by in ((library, embedder), (guessed, proposer))]
-        rows += [measure(person, path.name, truth, *known, family, seed) for family in families]
-    rows = [row for row in rows if row is not None]
-    return {
-        "embedding": embedder.name,
-        "rows": [vars(row) | {"worse": row.worse} for row in rows],
-        "families": {family: summary([row for row in rows if row.family == family]) for family in families},
-    }
+    for job in tqdm(jobs, desc="restoring"):
+        row = done.get(job.row.key)
+        if row is None or not set(methods) <= set(row.asked):
+            row = measure(job, known, methods, embedder, target)
+            if isinstance(row, str):
+                left_out[row] = left_out.get(row, 0) + 1
+                continue
+            with (target / "rows.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stamp": stamp} | asdict(row)) + "\n")
+        rows.append(row)
+    return rows
 
 
-def without(library: Library, person: str, file: str) -> Library:
-    """The library without one picture of a person."""
-    people = tuple(
-        replace(one, references=tuple(r for r in one.references if one.name != person or r.name != file))
-        for one in library.people
+def read_rows(file: Path, stamp: str) -> dict[tuple, Row]:
+    """What an earlier run wrote, by ``Row.key``; a line that was cut short is ignored."""
+    rows = {}
+    names = {field.name for field in fields(Row)}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            data = json.loads(line)
+            if data.pop("stamp") != stamp or data.keys() != names:
+                continue
+            row = Row(**data | {name: tuple(data[name]) for name in ("asked", "tiles")})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        rows[row.key] = row
+    return rows
+
+
+def measure(job: Job, known: Known, methods: tuple[str, ...], embedder: Embedder, target: Path) -> Row | str:
+    """One row, or why there is none; writes the strip of pictures."""
+    albums = methods_of.albums_for(known.library, job.target.person, job.target.path.name, job.seed)
+    if albums is None:
+        return "no other picture of the person can serve as the album"
+    large = subject_of(job.target.path)
+    if large is None:
+        return "no face is found even in the undamaged picture"
+    subject = at_width(large, job.size)
+    if subject is None:
+        return "the face is smaller than the stated width"
+    case = make_case(subject, recipe_of(job.family, job.seed, subject.landmarks))
+    results = {name: methods_of.apply(name, case, albums, embedder) for name in methods}
+    results = {name: result for name, result in results.items() if result is not None}
+    pictures = {name: result.picture for name, result in results.items()}
+    row = replace(
+        who(job, case, known, albums, embedder),
+        scores=scored(case, pictures, methods_of.embeddings(albums.person), embedder),
+        refused={name: one.refused for name, one in results.items() if one.refused is not None},
+        wrong=albums.wrong.name if albums.wrong else "",
+        lookalike=albums.lookalike.name if albums.lookalike else "",
+        asked=methods,
+        tiles=(*pictures, "truth", "album"),
     )
-    return replace(library, people=people)
+    shown = pictures | {"truth": case.truth}
+    sheets.save_strip(target, row, shown, subject.landmarks, albums.person.references[0].crop)
+    return row
 
 
-def measure(
-    person: str,
-    file: str,
-    truth: torch.Tensor,
-    known: tuple[Library, Embedder],
-    guessed: tuple[Library, Embedder],
-    family: str,
-    seed: int,
-) -> Row | None:
-    """None if even the undamaged picture ``[1, 3, H, W]`` shows no face. known, guessed: the albums without this picture."""
-    library, embedder = known
-    seen = detect_faces(truth[0])
-    if not seen:
-        return None
-    face = main_face(seen, truth.shape[-2:])
-    damaged = FAMILIES[family](seed).apply(truth)
-    blind, faces = restore_blindly(damaged)
-    matched, proposed = (match_faces(faces, *one) for one in (known, guessed))
-    personal = compose_faces(blind, restore_faces(damaged, matched, ReferenceRestorer(), library))[0]
-    x0, y0, x1, y1 = (max(round(value), 0) for value in face.box)
-    album = np.stack([reference.embedding for reference in library.get(person).references])
-
-    def score(picture: torch.Tensor) -> tuple[float, float, float]:
-        cut = [one[..., y0:y1, x0:x1] for one in (picture, truth)]
-        embedding = embedder.embed(crop_face(picture[0], face.landmarks)[0])[None]
-        return psnr(*cut), ssim(*cut), 1 - float(embedder.similarity(embedding, album).mean())
-
-    scores = {name: score(one) for name, one in zip(METHODS, (damaged, blind, personal), strict=True)}
-    one, other = (face_in(face.box, found) for found in (matched, proposed))
-    return Row(
-        person,
-        file,
-        family,
-        taken_for(one),
-        one.confidence if one else 0.0,
-        one.doubt if one else "",
-        taken_for(other),
-        scores,
+def who(job: Job, case: Case, known: Known, albums: methods_of.Albums, embedder: Embedder) -> Row:
+    """The row with who the face was taken for among all people."""
+    if case.index is None:
+        return job.row
+    proposals = methods_of.without(known.proposed, job.target.person, job.target.path.name)
+    matched, proposed = (
+        match_faces(case.faces, people, by).frames[0][case.index]
+        for people, by in ((albums.everybody, embedder), (proposals, by_name("classical")))
+    )
+    return replace(
+        job.row,
+        found=matched.person or NOBODY,
+        confidence=round(matched.confidence, 4),
+        doubt=matched.doubt,
+        proposed=proposed.person or NOBODY if proposed else MISSED,
+        coded=case.code is not None,
     )
 
 
-def restore_blindly(damaged: torch.Tensor) -> tuple[torch.Tensor, Faces]:
-    """The blind restoration of ``[1, 3, H, W]``, and the faces found in either, blindly restored."""
-    general = embedded.restorer(keep)
-    blind = restore_scene(damaged, general, Conditions())
-    found = reading_order(merge(detect_faces(damaged[0]) + detect_faces(blind[0])))
-    faces = Faces((tuple(make_face(damaged[0], one) for one in found),), damaged.shape[-2:])
-    return blind, restore_faces(damaged, faces, general, Library())
+def scored(
+    case: Case, pictures: dict[str, torch.Tensor], album: np.ndarray, embedder: Embedder
+) -> dict[str, dict[str, float]]:
+    """See ``Row.scores``; inside the face's box in the undamaged picture, distances with its landmarks. album: ``[R, D]``."""
+    undamaged = case.truth
+    height, width = undamaged.shape[-2:]
+    x0, y0, x1, y1 = (round(side) for side in case.subject.box)
+    window = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
+    cut = lambda picture: picture[..., window[0], window[1]]  # noqa: E731
+    looks: dict[int, np.ndarray] = {}
+
+    def look(picture: torch.Tensor) -> np.ndarray:
+        """``[1, D]``; methods that change nothing return the same picture."""
+        if id(picture) not in looks:
+            looks[id(picture)] = embedder.embed(crop_face(picture[0], case.subject.landmarks)[0])[None]
+        return looks[id(picture)]
+
+    truth, damaged = look(undamaged), look(case.damaged)
+    scores = {}
+    for name, picture in pictures.items():
+        own = look(picture)
+        values = {
+            "psnr": psnr(cut(picture), cut(undamaged), epsilon=EPSILON),
+            "ssim": ssim(cut(picture), cut(undamaged)),
+            "truth": methods_of.distances(own, truth).mean(),
+            "album": methods_of.distances(own, album).mean(),
+            "kept": psnr(cut(picture), cut(case.damaged), epsilon=EPSILON),
+            "moved": methods_of.distances(own, damaged).mean(),
+        }
+        scores[name] = {measure: round(float(value), 5) for measure, value in values.items()}
+    return scores
 
 
-def face_in(box: tuple[float, ...], faces: Faces) -> Face | None:
-    """The first face whose box holds the middle of another box."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    inside = (face for face in faces.frames[0] if face.box[0] < x < face.box[2] and face.box[1] < y < face.box[3])
-    return next(inside, None)
-
-
-def taken_for(face: Face | None) -> str:
-    return MISSED if face is None else face.person or NOBODY
-
-
-def summary(rows: list[Row]) -> dict:
-    """Means per method, how many faces were found and known, and how many improved in everything."""
-    right, wrong = (
-        [row for row in rows if row.found not in (MISSED, NOBODY) and (row.found == row.person) == good]
-        for good in (True, False)
-    )
-    means = {m: np.mean([row.scores[m] for row in rows], axis=0).round(4).tolist() for m in METHODS}
+def described(row: Row) -> dict:
+    """One of the worst faces for the table and the JSON."""
+    name = main_method([row])
     return {
-        "faces": len(rows),
-        "found": sum(row.found != MISSED for row in rows),
-        "known": len(right),
-        "known_in_doubt": sum(bool(row.doubt) for row in right),
-        "mistaken": len(wrong),
-        "mistaken_in_doubt": sum(bool(row.doubt) for row in wrong),
-        "proposed_rightly": sum(row.proposed == row.person for row in rows),
-        "proposed_wrongly": sum(row.proposed not in (MISSED, NOBODY, row.person) for row in rows),
-        "means": means,
-        "better_than_damaged": _better(rows, "damaged"),
-        "better_than_blind": _better(rows, "blind"),
+        "face": f"{row.person}/{row.file} {row.size} px {row.family}",
+        "method": name,
+        "before": row.scores["scene"]["truth"],
+        "after": row.scores[name]["truth"],
+        "worse": ", ".join(filter(None, [*row.worse(name), row.doubt])),
     }
-
-
-def _better(rows: list[Row], method: str) -> dict[str, int]:
-    return {
-        name: sum(f"{name} than {method}" not in row.worse for row in rows) for name in ("PSNR", "SSIM", "distance")
-    }
-
-
-def table(figures: dict) -> str:
-    """The human-readable table: a line per face, then the means."""
-    lines = [
-        f"{'face':34}{'damage':16}{'taken for':14}{'sure':>5}  {'proposed':14}{'PSNR':>18}{'SSIM':>18}{'distance':>18} "
-        " worse"
-    ]
-
-    def numbers(scores: dict) -> str:
-        columns = [[scores[method][column] for method in METHODS] for column in range(3)]
-        return "".join(
-            "  " + "".join(f"{v:{5 if column else 6}.{2 if column else 1}f}" for v in values).rjust(16)
-            for column, values in enumerate(columns)
-        )
-
-    for row in figures["rows"]:
-        who = f"{row['found']:14.13}{row['confidence']:5.2f}  {row['proposed']:14.13}"
-        notes = [*row["worse"], *filter(None, [row["doubt"]])]
-        face = f"{row['person']}/{row['file']}"
-        lines.append(f"{face:34.33}{row['family']:16}{who}{numbers(row['scores'])}  {', '.join(notes)}")
-    for family, one in figures["families"].items():
-        lines.append(f"{'mean':34}{family:16}{'':35}{numbers(one['means'])}")
-        known = f"{one['known']} known ({one['known_in_doubt']} in doubt)"
-        mistaken = f"{one['mistaken']} mistaken ({one['mistaken_in_doubt']} in doubt)"
-        lines.append(f"{'':50}of {one['faces']} faces {one['found']} found, {known}, {mistaken}")
-        right, wrong = one["proposed_rightly"], one["proposed_wrongly"]
-        lines.append(f"{'':50}proposed without an embedding network: {right} rightly, {wrong} wrongly")
-        for method in METHODS[:2]:
-            better = ", ".join(f"{name} {count}" for name, count in one[f"better_than_{method}"].items())
-            lines.append(f"{'':50}better than {method}: {better} of {one['faces']}")
-    return "\n".join([*lines, f"Three numbers each: damaged, blind, personal. Distances: {figures['embedding']}."])

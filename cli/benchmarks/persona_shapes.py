@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,21 +89,24 @@ def bench(photos: Path, steps: int, minutes: float, target: Path) -> dict:
     return _write(figures, shapes, target)
 
 
+def _learnt(base: DiffusionRestorer, steps: int, folder: Path, subject: Subject, **changes) -> Persona:
+    """The subject's persona under these changes of the settings, kept in the folder once it is trained."""
+    settings = replace(Settings(steps=steps, batch=4, damage=FAMILY, prior_weight=0.0), **changes)
+    name = hashlib.sha256(repr((base.base, subject.name, settings)).encode()).hexdigest()[:16]
+    try:
+        return load_persona(folder, name)
+    except UserError:  # not learned yet
+        album = Material(subject.album)
+        persona = make_persona(base.load(), base.base, album, settings, subject.name, folder=folder / name)
+        save_persona(persona, folder, name)
+        return persona
+
+
 def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Path) -> Mapping[str, Shape]:
     """The four of them. folder: where personas are kept, and a training that is stopped is taken up again."""
     free = replace(base, control=0.0)
 
-    def learnt(subject: Subject, **changes) -> Persona:
-        settings = replace(Settings(steps=steps, batch=4, damage=FAMILY, prior_weight=0.0), **changes)
-        name = hashlib.sha256(repr((base.base, subject.name, settings)).encode()).hexdigest()[:16]
-        try:
-            return load_persona(folder, name)
-        except UserError:  # not learned yet
-            persona = make_persona(
-                base.load(), base.base, Material(subject.album), settings, subject.name, folder=folder / name
-            )
-            save_persona(persona, folder, name)
-            return persona
+    learnt = partial(_learnt, base, steps, folder)
 
     def against_noise(subject: Subject):
         for steps in NOISE:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,7 +94,10 @@ def face_window(truth: torch.Tensor) -> Window:
         key=lambda box: (box[2] - box[0]) * (box[3] - box[1]),
         default=((width - CROP) / 2, (height - CROP) / 2, (width + CROP) / 2, (height + CROP) / 2),
     )
-    across = lambda low, high, limit: slice(max(round(low), 0), min(round(high), round(low) + LARGEST, limit))  # noqa: E731
+
+    def across(low, high, limit):
+        return slice(max(round(low), 0), min(round(high), round(low) + LARGEST, limit))
+
     return across(y0, y1, height), across(x0, x1, width)
 
 
@@ -106,7 +109,9 @@ def measure(
     damaged = recipe.apply(truth)
     restorer, extractor = embedded.restorer(keep), embedded.extractor(keep)()
     blind = restorer.restore(damaged, Conditions())
-    cut = lambda picture: picture[0][:, window[0], window[1]]  # noqa: E731
+
+    def cut(picture):
+        return picture[0][:, window[0], window[1]]
 
     def guided(high: torch.Tensor, low: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
         code = estimate(extractor, torch.cat([cut(high), cut(low)]))
@@ -119,7 +124,10 @@ def measure(
         results["guidance 1.10"] = guided(blind, damaged, 1.1)
     if family != "clean":
         results["non-local means"] = non_local_means(damaged)
-    far = (lambda out: (float(lpips(out, truth)),)) if lpips else lambda out: ()  # noqa: E731
+
+    def far(out: torch.Tensor) -> tuple[float, ...]:
+        return (float(lpips(out, truth)),) if lpips else ()
+
     scores = {m: (psnr(out, truth, epsilon=1e-10), ssim(out, truth), *far(out)) for m, out in results.items()}
     rows, columns = (slice(max((s.start + s.stop) // 2 - 128, 0), (s.start + s.stop) // 2 + 128) for s in window)
     strip = [np.asarray(to_pil(out[0][:, rows, columns])) for out in (damaged, blind, results["guided"], truth)]
@@ -211,7 +219,10 @@ def table(figures: dict) -> str:
     lines += [
         f"{name:34}{f['gain']:+8.3f} dB over blind, helps {f['helped']:.0%}" for name, f in figures["oracle"].items()
     ]
-    show: Callable[[dict], str] = lambda part: ", ".join(f"{k} {v}" for k, v in part.items())  # noqa: E731
+
+    def show(part):
+        return ", ".join(f"{k} {v}" for k, v in part.items())
+
     return "\n".join(
         [*lines, *(f"{part}: {show(figures[part])}" for part in ("clean", "retrieval", "invariance", "speed"))]
     )

@@ -23,10 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, default=Path("output/bench"), help="folder for the grid, the plot and the figures"
     )
     quality.set_defaults(run=_bench_quality)
-    faces = bench.add_parser("faces", help="known faces with synthetic damage, restored from their albums")
-    faces.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
-    faces.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
-    faces.set_defaults(run=_bench_faces)
+    _add_faces(bench)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
     context = bench.add_parser(
@@ -60,8 +57,65 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, faces, blend, context, fullsize, personas):
+    for subject in (quality, blend, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
+
+
+def _add_faces(bench: argparse._SubParsersAction) -> None:
+    faces = bench.add_parser(
+        "faces",
+        help="known faces with synthetic damage, restored from their albums",
+        description="Every picture in turn is damaged and restored with the person's other pictures as the album. An "
+        "interrupted run continues if it is started again with the same --out.",
+    )
+    faces.add_argument("--photos", type=Path, help="a folder with one subfolder of pictures per person")
+    faces.add_argument(
+        "--sizes",
+        type=_numbers,
+        default=(24, 48, 96, 192),
+        metavar="N,N",
+        help="widths of the face in pixels, separated by commas (default: 24,48,96,192)",
+    )
+    faces.add_argument(
+        "--families",
+        type=_words,
+        default=("trial", "codeformer", "diffbir", "s3diff_x4"),
+        metavar="NAME,NAME",
+        help="families of damage (default: trial,codeformer,diffbir,s3diff_x4). codeformer, diffbir, dual_pivot and "
+        "faceme are made for face crops of 512 pixels and are scaled to the size of the face",
+    )
+    faces.add_argument(
+        "--methods",
+        type=_words,
+        default=(),
+        metavar="NAME,NAME",
+        help="what to compare: damaged, scene, old, fusion, gate, wrong, lookalike, matched, matched_wrong, truth_help "
+        "(default: the first six; gate only if its weights are installed)",
+    )
+    faces.add_argument("--draws", type=int, default=1, help="damaged versions per combination (default: 1)")
+    faces.add_argument("--most", type=int, default=0, help="at most this many faces, sampled evenly (default: 0, all)")
+    faces.add_argument(
+        "--pairs",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="also measure pairs of portraits from different years: the folders CONGRESS SENATE HOUSE, or a JSON file of "
+        "pairs. --most applies to them separately",
+    )
+    faces.add_argument(
+        "--out", type=Path, default=Path("output/bench/faces"), help="folder for the rows, the figures and the pictures"
+    )
+    faces.add_argument("--json", type=Path, help="write the figures here, too")
+    faces.set_defaults(run=_bench_faces)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in _words(text))
 
 
 def _bench_quality(options: argparse.Namespace) -> int:
@@ -76,7 +130,19 @@ def _bench_quality(options: argparse.Namespace) -> int:
 def _bench_faces(options: argparse.Namespace) -> int:
     from ..benchmarks import faces
 
-    return _show(faces, faces.bench(options.photos, options.side), options.json)
+    figures = faces.bench(
+        options.photos,
+        options.out,
+        sizes=options.sizes,
+        families=options.families,
+        methods=options.methods,
+        draws=options.draws,
+        most=options.most,
+        pairs=tuple(options.pairs),
+    )
+    _show(faces, figures, options.json)
+    print(f"Pictures: {options.out.resolve()}: {', '.join(figures['pictures'])}; all figures in figures.json.")
+    return 0
 
 
 def _bench_blend(options: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _dataset(options: argparse.Namespace) -> int:
-    from ...lib.bridge import device, keep, models_folder
+    from ...lib.bridge import device, keep, weight_folders
     from ...lib.faces.embed import best_embedder
     from ...lib.faces.library import load_library
     from ...lib.vocabulary import Library
@@ -46,8 +46,10 @@ def _dataset(options: argparse.Namespace) -> int:
     from ...training.gates import pyiqa_scorers
 
     config = dataset.read_config(options.config) if options.config else dataset.Config()
-    embedder, one_step = best_embedder(models_folder()), embedded.restorer(keep)
-    library = load_library(options.albums, embedder, models_folder()) if options.albums else Library()
+    embedder, one_step = best_embedder(weight_folders("personal_restore")), embedded.restorer(keep)
+    library = (
+        load_library(options.albums, embedder, weight_folders("personal_restore")) if options.albums else Library()
+    )
     for note in library.notes:
         print(note)
     faceme = None if options.faces == "embedded" else _faceme(required=options.faces == "faceme")
@@ -57,7 +59,7 @@ def _dataset(options: argparse.Namespace) -> int:
         (faceme,) if faceme else (one_step, ReferenceRestorer()),
         one_step,
         pyiqa_scorers(device()) if options.quality else {},
-        models_folder(),
+        weight_folders("personal_restore"),
     )
     print(json.dumps(dataset.build(options.photos, options.out, config, tools), indent=2))
     print(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from ...lib.vocabulary import UserError
+
+log = logging.getLogger(__name__)
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
@@ -38,7 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _restore(options: argparse.Namespace) -> int:
     from ...lib.standin.core_nodes import CORE_NODES
     from ...lib.standin.graph import apply_overrides, kinds, load_graph
-    from ...lib.standin.host import allow_folder
+    from ...lib.storage.whole import check_room
     from ...nodes import NODES
     from .. import own
     from ..restore import restore_file
@@ -51,12 +54,14 @@ def _restore(options: argparse.Namespace) -> int:
         album = options.album or Path(nobody)
         if not album.is_dir():
             raise UserError(f"--album {album}: the folder does not exist.")
-        graph = own.with_album(graph, allow_folder(album))
+        graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
-        photos, failed = list(_pictures(options.photos)), []
+        photos = list(_pictures(options.photos))
         if not photos:
-            raise UserError(f"There are no pictures in {', '.join(map(str, options.photos))}.")
+            raise UserError(f"There are no pictures to restore in {', '.join(map(str, options.photos))}.")
+        check_room(options.out, 0, f"--out {options.out}")
+        failed = []
         for photo in photos:
             print(f"\n{photo.name}", flush=True)
             try:
@@ -64,17 +69,30 @@ def _restore(options: argparse.Namespace) -> int:
             except UserError as error:
                 failed.append(f"{photo.name}: {error}")
                 print(f"error: {error}", file=sys.stderr, flush=True)
+            except Exception as error:  # one picture never ends the others
+                failed.append(f"{photo.name}: {type(error).__name__}: {error}")
+                log.exception("error: %s", photo.name)
     if failed and len(photos) > 1:
         print(f"\n{len(failed)} of {len(photos)} failed:", *failed, sep="\n- ", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
-    """The given files, and the pictures in the given folders."""
+    """The given files, and the pictures in the given folders that are no results of this command."""
     from ...lib.pictures.files import is_picture
+    from ..restore import is_result
 
     for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if is_picture(file))
-        else:
+        if not path.is_dir():
             yield path
+            continue
+        try:
+            files = sorted(file for file in path.iterdir() if is_picture(file))
+        except OSError as error:
+            raise UserError(f"The folder {path} cannot be read ({error.strerror}). Check its permissions.") from error
+        results = {file for file in files if is_result(file)}
+        if results:
+            print(
+                f"{path.name}: {len(results)} results of earlier runs are skipped. Name one to restore it.", flush=True
+            )
+        yield from (file for file in files if file not in results)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...lib.extras import require
 from ...lib.vocabulary import UserError
+from . import train_album
 
 FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
 TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "samples", "bound", "tiny")
@@ -15,7 +16,7 @@ TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "sampl
 
 def add(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING, FACE2SCENE))
+    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, FACE2SCENE))
     train.add_argument(
         "--out",
         type=Path,
@@ -32,17 +33,26 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
     )
+    train.add_argument(
+        "--tested", type=Path, help="for album-portraits: the JSON list of test pairs, whose people are left out"
+    )
+    train.add_argument("--shards", type=int, default=120, help="for album-samples: how many files of 64 samples")
     train.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
-    require(f"run.py train {options.stage}", "training")
+    import torch
+
+    from ...lib.bridge import place
     from ...models.embedded import weights as embedded
     from ...training import bound, procedural, stages
 
     if options.stage == FACE2SCENE:
         return _train_face2scene(options)
+    if options.stage in train_album.STAGES:
+        return train_album.run(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
+    where = place("training", torch.bfloat16)
     match options.stage:
         case "samples":
             from PIL import Image
@@ -53,22 +63,24 @@ def _train(options: argparse.Namespace) -> int:
         case "tiny":
             from ...training import tiny_diffusion
 
-            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data), config.data, embedded.FOLDER)
+            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data, where), config.data, embedded.FOLDER)
         case "bound":
-            print(json.dumps(bound.run(options.out, config, options.photos, side=512), indent=2))
+            print(json.dumps(bound.run(options.out, config, options.photos, 512, where), indent=2))
         case "export":
             stages.export(options.out, config, embedded.FOLDER)
         case "all":
             for stage in stages.STAGES:
-                stages.run(stage, options.out, config)
+                stages.run(stage, options.out, config, where)
             stages.export(options.out, config, embedded.FOLDER)
         case stage:
-            stages.run(stage, options.out, config)
+            stages.run(stage, options.out, config, where)
     return 0
 
 
 def _train_face2scene(options: argparse.Namespace) -> int:
-    from ...lib.bridge import weight_folders
+    import torch
+
+    from ...lib.bridge import place, weight_folders
     from ...training import face2scene
 
     if options.base is None:
@@ -77,6 +89,7 @@ def _train_face2scene(options: argparse.Namespace) -> int:
         )
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
-    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders)
+    where = place("training", torch.bfloat16)
+    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders, where)
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under any name.")
     return 0

@@ -63,7 +63,10 @@ class Chinese:
 
     def po(self) -> str:
         """The updated `zh.po`, in the order of the nodes."""
-        quoted = lambda text: json.dumps(text, ensure_ascii=False)  # noqa: E731, PO's escapes are JSON's
+
+        def quoted(text):
+            return json.dumps(text, ensure_ascii=False)  # PO's escapes are JSON's
+
         head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: zh_CN\\n"\n'
         entries = (
             f"#: {place}\nmsgid {quoted(text)}\nmsgstr {quoted(self.known.get(text, ''))}\n"
@@ -130,7 +133,10 @@ def describe(schema: Schema, say: Say) -> Node:
 
 def node_defs(nodes: Iterable[Node]) -> dict[str, Any]:
     """What ComfyUI reads from ``locales/<language>/nodeDefs.json``. Outputs go by their number."""
-    slot = lambda one: {"name": one.name, "tooltip": one.tooltip}  # noqa: E731
+
+    def slot(one):
+        return {"name": one.name, "tooltip": one.tooltip}
+
     return {
         node.id: {
             "display_name": node.name,
@@ -220,7 +226,10 @@ def placeholders(tree: dict[str, Any], place: str = "") -> list[str]:
 def stale(files: dict[str, str], root: Path) -> list[str]:
     """The files under ``root`` that differ, are missing, or no longer belong to a node."""
     there = {path.relative_to(root).as_posix() for pattern in WRITTEN for path in root.glob(pattern)}
-    content = lambda name: (root / name).read_text("utf-8") if (root / name).is_file() else None  # noqa: E731
+
+    def content(name):
+        return (root / name).read_text("utf-8") if (root / name).is_file() else None
+
     return sorted(name for name in there | files.keys() if content(name) != files.get(name))
 
 

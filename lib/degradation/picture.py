@@ -46,12 +46,12 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
         draw.text((left, top + 6), scale.label, INK, font)
         draw.text((right, top + 6), " ".join(words), INK, font, anchor="ra")
         draw.rectangle((left, top + 28, right, top + 38), TRACK)
-        if estimated:
-            end = left + (right - left) * scale.place(estimated[name])
-            draw.rectangle((left, top + 28, end, top + 38), ESTIMATED)
-        if true:
-            end = left + (right - left) * scale.place(true[name])
-            draw.rectangle((end - 2, top + 24, end + 2, top + 42), TRUE)
+        for values, color in ((estimated, ESTIMATED), (true, TRUE)):
+            if values:
+                at = left + (right - left) * scale.place(values[name])
+                bar = left, top + 28, at, top + 38
+                tick = at - 2, top + 24, at + 2, top + 42
+                draw.rectangle(bar if color is ESTIMATED else tick, color)
     return from_pil(picture)[None]
 
 

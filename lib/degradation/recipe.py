@@ -31,6 +31,17 @@ OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
 }
 NOISY = {"gaussian_noise", "poisson_noise", "sensor_noise"}
 
+LONGEST_TEXT, MOST_STEPS = 100_000, 100
+# Least and most of every parameter that a published training could want, and far beyond. Larger kernels and pictures take minutes and
+# gigabytes without showing anything else.
+BOUNDS = {
+    "size": (1, 255), "radius": (1, 127), "scale": (0, 16), "sigma": (0, 1000), "sigma_x": (0, 1000), "sigma_y": (0, 1000),
+    "centre": (0, 1000), "corner": (0, 1000), "angle": (-1000, 1000), "beta": (0, 100), "cutoff": (0, 100), "weight": (-100, 100),
+    "threshold": (0, 255), "red": (0.01, 100), "blue": (0.01, 100), "shot": (0, 10), "read": (0, 10), "quality": (1, 100),
+}  # fmt: skip
+RESIZE = 1e-3, 4  # its scale, which for other operators is another thing
+LARGEST = 64e6  # pixels of an enlarged picture
+
 
 @dataclass(frozen=True)
 class Step:
@@ -66,6 +77,8 @@ class Recipe:
                 if step.operator == "resize":
                     scale = parameters.pop("scale")
                     parameters["size"] = max(1, int(height * scale)), max(1, int(width * scale))
+                    if scale > 1 and math.prod(parameters["size"]) > LARGEST:
+                        raise ValueError(f"a picture of {width} x {height} px becomes too large")
                 if step.operator in NOISY:
                     parameters["generator"] = generator
                 out = OPERATORS[step.operator](out, **parameters)
@@ -117,19 +130,37 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """Raises UserError that names the step when the text is not a recipe."""
         try:
+            if len(text) > LONGEST_TEXT:
+                raise ValueError(f"it has {len(text)} characters, and {LONGEST_TEXT} are the most")
             data = json.loads(text)
             raw = [dict(step) for step in data["steps"]]
             names = [str(step.pop("operator")) for step in raw]
             seed, name = int(data.get("seed", 0)), str(data.get("name", "custom"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not 0 <= seed < 2**64:
+                raise ValueError("its seed is not between 0 and 2 to the power of 64")
+            if len(raw) > MOST_STEPS:
+                raise ValueError(f"it has {len(raw)} steps, and {MOST_STEPS} are the most")
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
-                f"degradation recipe: this is not a recipe ({error}). Expected {{seed, steps: [{{operator, ...}}]}}."
+                f"degradation recipe: this is not a recipe ({str(error)[:200]}). Expected {{seed, steps: [{{operator, ...}}]}}."
             ) from error
         for index, operator in enumerate(names):
             if operator not in OPERATORS:
                 raise UserError(
-                    f"degradation recipe: step {index} names {operator!r}, which is unknown. Known operators: "
+                    f"degradation recipe: step {index} names {operator[:200]!r}, which is unknown. Known operators: "
                     f"{', '.join(OPERATORS)}."
                 )
+            for parameter, value in raw[index].items():
+                bounds = RESIZE if (operator, parameter) == ("resize", "scale") else BOUNDS.get(parameter)
+                _check_bounds(f"degradation recipe: step {index} ({operator})", parameter, value, bounds)
         steps = tuple(Step(name, parameters) for name, parameters in zip(names, raw, strict=True))
         return cls(steps, seed, name)
+
+
+def _check_bounds(where: str, name: str, value: Any, bounds: tuple[float, float] | None) -> None:
+    """Raises UserError. A parameter without bounds is left to the operator."""
+    if bounds is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not bounds[0] <= value <= bounds[1]:  # which no NaN is
+        raise UserError(f"{where}: {name} has to be a number from {bounds[0]:g} to {bounds[1]:g}.")

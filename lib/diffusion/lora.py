@@ -68,7 +68,10 @@ def target_layers(root: nn.Module, targets: str | Sequence[str]) -> list[str]:
         wanted = re.compile(targets).fullmatch
     else:
         ends = tuple(f".{target}" for target in targets)
-        wanted = lambda name: f".{name}".endswith(ends)  # noqa: E731
+
+        def wanted(name):
+            return f".{name}".endswith(ends)
+
     return [name for name, layer in root.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d) and wanted(name)]
 
 

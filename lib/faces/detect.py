@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from .align import crop_face
 from .paste import face_region
 
 log = logging.getLogger(__name__)
+
+Folders = Path | Iterable[Path] | None  # of models: ComfyUI's user may have several for one kind of file
 
 SMALL_PICTURE = 640
 ENLARGED_PIXELS = 16e6
@@ -56,12 +58,12 @@ class Detector:
 
 
 def detect_faces(
-    photo: Tensor, backend: str = "auto", threshold: float | None = None, model_folder: Path | None = None
+    photo: Tensor, backend: str = "auto", threshold: float | None = None, model_folder: Folders = None
 ) -> list[Detection]:
     """The faces of a photograph ``[3, H, W]`` in 0..1, in reading order.
 
     A small picture, or one in which nothing was found, is scanned once more at twice its size.
-    threshold: minimum score, 0..1; None uses the detector's default. model_folder: where SCRFD's .onnx may lie.
+    threshold: minimum score, 0..1; None uses the detector's default. model_folder: where SCRFD's .onnx may be.
     Raises UserError if the backend asked for is not installed.
     """
     detector = get_detector(backend, model_folder)
@@ -75,7 +77,7 @@ def detect_faces(
     return reading_order(merge([face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]))
 
 
-def get_detector(backend: str = "auto", model_folder: Path | None = None) -> Detector | None:
+def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detector | None:
     """A detector by name. For "auto", the best one available, or None with a log message if there is none."""
     if backend != "auto":
         if backend not in DETECTORS:
@@ -120,7 +122,7 @@ def reading_order(detections: Sequence[Detection]) -> list[Detection]:
 
 
 def detections_from_boxes(
-    photo: Tensor, boxes: Sequence[dict[str, Any]], backend: str = "auto", model_folder: Path | None = None
+    photo: Tensor, boxes: Sequence[dict[str, Any]], backend: str = "auto", model_folder: Folders = None
 ) -> list[Detection]:
     """One detection per box ``{x, y, width, height}`` that the user drew, in the order given.
 
@@ -204,7 +206,7 @@ def to_uint8(picture: Tensor) -> np.ndarray:
     return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _mtcnn(model_folder: Path | None) -> Detector | None:
+def _mtcnn(model_folder: Folders) -> Detector | None:
     folder = mtcnn.weight_folder()
     if folder is None:
         return None
@@ -219,11 +221,21 @@ def _mtcnn(model_folder: Path | None) -> Detector | None:
     return Detector("mtcnn", 0.85, scan)
 
 
-def scrfd_file(folder: Path | None) -> Path | None:
-    """The SCRFD model in a folder of insightface models, by the names under which they are published."""
-    if folder is None or not folder.is_dir():
-        return None
-    return next((path for path in sorted(folder.rglob("*.onnx")) if path.name.startswith(("det_", "scrfd_"))), None)
+def scrfd_file(folders: Folders) -> Path | None:
+    """The SCRFD model in the folders of insightface models, by the names under which they are published."""
+    return model_file(folders, ("det_", "scrfd_"))
+
+
+def model_file(folders: Folders, beginnings: tuple[str, ...]) -> Path | None:
+    """The first .onnx whose name begins so, in the first of the folders that has one."""
+    files = (path for folder in there(folders) for path in sorted(folder.rglob("*.onnx")))
+    return next((path for path in files if path.name.startswith(beginnings)), None)
+
+
+def there(folders: Folders) -> list[Path]:
+    """Those that exist; of one folder, of several, or of none."""
+    every = [] if folders is None else [folders] if isinstance(folders, Path) else folders
+    return [folder for folder in every if folder.is_dir()]
 
 
 @lru_cache(maxsize=1)
@@ -233,7 +245,7 @@ def _load_scrfd(path: Path) -> Any:
     return get_model(str(path))
 
 
-def _scrfd(model_folder: Path | None) -> Detector | None:
+def _scrfd(model_folder: Folders) -> Detector | None:
     path = scrfd_file(model_folder)
     if path is None or importlib.util.find_spec("insightface") is None:
         return None
@@ -270,7 +282,7 @@ def _load_dlib(path: Path) -> tuple[Any, Any]:
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))
 
 
-def _dlib(model_folder: Path | None) -> Detector | None:
+def _dlib(model_folder: Folders) -> Detector | None:
     path = dlib_file("shape_predictor_68_face_landmarks.dat")
     if path is None:
         return None
@@ -296,13 +308,9 @@ def five_points(points: np.ndarray) -> np.ndarray:
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
 
-DETECTORS: dict[str, Callable[[Path | None], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
-
-
-def how_to_get(backend: str) -> str:
-    """What a detector needs that is missing, as the end of a sentence."""
-    return {
-        "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",
-        "mtcnn": 'run pip install --no-deps "facenet-pytorch>=2.5,<2.6", which contains its weights.',
-        "dlib": f"run {command('identity')}.",
-    }[backend]
+DETECTORS: dict[str, Callable[[Folders], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
+MISSING = {
+    "insightface": "install insightface and put its SCRFD model (det_*.onnx) into the models folder.",
+    "mtcnn": "run pip install --no-deps facenet-pytorch, which contains its weights.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
+}

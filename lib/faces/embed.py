@@ -19,7 +19,7 @@ from torch import Tensor
 from ..extras import command
 from ..vocabulary import UserError
 from .align import TEMPLATE_512, least_squares_similarity, warp
-from .detect import dlib_file, to_uint8
+from .detect import Folders, dlib_file, model_file, to_uint8
 
 ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -124,12 +124,12 @@ class Classical:
         return np.clip(faces @ references.T, 0, 1) / 2
 
 
-def best_embedder(model_folder: Path | None = None) -> Embedder:
+def best_embedder(model_folder: Folders = None) -> Embedder:
     """The best embedder whose files are present; the classical one always is."""
     return next(embedder for name in EMBEDDERS if (embedder := _find(name, model_folder)) is not None)
 
 
-def by_name(name: str, model_folder: Path | None = None) -> Embedder:
+def by_name(name: str, model_folder: Folders = None) -> Embedder:
     """An embedder by name, or the best for "auto". Raises UserError if it is unknown or its files are missing."""
     if name == "auto":
         return best_embedder(model_folder)
@@ -143,7 +143,7 @@ def by_name(name: str, model_folder: Path | None = None) -> Embedder:
     return embedder
 
 
-def _find(name: str, model_folder: Path | None) -> Embedder | None:
+def _find(name: str, model_folder: Folders) -> Embedder | None:
     if name == "classical":
         return Classical()
     if name == "dlib":
@@ -157,23 +157,25 @@ _load_dlib = lru_cache(maxsize=1)(DlibFace)
 _load_arcface = lru_cache(maxsize=1)(ArcFace)
 
 
-def arcface_file(folder: Path | None) -> Path | None:
-    """The recognition model in a folder of insightface models, by the names under which they are published."""
-    if folder is None or not folder.is_dir():
-        return None
-    return next((path for path in sorted(folder.rglob("*.onnx")) if path.name.startswith(ARCFACE_NAMES)), None)
+def arcface_file(folders: Folders) -> Path | None:
+    """The recognition model in the folders of insightface models, by the names under which they are published."""
+    return model_file(folders, ARCFACE_NAMES)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-EMBEDDERS = ("arcface", "dlib", "classical")  # best first
+# Best first, each with its installation instructions.
+EMBEDDERS = {
+    "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
+    "dlib": "run pip install dlib-bin face_recognition_models.",
+    "classical": "",
+}
+SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
 
 
-def how_to_get(name: str) -> str:
-    """What an embedding needs that is missing, as the end of a sentence. The classical one needs nothing."""
-    return {
-        "arcface": f"run {command('insightface')} and put its recognition model (w600k_*.onnx) into the models folder.",
-        "dlib": f"run {command('identity')}.",
-    }[name]
+def certainty(embedder: str, confidence: float) -> float:
+    """0..1, how sure a match of that ``confidence`` is: 0 at the embedder's threshold, 1 where it need not be checked."""
+    threshold, sure = SCALES.get(embedder, (0.0, 0.0))
+    return 1.0 if confidence >= sure else min(max((confidence - threshold) / (sure - threshold), 0.0), 1.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..pictures.files import is_picture, read_picture
 from ..vocabulary import Face, Library, Person, Reference, Size, UserError
 from .align import moved
-from .detect import Detection, detect_faces, make_face
+from .detect import Detection, Folders, detect_faces, make_face
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
 
@@ -22,12 +23,17 @@ MOST_REFERENCES = 10
 FEW_REFERENCES = 3
 
 
-def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Path | None = None) -> Library:
+def load_library(
+    folder: str | Path,
+    embedder: Embedder | None,
+    model_folder: Folders = None,
+    allowed: Callable[[Path], object] = Path.resolve,
+) -> Library:
     """The people of an album folder: one subfolder per person, or just pictures of one person.
 
     Names are folder names. Unusable pictures are skipped and listed in the library's notes; an empty album gives an
-    empty library. embedder: None leaves the references without embeddings. Raises UserError if the folder does not
-    exist.
+    empty library. embedder: None leaves the references without embeddings. allowed: raises UserError for a picture that
+    must not be read, because a link leads out of the album. Raises UserError if the folder does not exist.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -37,7 +43,7 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
     notes: list[str] = []
     people = []
     for name, paths in _albums(folder, notes):
-        person = _person(name, _read_album(name, paths, notes), embedder, model_folder, notes)
+        person = _person(name, _read_album(name, paths, notes, allowed), embedder, model_folder, notes)
         if person is not None:
             people.append(person)
     if not people:
@@ -45,9 +51,7 @@ def load_library(folder: str | Path, embedder: Embedder | None, model_folder: Pa
     return Library(tuple(people), _space(embedder), tuple(notes))
 
 
-def library_from_images(
-    images: Iterable[Tensor], name: str, embedder: Embedder | None, model_folder: Path | None = None
-) -> Library:
+def library_from_images(images: Tensor, name: str, embedder: Embedder | None, model_folder: Folders = None) -> Library:
     """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
     notes: list[str] = []
     pictures = ((f"image {number}", image) for number, image in enumerate(images))
@@ -82,51 +86,79 @@ def merge(first: Library, second: Library) -> Library:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """A short text that changes when a picture of the album is added, removed, renamed or changed.
+    """A short text that changes with everything that `load_library` reads of an album: people, pictures, and what is in them.
 
-    Reads names, sizes and times, never contents; a folder that does not exist has a fingerprint too.
+    Reads names, sizes and times, never contents, through links as the reader does; a folder that does not exist has a fingerprint too.
     """
     folder = Path(folder).expanduser()
     digest = hashlib.sha256()
-    for path in _pictures(folder) if folder.is_dir() else ():
-        status = path.stat()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for name, paths in _everything(folder) if folder.is_dir() else ():
+        digest.update(os.fsencode(f"{name}\0\0"))
+        for path in paths:
+            digest.update(os.fsencode(f"{path.relative_to(folder).as_posix()}\0{_state(path)}\n"))
     return digest.hexdigest()[:16]
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:  # it has just gone, or must not be looked at
+        return ()
+    # The last two tell a file that was replaced by one of the same size and time.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def _pictures(folder: Path) -> list[Path]:
+    """Also in folders below; those that are links are not entered, because they may form a circle."""
     return sorted(path for path in folder.rglob("*") if is_picture(path))
+
+
+def _everything(folder: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Every subfolder's name with its pictures, and those beside the subfolders, under the folder's own name."""
+    content = sorted(folder.iterdir())
+    yield folder.resolve().name, [path for path in content if is_picture(path)]
+    for sub in content:
+        if sub.is_dir() and not sub.name.startswith("."):
+            yield sub.name, _pictures(sub)
 
 
 def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
     """Every person's name with their pictures."""
-    loose = sorted(path for path in folder.iterdir() if is_picture(path))
-    subs = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
-    albums = [(sub, paths) for sub in subs if (paths := _pictures(sub))]
+    (own, loose), *subs = _everything(folder)
+    albums = [(name, paths) for name, paths in subs if paths]
     if not albums:
-        albums = [(folder.resolve(), loose)] if loose else []
+        albums = [(own, loose)] if loose else []
     else:
         notes.extend(
             f"{path.name}: skipped, it is next to the people's folders instead of inside one." for path in loose
         )
-    for sub, paths in albums:
+    for name, paths in albums:
         # The same name is spelled in different code points by different file systems.
-        yield unicodedata.normalize("NFC", sub.name), paths
+        yield unicodedata.normalize("NFC", name), paths
 
 
-def _read_album(name: str, paths: Iterable[Path], notes: list[str]) -> Iterator[tuple[str, Tensor]]:
+def _read_album(
+    name: str, paths: Iterable[Path], notes: list[str], allowed: Callable[[Path], object]
+) -> Iterator[tuple[str, Tensor]]:
     for path in paths:
         try:
-            yield path.name, read_picture(path)
+            allowed(path)
+        except UserError:
+            notes.append(f"{name}: skipped {path.name}, it is a link that leads out of the folders that may be read.")
+            continue
+        try:
+            picture = read_picture(path)
         except UserError as error:
             notes.append(f"{name}: skipped {error}")
+        else:
+            yield path.name, picture
 
 
 def _person(
     name: str,
     pictures: Iterable[tuple[str, Tensor]],
     embedder: Embedder | None,
-    model_folder: Path | None,
+    model_folder: Folders,
     notes: list[str],
 ) -> Person | None:
     references = []

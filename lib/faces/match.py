@@ -14,6 +14,8 @@ from .embed import Embedder
 
 NOBODY = "nobody"
 EVERYBODY_KNOWN, STRANGERS, GAPS = "known", "strangers", " \t,;\n"
+SEPARATED, BETWEEN = re.compile(r"([,;\n])([^,;\n]*)"), re.compile(f"[{GAPS}]*")
+MOST_DIGITS, LONGEST = 9, 200  # of a face's number; of what a message repeats
 MARGIN = 0.05  # of similarity
 
 
@@ -139,11 +141,12 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
     """
     known = {name.casefold(): name for name in people}
     fixed: dict[int, str | None] = {}
-    for entry in filter(None, (part.strip() for part in re.split(r"[,;\n](?=\s*\d+\s*=|\s*$)", text))):
+    for entry in _entries(text):
         number, equals, name = (part.strip() for part in entry.partition("="))
+        entry = entry if len(entry) <= LONGEST else f"{entry[:LONGEST]}..."
         if not equals or not number.isdecimal():
             raise UserError(f"The override {entry!r} is not valid. Write face=person, for example 0=Anna, 2=nobody.")
-        index = int(number)
+        index = int(number) if len(number) <= MOST_DIGITS else faces
         if index >= faces:
             last = f"the last face is number {faces - 1}" if faces else "no face was found"
             raise UserError(f"The override {entry!r} names face {index}, but {last} (numbered from 0).")
@@ -151,9 +154,25 @@ def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, st
             raise UserError(f"The override names face {index} twice. Keep only one entry.")
         if name.casefold() != NOBODY and name.casefold() not in known:
             known_names = ", ".join(people) or "nobody"
-            raise UserError(f"The override {entry!r}: there is no {name!r} in the library. Known: {known_names}.")
+            raise UserError(
+                f"The override {entry!r}: there is no {name[:LONGEST]!r} in the library. Known: {known_names}."
+            )
         fixed[index] = known.get(name.casefold())
     return fixed
+
+
+def _entries(text: str) -> list[str]:
+    """The entries of an override: a comma separates only where a number follows, because names may contain commas."""
+    entries: list[list[str]] = []
+    for separator, part in SEPARATED.findall(f",{text}"):
+        number, equals, _ = part.partition("=")
+        if equals and number.strip().isdecimal():
+            entries.append([part])
+        elif entries:
+            entries[-1] += separator, part
+        elif part.strip():
+            entries.append([part])
+    return ["".join(entry).strip(GAPS) for entry in entries]
 
 
 def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
@@ -165,18 +184,18 @@ def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[
     words = {name.casefold(): name for name in (EVERYBODY_KNOWN, STRANGERS, *people)}
     # Longest first: "Smith, Anna" before "Smith".
     names = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    name, part = re.compile(rf"({names})\s*(?:[,;\n]|$)"), re.compile(r"[^,;\n]*")
     chosen: set[str] = set()
-    rest = text.casefold().strip(GAPS)
-    while rest:
-        found = re.match(rf"({names})\s*(?:[,;\n]|$)", rest)
-        name = found[1] if found else re.split(r"[,;\n]", rest)[0]
+    rest, place = text.casefold().strip(GAPS), 0
+    while place < len(rest):
+        found, unknown = name.match(rest, place), part.match(rest, place)
         if not found and complete:
             raise UserError(
-                f"There is nobody called {name.strip()!r} in the library. Known: "
+                f"There is nobody called {unknown[0].strip()[:LONGEST]!r} in the library. Known: "
                 f"{', '.join(people) or 'nobody'}. Besides names, you can enter {EVERYBODY_KNOWN!r} and {STRANGERS!r}."
             )
-        chosen.add(words[name] if found else name)
-        rest = rest[found.end() if found else len(name) :].strip(GAPS)
+        chosen.add(words[found[1]] if found else unknown[0])
+        place = BETWEEN.match(rest, (found or unknown).end()).end()
 
     def wanted(person: str | None) -> bool:
         return not chosen or person in chosen or (STRANGERS if person is None else EVERYBODY_KNOWN) in chosen

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..vocabulary import Box, Face, Faces
+from .paste import unwarp
 
 KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
+# Of album pictures, told apart by people who see red and green alike, too (Okabe and Ito 2008).
+COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 
 
 def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.Image:
@@ -29,12 +33,37 @@ def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.
     return marked
 
 
+def tinted(photo: torch.Tensor, faces: Iterable[Face]) -> torch.Tensor:
+    """A copy of ``[3, H, W]``, grayed, that shows in a color per album picture where its detail went.
+
+    Pictures are numbered in the order of each person's album, so a person's picture has one color in all faces.
+    """
+    shown = photo.mean(0, keepdim=True).expand(3, -1, -1) * 0.8 + 0.1
+    shown = shown.clone()
+    for face in faces:
+        if face.borrowed is None:
+            continue
+        shares, known, (x0, y0, x1, y1) = unwarp(face.borrowed.shares, face.similarity, photo.shape[-2:])
+        for number, share in enumerate(shares.clamp(0, 1) * known):
+            color = shown.new_tensor(COLORS[number % len(COLORS)])[:, None, None] / 255
+            shown[:, y0:y1, x0:x1] = torch.lerp(
+                shown[:, y0:y1, x0:x1], color.expand(-1, *share.shape), 0.8 * share[None]
+            )
+    return shown
+
+
 def label(number: int, face: Face) -> str:
     """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match.
 
     A match that should be checked ends in a question mark.
     """
     return f"{number} {face.person} {face.confidence:.0%}{' ?' * bool(face.doubt)}" if face.person else f"{number} ?"
+
+
+def album_label(face: Face) -> str:
+    """``Anna: beach.jpg 21%, wedding.jpg 8%``: what the face's finest detail owes to the album."""
+    named = [f"{name} {share:.0%}" for name, share in face.borrowed.totals().items()]
+    return f"{face.person}: {', '.join(named) or 'nothing from the album'}"
 
 
 def outline(faces: Faces) -> list[list[dict[str, Any]]]:

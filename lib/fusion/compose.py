@@ -17,6 +17,8 @@ from ..vocabulary import Face, Faces, UserError
 from .blend import Patch, blend_faces
 from .mask import border_fade, face_mask
 
+DECIMAL = re.compile(r"\d{1,50}(\.\d{1,50})?|\.\d{1,50}")
+
 
 def compose_faces(
     scenes: torch.Tensor,
@@ -48,18 +50,9 @@ def compose_faces(
     used = torch.zeros(len(scenes), *size)
     _check_count(mask, "mask", faces)
     _check_count(photos, "photograph", faces)
-    if photos is not None and tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
-        raise UserError(
-            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
-            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
-        )
     if mask is not None:
         mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
-    around = None
-    if photos is not None:
-        same = photos.shape[-2:] == scenes.shape[-2:]
-        around = photos if same else F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
-        around = around.expand(len(scenes), -1, -1, -1)
+    around = None if photos is None else _around(photos, scenes, faces)
     if context == "lq" and around is None:
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
@@ -131,15 +124,16 @@ def own_mask(face: Face) -> torch.Tensor:
 def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
     """``'0=0.5, 2=0'`` to {0: .5, 2: 0.}. Raises UserError that names ``where`` and the part that cannot be read."""
     out = {}
-    for part in filter(None, re.split(r"[,;\n]\s*", text.strip())):
-        match = re.fullmatch(r"\s*(\d+)\s*=\s*(\d*\.?\d+)\s*", part)
-        if not match or not 0 <= float(match[2]) <= 1:
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        number, _, value = (side.strip() for side in part.partition("="))
+        shown = part if len(part) <= 200 else f"{part[:200]}..."
+        if not number.isdecimal() or not DECIMAL.fullmatch(value) or not 0 <= float(value) <= 1:
             raise UserError(
-                f"{where} contains {part!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
+                f"{where} contains {shown!r}. Write 'number=strength' with a strength from 0 to 1, for example '0=0.5'."
             )
-        if int(match[1]) >= count:
-            raise UserError(f"{where} names face {match[1]}, but there are {count} (numbered from 0).")
-        out[int(match[1])] = float(match[2])
+        if len(number) > 9 or int(number) >= count:
+            raise UserError(f"{where} names face {number[:200]}, but there are {count} (numbered from 0).")
+        out[int(number)] = float(value)
     return out
 
 
@@ -147,7 +141,7 @@ def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
     if given is not None and len(given) not in (1, len(faces.frames)):
         raise UserError(
             f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s). "
-            "Provide one for each. Provide one for each."
+            "Provide one for each."
         )
 
 
@@ -165,3 +159,16 @@ def _factor(scenes: torch.Tensor, faces: Faces) -> int:
             f"{width}x{height}; the scene must be a whole multiple of the photograph."
         )
     return factor
+
+
+def _around(photos: torch.Tensor, scenes: torch.Tensor, faces: Faces) -> torch.Tensor:
+    """The photographs in the size of the scenes, one for each. Raises UserError for those of another size."""
+    size = tuple(scenes.shape[-2:])
+    if tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
+        raise UserError(
+            f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
+            f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
+        )
+    if photos.shape[-2:] != scenes.shape[-2:]:
+        photos = F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
+    return photos.expand(len(scenes), -1, -1, -1)

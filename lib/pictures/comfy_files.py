@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import mimetypes
 import os
@@ -13,10 +14,11 @@ from typing import TypeVar
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ..vocabulary import UserError
+from .opening import check_claims, upright
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,6 +32,7 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     Uses PyAV, then Pillow for files without a PyAV frame (animated WebP). Orientation is applied. Raises `UserError` if
     the file is not a picture.
     """
+    check_claims(path)
     try:
         images, alphas = _decode(path)
         if not len(images):
@@ -38,6 +41,16 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         raise UserError(f"{path.name} cannot be read as a picture: {error}.") from error
     mask = torch.zeros(len(images), 64, 64) if alphas is None else 1.0 - alphas[..., -1]
     return images, mask
+
+
+def quarter_turns(path: Path) -> int:
+    """By how many, counterclockwise, `load_image` turns a file, 0 to 3: its decoder may understand less of EXIF than Pillow."""
+    try:
+        with _container(path) as container:
+            frame = next(container.decode(video=0))
+            return round(frame.rotation // 90) % 4
+    except (av.error.FFmpegError, StopIteration, OSError, ValueError, IndexError):
+        return 0
 
 
 def pictures(folder: Path) -> list[str]:
@@ -49,7 +62,7 @@ def pictures(folder: Path) -> list[str]:
 def _decode(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Pictures ``[B, H, W, 3]`` (B may be 0) and alpha ``[B, H, W, 1]`` or None."""
     frames: list[np.ndarray] = []
-    with av.open(str(path)) as container:
+    with _container(path) as container:
         if not container.streams.video:
             raise ValueError("it holds no picture")
         image_format = ""
@@ -66,6 +79,14 @@ def _decode(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
     if image_format.startswith("rgb"):
         pixels = pixels.float() / 255.0
     return pixels[..., :3], pixels[..., 3:] if pixels.shape[-1] == 4 else None
+
+
+def _container(path: Path) -> av.container.InputContainer:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # a name in another encoding, which PyAV does not take
+        return av.open(io.BytesIO(path.read_bytes()))
+    return av.open(str(path))
 
 
 def _image_format(source: av.VideoFormat) -> str:
@@ -112,7 +133,7 @@ def _decode_with_pillow(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     images: list[torch.Tensor] = []
     masks: list[torch.Tensor] = []
     for page in ImageSequence.Iterator(_tolerant(Image.open, path)):
-        page = _tolerant(ImageOps.exif_transpose, page)  # type: ignore[assignment]  # None only where in_place is set
+        page = _tolerant(upright, page)
         pixels = torch.from_numpy(np.array(page.convert("RGB")).astype(np.float32) / 255.0)
         if images and pixels.shape != images[0].shape:
             continue

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from ..vocabulary import UserError
+from .opening import levels, opened, upright
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
@@ -27,21 +27,15 @@ def read_picture(path: str | Path) -> Tensor:
     Gray becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
     Raises UserError, naming the file but not its folder, if it cannot be read.
     """
-    path = Path(path)
-    try:
-        with Image.open(path) as file:
-            return from_pil(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
-        raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or remove it.") from error
+    with opened(Path(path)) as file:
+        return from_pil(upright(file.image))
 
 
 def from_pil(image: Image.Image) -> Tensor:
     """float32 ``[3, H, W]`` in 0..1, whatever the mode."""
-    if image.mode.startswith("I"):
-        # Pillow would clip 16-bit gray at 255 instead of scaling it.
-        grey = np.asarray(image, np.float32) / 65535
-        return torch.from_numpy(grey.clip(0, 1))[None].repeat(3, 1, 1)
+    grey = levels(image)  # Pillow would clip 16-bit gray at 255 instead of scaling it
+    if grey is not None:
+        return torch.from_numpy(grey)[None].repeat(3, 1, 1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 

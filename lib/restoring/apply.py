@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..faces.align import from_template, onto_template, take_crop
+from ..faces.embed import certainty
 from ..faces.paste import covered_region
 from ..fusion.mask import border_fade
-from ..vocabulary import Conditions, DegradationCode, Face, Faces, Library, Persona, Restorer, Similarity, UserError
+from ..vocabulary import (
+    Borrowed,
+    Conditions,
+    DegradationCode,
+    Face,
+    Faces,
+    Library,
+    Persona,
+    Reference,
+    Restorer,
+    Similarity,
+    UserError,
+)
 
 MARGIN = 16  # pixels of surroundings for a restorer that works at the photograph's scale
 
@@ -47,10 +61,26 @@ def restore_faces(
         able = references or not restorer.needs_references
         if strength * face.strength > 0 and wanted(face.person) and able:
             # Called between the steps of one face, so that it can be canceled in the middle.
-            inner = lambda _step, _steps: progress(done, total)  # noqa: E731
-            conditions = Conditions(references, persona, code=code, seed=seed, progress=inner, person=face.person)
+            def inner(_step, _steps):
+                return progress(done, total)
+
+            shares: list[torch.Tensor] = []
+            conditions = Conditions(
+                references,
+                persona,
+                code=code,
+                seed=seed,
+                progress=inner,
+                person=face.person,
+                certainty=certainty(library.embedder, face.confidence),
+                borrow=shares.append,
+            )
             restored = restore_crop(photos[number], face, restorer, conditions)
-            out = replace(face, restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored)
+            out = replace(
+                face,
+                restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored,
+                borrowed=_borrowed(face, references, shares, strength),
+            )
             show(number, out)
         done += 1
         progress(done, total)
@@ -58,6 +88,15 @@ def restore_faces(
 
     frames = tuple(tuple(change(number, face) for face in frame) for number, frame in enumerate(faces.frames))
     return replace(faces, frames=frames)
+
+
+def _borrowed(
+    face: Face, references: tuple[Reference, ...], shares: list[torch.Tensor], strength: float
+) -> Borrowed | None:
+    """What was taken from the album, in the face's own frame; what an earlier restorer took stays known where this one takes nothing."""
+    if not shares:
+        return face.borrowed
+    return Borrowed(tuple(one.name for one in references), from_template(face, shares[0]) * strength)
 
 
 def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions: Conditions) -> torch.Tensor:
@@ -69,10 +108,15 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
     """
     size = face.similarity.size
     if restorer.native_size is not None:
-        inside = onto_template(face, face.best)[None]
+        inside, found = (onto_template(face, picture)[None] for picture in (face.best, face.crop))
         if restorer.native_size != size:
-            inside = F.interpolate(inside, (restorer.native_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
-        out = restorer.restore(inside, conditions)
+            inside, found = (
+                F.interpolate(one, (restorer.native_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
+                for one in (inside, found)
+            )
+        closer = 1.0 if face.template is None else float(np.sqrt(abs(np.linalg.det(face.template[:, :2]))))
+        pixel = face.similarity.scale * closer * restorer.native_size / size
+        out = restorer.restore(inside, replace(conditions, photo=found, pixel=pixel))
         if out.shape[-1] != size:
             out = F.interpolate(out, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
         if face.template is None:

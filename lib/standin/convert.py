@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import io
@@ -16,23 +17,28 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
 
     Raises `GraphError` for unknown node classes, unless the file names their widgets.
     """
+    _check(workflow)
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
 
     def source(link: int | None) -> list | None:
         """[node id, output] at the source of a link, following reroutes; None if the source is a node that does not
         run."""
-        if link is None or link not in links:
-            return None
-        id, output = links[link]
-        node = nodes[id]
-        if node["type"] == "Reroute":
-            return source(node["inputs"][0]["link"])
-        return None if node["mode"] in (MUTED, BYPASSED) else [str(id), output]
+        passed = set()
+        while link in links and link not in passed:
+            passed.add(link)  # reroutes may form a circle
+            id, output = links[link]
+            node = nodes.get(id)
+            if node is None:
+                return None
+            if node["type"] != "Reroute":
+                return None if node.get("mode") in (MUTED, BYPASSED) else [str(id), output]
+            link = next((slot.get("link") for slot in node.get("inputs") or ()), None)
+        return None
 
     graph: Graph = {}
     for node in sorted(workflow["nodes"], key=lambda node: node.get("order", 0)):
-        if node["type"] in VIRTUAL or node["mode"] in (MUTED, BYPASSED):
+        if node["type"] in VIRTUAL or node.get("mode") in (MUTED, BYPASSED):
             continue
         values = node.get("widgets_values") or []
         if node["type"] in known:
@@ -40,7 +46,7 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             widgets, display_name = _widgets(schema), schema.display_name
         else:
             # Current frontends list them among the inputs, in their order.
-            widgets, display_name = [s["name"] for s in node.get("inputs", ()) if "widget" in s], None
+            widgets, display_name = [s["name"] for s in node.get("inputs") or () if "widget" in s], None
             if len(widgets) != len(values):
                 raise GraphError(
                     [
@@ -54,12 +60,47 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             inputs["compare_view"] = {"__value__": ["", ""]}
         if node["type"] in known:  # a widget newer than the file gets its default, as in the frontend
             inputs = _defaults(known[node["type"]].schema) | inputs
-        for slot in node.get("inputs", ()):
+        for slot in node.get("inputs") or ():
             if (link := source(slot.get("link"))) is not None:
                 inputs[slot["name"]] = link
         title = node.get("title") or display_name or node["type"]
         graph[str(node["id"])] = {"inputs": inputs, "class_type": node["type"], "_meta": {"title": title}}
     return graph
+
+
+def _check(workflow: Any) -> None:
+    """Raises `GraphError` unless the file has nodes with ids, classes, and lists where lists belong, and links between them."""
+    lists = isinstance(workflow, dict) and all(isinstance(workflow.get(name), list) for name in ("nodes", "links"))
+    if not lists:
+        raise GraphError(["it is not in the UI format, which has a list of nodes and a list of links."])
+    problems = [f"entry {index} of its nodes {fault}." for index, fault in _faults(workflow["nodes"], _node_fault)]
+    problems += [f"entry {index} of its links {fault}." for index, fault in _faults(workflow["links"], _link_fault)]
+    if problems:
+        raise GraphError(problems)
+
+
+def _faults(entries: list, fault: Callable[[Any], str]) -> list[tuple[int, str]]:
+    return [(index, found) for index, entry in enumerate(entries) if (found := fault(entry))]
+
+
+def _node_fault(node: Any) -> str:
+    if not isinstance(node, dict) or type(node.get("id")) not in (int, str) or not isinstance(node.get("type"), str):
+        return "is not a node with an id and a type"
+    if type(node.get("order", 0)) is not int:
+        return "has an order that is not a number"
+    if not isinstance(node.get("widgets_values") or [], list):
+        return "has widget values that are not a list"
+    inputs = node.get("inputs") or []
+    if not isinstance(inputs, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in inputs):
+        return "has inputs without names"
+    if not all(s.get("link") is None or type(s["link"]) in (int, str) for s in inputs):
+        return "has an input whose link is not a number"
+    return ""
+
+
+def _link_fault(link: Any) -> str:
+    good = isinstance(link, list) and len(link) >= 3 and all(type(part) in (int, str) for part in link[:2])
+    return "" if good and type(link[2]) is int else "is not a link of the form [id, node, output, ...]"
 
 
 def _widgets(schema: io.Schema) -> list[str | None]:

@@ -260,14 +260,20 @@ def as_text(value: Any) -> str:
 
 def without_paths(graph: dict[str, Any]) -> dict[str, Any]:
     """The graph with file names instead of absolute paths, which must not end up in a picture's metadata."""
+    return {id: {name: _shortened(value) for name, value in node.items()} for id, node in graph.items()}
 
-    def shortened(value: Any) -> Any:
-        for path in (PurePosixPath, PureWindowsPath):
-            if isinstance(value, str) and path(value).is_absolute():
-                return path(value).name
-        return value
 
-    return {
-        id: node | {"inputs": {name: shortened(value) for name, value in node["inputs"].items()}}
-        for id, node in graph.items()
-    }
+def without_path(text: str) -> str:
+    """The last part of what is a path from the root, from the user's own folder, or the address of a file; other text as it is."""
+    for path in (PurePosixPath, PureWindowsPath):
+        if path(text).is_absolute() or text.startswith(("~/", "~\\", "file:")):
+            return PureWindowsPath(text).name if path is PureWindowsPath or "\\" in text else path(text).name
+    return text
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _shortened(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shortened(one) for one in value]
+    return without_path(value) if isinstance(value, str) else value

@@ -16,6 +16,9 @@ from typing import Any
 from ..vocabulary import UserError
 from . import io
 
+LONGEST_PROBLEM = 2000  # characters of a line: names and values may have any number of them
+LONGEST_NAME = 200  # of a class or an input, for which a similar one is looked for
+
 Node = dict[str, Any]
 Graph = dict[str, Node]
 
@@ -41,7 +44,7 @@ class GraphError(UserError):
     """Everything that is wrong with a graph, a line each in ``problems``."""
 
     def __init__(self, problems: Iterable[str]):
-        self.problems = tuple(problems)
+        self.problems = tuple(one if len(one) <= LONGEST_PROBLEM else f"{one[:LONGEST_PROBLEM]}..." for one in problems)
         super().__init__("The workflow cannot run:\n" + "\n".join(f"- {problem}" for problem in self.problems))
 
 
@@ -51,7 +54,7 @@ def load_graph(path: Path) -> Graph:
         graph = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GraphError([f"{path} cannot be read: {error.strerror}."]) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GraphError([f"{path} is not JSON: {error}."]) from error
     check_structure(graph)
     return graph
@@ -96,10 +99,16 @@ def links(node: Node) -> dict[str, list]:
     return {name: value for name, value in node["inputs"].items() if isinstance(value, list)}
 
 
+def sources(graph: Graph, node: Node) -> dict[str, list]:
+    """Of its `links`, those that lead to a node; the others are reported when the graph is checked."""
+    return {name: link for name, link in links(node).items() if is_link(link) and link[0] in graph}
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """A sentence that suggests the probable name, or lists all names."""
     known = list(known)
-    close = difflib.get_close_matches(wrong, known, n=1)
+    # Comparing takes time in the product of the lengths.
+    close = difflib.get_close_matches(wrong, known, n=1) if len(wrong) <= LONGEST_NAME else []
     return f"Did you mean {close[0]!r}?" if close else f"There is {', '.join(sorted(known)) or 'none'}."
 
 
@@ -129,7 +138,7 @@ def apply_overrides(graph: Graph, overrides: Sequence[str], known: Kinds) -> Gra
 def _value(text: str, io_type: str | None) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return text if io_type == "STRING" and not (isinstance(value, str) or is_link(value)) else value
 

@@ -32,6 +32,12 @@ class Folders:
             self._temp = tempfile.TemporaryDirectory(prefix="personal_restore_")
         return Path(self._temp.name)
 
+    def clear_temp(self) -> None:
+        """Removes the previews so far."""
+        if self._temp is not None:
+            self._temp.cleanup()
+            self._temp = None
+
 
 folders = Folders()
 

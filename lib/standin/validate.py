@@ -95,7 +95,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
 
 def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
     if not is_link(link):
-        raise ValueError(f"{link!r} is not a link. A link has the form [node id, output index].")
+        raise ValueError(f"{_shown(link)} is not a link. A link has the form [node id, output index].")
     source, index = link
     if source not in graph:
         raise ValueError(f"it is linked to node {source}, which does not exist.")
@@ -119,36 +119,56 @@ def _converted(item: io.Input, value: Any, checks_itself: bool) -> Any:
     if not isinstance(item, io.WidgetInput):
         if kind == "*":
             return value
-        raise ValueError(f"it has no widget and needs a link to {kind}, not {value!r}.")
+        raise ValueError(f"it has no widget and needs a link to {kind}, not {_shown(value)}.")
     if kind == "INT":
-        if not number or not math.isfinite(value) or value != int(value):
-            raise ValueError(f"{value!r} is not a whole number.")
+        if not number or not _finite(value) or value != int(value):
+            raise ValueError(f"{_shown(value)} is not a whole number.")
         value = int(value)
     elif kind == "FLOAT":
-        if not number or not math.isfinite(value):
-            raise ValueError(f"{value!r} is not a number.")
+        if not number or not _finite(value):
+            raise ValueError(f"{_shown(value)} is not a number.")
         value = float(value)
     elif kind == "STRING":
-        if isinstance(value, dict) or value is None:
-            raise ValueError(f"{value!r} is not text.")
+        if isinstance(value, dict) or value is None or (number and not _finite(value)):
+            raise ValueError(f"{_shown(value)} is not text.")
         value = str(value)
     elif kind == "BOOLEAN":
         if not isinstance(value, bool):
-            raise ValueError(f"{value!r} is neither true nor false.")
+            raise ValueError(f"{_shown(value)} is neither true nor false.")
     elif kind == "BOUNDING_BOX":
         sides = {"x", "y", "width", "height"}
         if not isinstance(value, dict) or not sides <= value.keys():
-            raise ValueError(f"{value!r} is not a box. A box is an object with x, y, width and height.")
+            raise ValueError(f"{_shown(value)} is not a box. A box is an object with x, y, width and height.")
+        if not all(type(value[side]) in (int, float) and _finite(value[side]) for side in sides):
+            raise ValueError(f"{_shown(value)} is not a box, because its sides are not numbers.")
     if checks_itself:
         return value
     low, high, choices = options.get("min"), options.get("max"), options.get("options")
     if low is not None and value < low:
-        raise ValueError(f"{value} is below the smallest allowed value, {low}.")
+        raise ValueError(f"{_shown(value)} is below the smallest allowed value, {low}.")
     if high is not None and value > high:
-        raise ValueError(f"{value} is above the largest allowed value, {high}.")
+        raise ValueError(f"{_shown(value)} is above the largest allowed value, {high}.")
     if choices is not None and value not in choices:
-        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, choices)) or 'the choices: there are none'}.")
+        raise ValueError(
+            f"{_shown(value)} is not one of {', '.join(map(repr, choices)) or 'the choices: there are none'}."
+        )
     return value
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _shown(value: Any) -> str:
+    """For messages; Python refuses to write whole numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "this value"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _own_checks(node: type[io.ComfyNode]) -> tuple[str, ...]:

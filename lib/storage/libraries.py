@@ -17,8 +17,10 @@ import torch
 from ..vocabulary import Library, Person, Reference, UserError
 from .names import stored
 from .tensors import OpenTensors, opened, write_tensors
+from .whole import alone, remains
 
 FORMAT = "personal-restore-library-1"
+LARGEST = 4096  # side of a crop
 
 
 def save_library(library: Library, folder: Path, name: str) -> Path:
@@ -28,6 +30,12 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
     out of the folder, and where the file cannot be written.
     """
     path = stored(folder, name, "library")
+    with alone(path):
+        _write(library, path)
+    return path
+
+
+def _write(library: Library, path: Path) -> None:
     tensors, people = {}, []
     for number, person in enumerate(library.people):
         for index, reference in enumerate(person.references):
@@ -40,12 +48,11 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
         people.append({"name": person.name, "noun": person.noun, "references": names})
     metadata = {"format": FORMAT, "embedder": library.embedder, "people": json.dumps(people)}
     try:
-        write_tensors(path, tensors, metadata)
+        write_tensors(path, tensors, metadata, private=True)
     except OSError as error:
         raise UserError(
             f"The library {path.name} cannot be written. Check the free space and the permissions of its folder."
         ) from error
-    return path
 
 
 def load_library_file(folder: Path, name: str) -> Library:
@@ -60,7 +67,7 @@ def load_library_file(folder: Path, name: str) -> Library:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
             people = tuple(_people(file, json.loads(metadata["people"])))
             return Library(people, metadata["embedder"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"{path.name} is not a library of this pack ({error}). Make it again from the album."
         ) from error
@@ -71,21 +78,24 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
 
     Raises UserError if the library does not hold the person.
     """
-    library = load_library_file(folder, name)
-    if library.get(person) is None:
-        known = ", ".join(other.name for other in library.people) or "nobody"
-        raise UserError(f"There is no {person!r} in the library {name!r}. Known: {known}.")
-    left = Library(tuple(other for other in library.people if other.name != person), library.embedder)
-    if left.people:
-        save_library(left, folder, name)
-        return left
     path = stored(folder, name, "library")
-    try:
-        path.unlink()
-    except OSError as error:
-        raise UserError(
-            f"The library {path.name} cannot be removed. Close the program that uses it, or delete the file by hand."
-        ) from error
+    with alone(path):  # from reading to writing, so that nobody comes back or gets lost
+        library = load_library_file(folder, name)
+        if library.get(person) is None:
+            known = ", ".join(other.name for other in library.people) or "nobody"
+            raise UserError(f"There is no {person!r} in the library {name!r}. Known: {known}.")
+        left = Library(tuple(other for other in library.people if other.name != person), library.embedder)
+        if left.people:
+            _write(left, path)
+        try:
+            if not left.people:
+                path.unlink()
+            for partial in remains(path):  # of a killed writer: it holds the person, too
+                partial.unlink()
+        except OSError as error:
+            raise UserError(
+                f"The library {path.name} cannot be removed. Close the program that uses it, or delete the file by hand."
+            ) from error
     return left
 
 
@@ -95,18 +105,36 @@ def stamp(folder: Path, name: str) -> tuple[int, int] | None:
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
-def _people(file: OpenTensors, people: list[dict[str, Any]]) -> Iterator[Person]:
+def _people(file: OpenTensors, people: list[dict]) -> Iterator[Person]:
+    """Everything that is used later is checked here. Raises ValueError, or what a value of a wrong kind raises."""
+    seen, widths = set(), set()
     for number, person in enumerate(people):
-        references = []
-        for index, name in enumerate(person["references"]):
-            key = f"{number}.{index}"
-            crop, landmarks = file.get(f"{key}.crop"), file.get(f"{key}.landmarks")
-            embedding = file.get(f"{key}.embedding") if f"{key}.embedding" in file.names else None
-            square = crop.ndim == 3 and crop.shape == (3, crop.shape[2], crop.shape[2])
-            if crop.dtype != torch.uint8 or not square or landmarks.shape != (5, 2):
-                raise ValueError(f"reference {key} has the wrong shape")
-            if embedding is not None and embedding.ndim != 1:
-                raise ValueError(f"the embedding of reference {key} has the wrong shape")
-            unit = None if embedding is None else embedding.numpy().astype(np.float32)
-            references.append(Reference(str(name), crop.float() / 255, landmarks.double().numpy().copy(), unit))
-        yield Person(str(person["name"]), tuple(references), str(person["noun"]))
+        name, noun = person["name"], person["noun"]
+        if not isinstance(name, str) or not isinstance(noun, str) or name in seen:
+            raise ValueError(f"person {number} has no name of their own")
+        if not isinstance(person["references"], list) or not person["references"]:
+            raise ValueError(f"person {number} has no references")
+        seen.add(name)
+        references = [_reference(file, f"{number}.{index}", str(one)) for index, one in enumerate(person["references"])]
+        widths |= {len(one.embedding) for one in references if one.embedding is not None}
+        yield Person(name, tuple(references), noun)
+    if len(widths) > 1:
+        raise ValueError("its embeddings have different lengths")
+
+
+def _reference(file: OpenTensors, key: str, name: str) -> Reference:
+    crop, landmarks = file.get(f"{key}.crop"), file.get(f"{key}.landmarks")
+    square = crop.ndim == 3 and crop.shape == (3, crop.shape[2], crop.shape[2]) and 0 < crop.shape[2] <= LARGEST
+    if crop.dtype != torch.uint8 or not square or landmarks.shape != (5, 2):
+        raise ValueError(f"reference {key} has the wrong shape")
+    points = landmarks.double()
+    if not landmarks.is_floating_point() or not points.isfinite().all():
+        raise ValueError(f"the landmarks of reference {key} are not numbers")
+    if f"{key}.embedding" not in file.names:
+        return Reference(name, crop.float() / 255, points.numpy().copy(), None)
+    embedding = file.get(f"{key}.embedding")
+    if embedding.ndim != 1 or not len(embedding):
+        raise ValueError(f"the embedding of reference {key} has the wrong shape")
+    if not embedding.is_floating_point() or not embedding.float().isfinite().all():
+        raise ValueError(f"the embedding of reference {key} is not made of numbers")
+    return Reference(name, crop.float() / 255, points.numpy().copy(), embedding.float().numpy().astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..vocabulary import UserError
@@ -25,3 +26,16 @@ def stored(folder: Path, name: str, kind: str) -> Path:
             "name, for example 'family'."
         )
     return path
+
+
+def holding(folders: Sequence[Path], name: str, kind: str) -> Path:
+    """The first of the folders that has ``name.safetensors``, otherwise the first one. Raises UserError as `stored`."""
+    return next((folder for folder in folders if stored(folder, name, kind).is_file()), folders[0])
+
+
+def shown(folder: Path) -> str:
+    """A folder for messages, which may be sent to somebody else: from the user's own folder on, or else its last two parts."""
+    try:
+        return f"~/{folder.resolve().relative_to(Path.home().resolve()).as_posix()}"
+    except (OSError, RuntimeError, ValueError):
+        return "/".join(folder.parts[-2:])

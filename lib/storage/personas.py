@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..vocabulary import Persona, UserError
 from .names import stored
-from .tensors import opened, write_tensors
+from .tensors import Tensors, opened, write_tensors
+from .whole import alone, remove_whole
 
 FORMAT = "personal-restore-persona-1"
 
@@ -29,7 +31,10 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
     }
     try:
         # Cloned, because the format refuses tensors that share memory.
-        write_tensors(path, {name: value.clone() for name, value in persona.tensors.items()}, metadata)
+        with alone(path):
+            write_tensors(
+                path, {name: value.clone() for name, value in persona.tensors.items()}, metadata, private=True
+            )
     except OSError as error:
         raise UserError(
             f"The persona {path.name} cannot be written. Check the free space and the permissions of its folder."
@@ -49,13 +54,40 @@ def load_persona(folder: Path, name: str) -> Persona:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
             tensors = file.tensors()
             provenance = json.loads(metadata["provenance"])
-            if not isinstance(provenance, dict):
-                raise ValueError("its provenance is not an object")
+            _check(provenance, tensors)
             return Persona(
                 metadata["kind"], metadata["base"], tensors, provenance, metadata["prompt"], metadata["token"]
             )
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{path.name} is not a persona of this pack ({error}). Train it again.") from error
+
+
+def _check(provenance: Any, tensors: Tensors) -> None:
+    """Raises ValueError for what would fail later, in a description or when the persona is worn."""
+    if not isinstance(provenance, dict):
+        raise ValueError("its provenance is not an object")
+    if not all(isinstance(provenance.get(name, {}), dict) for name in ("losses", "settings")):
+        raise ValueError("the losses or the settings in its provenance are not objects")
+    for name, value in tensors.items():
+        if not value.numel() or (value.is_floating_point() and not value.isfinite().all()):
+            raise ValueError(f"its tensor {name} is empty or not made of numbers")
+        half = name.removesuffix(".lora_A.weight")
+        if half != name and f"{half}.lora_B.weight" not in tensors:
+            raise ValueError(f"its tensor {half}.lora_B.weight is missing")
+    if (pictures := tensors.get("reference")) is not None and pictures.ndim != 4:
+        raise ValueError("its reference is not made of pictures")
+
+
+def delete_persona(folder: Path, name: str) -> None:
+    """Removes the file, if there is one, and what a killed writer has left of it. Raises UserError if it cannot be removed."""
+    path = persona_path(folder, name)
+    try:
+        with alone(path):
+            remove_whole(path)
+    except OSError as error:
+        raise UserError(
+            f"The persona {path.name} cannot be removed. Close the program that uses it, or delete the file by hand."
+        ) from error
 
 
 def persona_path(folder: Path, name: str) -> Path:

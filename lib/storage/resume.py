@@ -21,7 +21,7 @@ def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> N
     if path.is_file():
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{where}: its {path.name} belongs to something else ({error}). {advice}") from error
         if differ := _differing(before, settings):
             raise UserError(f"{where} was started with different values of {', '.join(differ)}. {advice}")

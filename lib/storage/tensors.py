@@ -57,10 +57,18 @@ def read_tensors(path: Path) -> Tensors:
         return file.tensors()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A .safetensors file, whole or not at all; its folder is made. Raises OSError where it cannot be written."""
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str] | None = None,
+    private: bool = False,
+) -> None:
+    """A .safetensors file, whole or not at all; its folder is made. private: for the owner only, as biometric data must be.
+
+    Raises OSError where it cannot be written.
+    """
     try:
-        with whole(path) as partial:
+        with whole(path, private) as partial:
             # Copies where they are needed: the format knows no device and no tensor that is not contiguous.
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(plain, partial, dict(metadata) if metadata else None)

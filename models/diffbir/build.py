@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...lib.extras import require
-from ...lib.vocabulary import Restorer
+from ...lib.vocabulary import Restorer, UserError
 from ..shared.bases import PREDICTIONS, restorer, tokenizer
+from ..shared.kept import kept
 
 if TYPE_CHECKING:
     from ..shared.diffusion_restorer import DiffusionRestorer
@@ -22,22 +25,40 @@ def restorer_from(
     guidance: float = 0.0,
     **more,
 ) -> DiffusionRestorer:
-    """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
-    contents."""
-    require("DiffBIR Restorer", "diffusion")
+    """The restorer from these files, with `DiffusionRestorer`'s settings.
+
+    Raises UserError for files with other contents, and for a cleaner that restores nothing without an album.
+    """
     # Imported here because diffusers takes seconds to import.
-    from ..gen2res.generation import SkipGuidance
-    from ..shared import stable_diffusion
+    from ..gen2res.generation import skip_guidance
     from ..shared.diffusion_restorer import first_stage
+
+    if cleaner.needs_references:
+        raise UserError(
+            f"DiffBIR Restorer: the cleaner {cleaner.name!r} needs an album, but the first stage has none. Connect a "
+            "restorer that works without one."
+        )
+    made = kept(_built, checkpoint, tokenizer(checkpoint), controlnet, prediction)
+    # The weights are shared with whoever uses the same files; the first stage is this restorer's own.
+    net = None
+
+    def load():
+        nonlocal net
+        whole = made.load()
+        if net is None:
+            net = copy.copy(whole)
+            net.cleaner = first_stage(cleaner)
+        return net
+
+    return replace(made, load=load, control=control if controlnet else 0.0, guidance=skip_guidance(guidance), **more)
+
+
+def _built(
+    keep: Callable, checkpoint: Path, words: Path | None, controlnet: Path | None, prediction: str
+) -> DiffusionRestorer:
+    from ..shared import stable_diffusion
     from . import controlnet as diffbir_controlnet
 
-    net = stable_diffusion.load(
-        checkpoint,
-        tokenizer(checkpoint),
-        diffbir_controlnet.load_diffbir_controlnet(controlnet) if controlnet else None,
-        prediction,
-    )
-    net.cleaner = first_stage(cleaner)
-    name, kind = ("DiffBIR", "diffbir") if controlnet else ("Stable Diffusion", "stable_diffusion")
-    pull = SkipGuidance(scale=guidance) if guidance else None
-    return restorer(net, kind, pull, control=control if controlnet else 0.0, name=name, **more)
+    control = diffbir_controlnet.load_diffbir_controlnet(controlnet) if controlnet else None
+    net = stable_diffusion.load(checkpoint, words, control, prediction)
+    return restorer(keep, net, *("diffbir", "DiffBIR") if controlnet else ("stable_diffusion", "Stable Diffusion"))

@@ -52,7 +52,10 @@ class DegradationAttention(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``[B, N, channels]`` to ``[B, N, width]``."""
         first, second = tokens.chunk(2, -1)
-        split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
+
+        def split(x):
+            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
         attended = differential_attention(
             split(self.query1(first)),
             split(self.key1(first)),

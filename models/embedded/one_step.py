@@ -89,7 +89,10 @@ class OneStepNet(nn.Module):
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         inside = 3 * unshuffle**2
-        level = lambda c, n: Level(c, n, token_width, heads)  # noqa: E731
+
+        def level(c, n):
+            return Level(c, n, token_width, heads)
+
         pairs = list(zip(channels, channels[1:], strict=False))
         self.stem = nn.Conv2d(inside, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(c, n) for c, n in zip(channels, blocks, strict=True))

@@ -47,5 +47,8 @@ class OneStepRestorer:
             return out.clamp(0, 1).to(image)
 
         told = {"progress": conditions.progress, "show": conditions.show}
-        run = lambda tile: tiled(apply, image, tile, OVERLAP, multiple=net.multiple, **told)  # noqa: E731
+
+        def run(tile):
+            return tiled(apply, image, tile, OVERLAP, multiple=net.multiple, **told)
+
         return as_memory_allows(run, TILE, OVERLAP)

@@ -31,11 +31,17 @@ def pair_spectrum(pair: torch.Tensor) -> torch.Tensor:
         views.unfold(-2, WINDOW, WINDOW // 2).unfold(-2, WINDOW, WINDOW // 2).flatten(3, 4)
     )  # [B, 2, 3, N, 32, 32]
     good, bad = torch.fft.rfft2((windows - windows.mean((-2, -1), keepdim=True)) * taper / taper.norm()).unbind(1)
-    mean = lambda x: torch.stack([x[:, 0].mean(1), x[:, 1:].mean((1, 2))], 1)  # noqa: E731 (Y alone, Cb with Cr)
+
+    def mean(x):
+        return torch.stack([x[:, 0].mean(1), x[:, 1:].mean((1, 2))], 1)  # Y alone, Cb with Cr
+
     power, damaged = mean(good.abs().square()), mean(bad.abs().square())
     cross = mean(bad * good.conj())
     residual = (damaged - cross.abs().square() / (power + FLOOR)).clamp(min=0)
-    scaled = lambda x: (x + FLOOR).log() / 7 + 1  # noqa: E731
+
+    def scaled(x):
+        return (x + FLOOR).log() / 7 + 1
+
     return torch.cat([cross.real / (power + FLOOR), scaled(residual), scaled(power)], 1)
 
 

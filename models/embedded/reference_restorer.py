@@ -57,7 +57,10 @@ def best_match(crop: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     Compared in the middle frequencies inside the face: coarser ones tell the lighting, finer ones do not survive damage.
     """
     weight = F.interpolate(face_mask(crop.shape[-1])[None].to(crop), (64, 64), mode="area")
-    band = lambda x: laplacian_pyramid(F.interpolate(luminance(x), (64, 64), mode="area"), 4)  # noqa: E731
+
+    def band(x):
+        return laplacian_pyramid(F.interpolate(luminance(x), (64, 64), mode="area"), 4)
+
     ours, theirs = (
         torch.cat([F.interpolate(b, (64, 64), mode="bilinear") for b in band(x)[1:3]], 1)
         for x in (crop[None], references)

@@ -73,7 +73,7 @@ def load(path: Path) -> tuple[nn.Module, dict[str, str]]:
             metadata, tensors = file.metadata, file.tensors()
         module = MODELS[metadata["kind"]](**json.loads(metadata["config"]))
         module.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"{path.name} is not a model of this pack ({error}). The embedded weights belong in {path.parent.name}/ of "
             "the pack. If they are damaged, install the pack again."

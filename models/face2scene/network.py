@@ -198,7 +198,7 @@ def read(path: Path, only: str = "") -> Face2SceneWeights:
         config, provenance = (dict(json.loads(metadata[name])) for name in ("config", "provenance"))
         _check(config)
         space = metadata["token_space"]
-    except (KeyError, TypeError, ValueError, re.error) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, re.error) as error:
         raise UserError(f"{NAME}: {path.name} is not a trained Face2Scene model ({error}). {ADVICE}") from error
     return Face2SceneWeights(config, tensors, space, provenance, path.name)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...lib.bridge import device, keep
-from ...lib.extras import require
+import torch
+
+from ...lib.vocabulary import UserError
+from ..shared.kept import kept
+from ..shared.precision import settle, weight_bytes
 from ..shared.weight_files import NONE, checkpoint_and
 
 if TYPE_CHECKING:
@@ -23,8 +29,11 @@ def restorer_from(
 
     Raises UserError that names what is missing, and where it belongs.
     """
-    require("FaceMe Restorer", "diffusion", "insightface")
-    base, control, mix, photomaker, arcface = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
+    files = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
+    return replace(kept(_built, *files), steps=steps, guidance=guidance, color=color)
+
+
+def _built(keep: Callable, base: Path, control: Path, mix: Path, photomaker: Path, arcface: Path) -> FaceMeRestorer:
     # Imported here because diffusers takes seconds to import.
     from ...lib.faces.embed import ArcFace
     from . import network
@@ -32,8 +41,5 @@ def restorer_from(
 
     identify = ArcFace(arcface).embed
     net = network.load(network.Files(base, control, mix, photomaker))
-    if device().type == "cuda":
-        for part in (net.unet, net.controlnet):
-            part.half()
-        net.vae.bfloat16()  # half precision overflows in SDXL's VAE
-    return FaceMeRestorer(keep(net), identify, steps, guidance, color)
+    settle([net.unet, net.controlnet], [net.vae], torch.float16)
+    return FaceMeRestorer(keep(net), identify, memory=weight_bytes(net))

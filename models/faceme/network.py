@@ -20,7 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ...lib.vocabulary import UserError
 from ..shared import sdxl
-from ..shared.fit import filled
+from ..shared.fit import filled, named_tensors
 from ..shared.public_weights import advice, fill, read_file, read_public
 from ..shared.sdxl import Prompt, Topology
 
@@ -206,6 +206,7 @@ def load_encoder(path: Path, config: dict[str, Any] = VISION) -> PhotoMakerEncod
     tensors = content.get("id_encoder") if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or "visual_projection_2.weight" not in tensors:
         raise UserError(f"{path.name} has no id_encoder of PhotoMaker's first version. {advice(what)}")
+    named_tensors(tensors, path.name, advice(what))
     # A constant that older versions of transformers stored.
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
     encoder = PhotoMakerEncoder(CLIPVisionConfig(**config), len(tensors["visual_projection_2.weight"]))

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from ...lib.pictures.color import color_fix
-from ...lib.vocabulary import Conditions
+from ...lib.vocabulary import Abilities, Conditions
 
 if TYPE_CHECKING:
     from .network import FaceMe
@@ -41,6 +41,11 @@ class FaceMeRestorer:
     scale: int = 1
     tileable: bool = False
     needs_references: bool = True
+    memory: int = 0
+
+    @property
+    def abilities(self) -> Abilities:
+        return Abilities(takes_references=True, half=torch.float16, memory=self.memory)
 
     @torch.no_grad()
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
@@ -51,7 +56,9 @@ class FaceMeRestorer:
         person = net.person(crops.to(net.words), identities)
 
         def restored(index: int) -> torch.Tensor:
-            progress = lambda step: conditions.progress(index * self.steps + step, count * self.steps)  # noqa: E731
+            def progress(step):
+                return conditions.progress(index * self.steps + step, count * self.steps)
+
             return self._restore_one(net, image[index : index + 1], person, conditions.seed, progress)
 
         return torch.cat([restored(index) for index in range(count)]).to(image)

@@ -57,6 +57,11 @@ class SkipGuidance:
         ), gradient
 
 
+def skip_guidance(scale: float) -> SkipGuidance | None:
+    """The nodes' single number: how strong each step is; 0 turns guidance off."""
+    return SkipGuidance(scale=scale) if scale else None
+
+
 def towards(goal: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Gradient of the distance to goal with respect to clean, of norm 1 per picture, 0 where they are equal.
 

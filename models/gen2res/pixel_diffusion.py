@@ -75,7 +75,10 @@ class PixelDiffusion(Diffusion):
 def level_likelihood(clean: torch.Tensor, step: ReverseStep) -> torch.Tensor:
     """Logarithm of the probability that a draw from the step falls nearest the value of clean, of the 256 levels in -1..1."""
     spread = (step.log_variance / 2).exp()
-    below = lambda edge: torch.special.ndtr((edge - step.mean) / spread)  # noqa: E731
+
+    def below(edge):
+        return torch.special.ndtr((edge - step.mean) / spread)
+
     upper = torch.where(clean > 0.999, 1.0, below(clean + 1 / 255))
     lower = torch.where(clean < -0.999, 0.0, below(clean - 1 / 255))
     return (upper - lower).clamp(min=1e-12).log()

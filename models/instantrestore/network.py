@@ -19,7 +19,7 @@ from torch import nn
 from ...lib.diffusion.noise_schedule import stable_diffusion_schedule
 from ...lib.vocabulary import UserError
 from ..shared import clip_text
-from ..shared.fit import filled
+from ..shared.fit import filled, named_tensors
 from ..shared.public_weights import advice, read_file
 from ..shared.sd_turbo import UNET, VAE
 from ..shared.sd_vae import LATENT_SCALE
@@ -94,6 +94,7 @@ def load(
     model = settings.get("model") if isinstance(settings, dict) else None
     if not isinstance(tensors, dict) or not isinstance(model, dict):
         raise UserError(f"{path.name} has no state_dict and cfg of InstantRestore. {advice(WHAT)}")
+    named_tensors(tensors, path.name, advice(WHAT))
     # Trained on several cards, every network is wrapped.
     tensors = {name.replace(".module.", "."): tensor for name, tensor in tensors.items()}
     kinds = {"unet": (UNet2DConditionModel, unet_config), "vae": (AutoencoderKL, vae_config)}
@@ -138,7 +139,10 @@ def _noisy(
 ) -> tuple[torch.Tensor, float]:
     """Latents ``[B, 4, h, w]`` as they are at a time step, float32, and the share of their variance that is left there."""
     posterior = vae.encode(pictures.to(vae.dtype)).latent_dist
-    draw = lambda: torch.randn(posterior.mean.shape, generator=generator).to(pictures)  # noqa: E731
+
+    def draw():
+        return torch.randn(posterior.mean.shape, generator=generator).to(pictures)
+
     latent = (posterior.mean.float() + posterior.std.float() * draw()) * LATENT_SCALE
     schedule = stable_diffusion_schedule()
     return schedule.add_noise(latent, time + 1, draw()), schedule.left(time + 1)

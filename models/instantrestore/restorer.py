@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...lib.vocabulary import Conditions
+from ...lib.vocabulary import Abilities, Conditions
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .network import InstantRestore
@@ -27,6 +27,11 @@ class InstantRestoreRestorer:
     scale: int = 1
     tileable: bool = False
     needs_references: bool = True
+    memory: int = 0
+
+    @property
+    def abilities(self) -> Abilities:
+        return Abilities(takes_references=True, half=torch.float16, memory=self.memory)
 
     @torch.no_grad()
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:

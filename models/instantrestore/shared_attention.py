@@ -104,7 +104,9 @@ def _project(attention: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def _attend(attention: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    split = lambda x: x.unflatten(2, (attention.heads, -1)).transpose(1, 2)  # noqa: E731
+    def split(x):
+        return x.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+
     out = scaled_dot_product_attention(split(query), split(key), split(value), scale=attention.scale)
     out = out.transpose(1, 2).flatten(2)
     for layer in attention.to_out:

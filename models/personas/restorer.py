@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...lib.vocabulary import Conditions, Persona, Restorer
+from ...lib.vocabulary import Abilities, Conditions, Persona, Restorer, abilities
+
+SHARED = "name", "native_size", "scale", "tileable", "needs_references"
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class PersonalRestorer:
     person: str = ""
 
     def __getattr__(self, attribute: str):
-        # name, native_size, scale, tileable, needs_references
-        if attribute.startswith("__") or attribute == "restorer":
+        if attribute not in SHARED:
             raise AttributeError(attribute)
         return getattr(self.restorer, attribute)
+
+    @property
+    def abilities(self) -> Abilities:
+        """Another persona may be put on for somebody else, but training and generating are for the bare restorer."""
+        return replace(abilities(self.restorer), teachable=False, generates=False)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         if self.strength > 0 and self.person in ("", conditions.person):

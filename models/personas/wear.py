@@ -33,13 +33,14 @@ def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str
     """The tensors that differ from the base's under a persona with a strength of 0..1, by name, for `functional_call`."""
     own = dict(net.named_parameters())
     tuned = {}
-    for name, value in persona.tensors.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
-            tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
-        elif name in own:
-            tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
+    with _of_this_shape():
+        for name, value in persona.tensors.items():
+            if name.endswith(".lora_A.weight"):
+                layer = name.removesuffix(".lora_A.weight")
+                weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
+                tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
+            elif name in own:
+                tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
     return tuned
 
 
@@ -65,18 +66,15 @@ def wearing(
         word = (net.text.row(persona.token), persona.tensors["token"].to(net.text.rows)) if persona.token else None
     places = [name.removesuffix(".gamma") for name in persona.tensors if name.endswith(".gamma")] if persona else []
     reference = _reference(net, persona, references, goal) if places else None
-    bases = {place: net.get_submodule(place) for place in places}
-    blocks = personalise(net, places)
+    with _of_this_shape():
+        bases, blocks = {place: net.get_submodule(place) for place in places}, personalise(net, places)
     looked = None
     try:
         for place, block in blocks.items():
             _fill(block, persona, place, strength)
         if differentiable:
-            idle = "text.", "vae."  # no gradient passes there
-            own = [*net.named_parameters(), *net.named_buffers()]
-            tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
+            tuned = _differentiable(net, tuned)
             with torch.inference_mode(False):
-                tuned = {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
                 reference = None if reference is None else reference.clone()
 
         @cache
@@ -107,6 +105,26 @@ def wearing(
             net.get_submodule(parent).register_module(name, base)
 
 
+@contextmanager
+def _of_this_shape() -> Iterator[None]:
+    """Turns what torch raises for tensors that belong to another network, or to none, into a UserError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, AttributeError, RuntimeError, TypeError) as error:
+        raise UserError(f"The persona does not fit this base ({error}). Train it again.") from error
+
+
+def _differentiable(net: Diffusion, tuned: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All weights that a gradient passes, tuned or the net's own, none of them made under inference mode."""
+    idle = "text.", "vae."
+    own = [*net.named_parameters(), *net.named_buffers()]
+    tuned = {**{name: value for name, value in own if not name.startswith(idle)}, **tuned}
+    with torch.inference_mode(False):
+        return {name: value.clone() if value.is_inference() else value for name, value in tuned.items()}
+
+
 def _looking(net: Diffusion, persona: Persona, count: int):
     indices = net.text.indices([persona.prompt]).to(net.text.rows.device)
     return reading(net.unet, *token_positions(net, indices, net.text.row(persona.token), count))
@@ -134,7 +152,8 @@ def _fill(block: PersonalTransformer, persona: Persona, place: str, strength: fl
     own = {
         name.removeprefix(f"{place}."): value for name, value in persona.tensors.items() if name.startswith(f"{place}.")
     }
-    missing, surplus = block.load_state_dict(own, strict=False)
+    with _of_this_shape():
+        missing, surplus = block.load_state_dict(own, strict=False)
     if surplus or any(name == "gamma" or name.startswith("image_cross_attention") for name in missing):
         raise UserError("The persona's file is incomplete: its blocks do not fit. Train it again.")
     block.strength = strength

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, resnet50
 
 from ...lib.faces.correlation import KERNEL, expected_offset, local_correlation
+from ...lib.faces.detect import Folders, there
 from ...lib.faces.fine_align import Networks
 from ...lib.storage.tensors import Unreadable, read_pickled
 from ...lib.vocabulary import UserError
@@ -176,11 +177,12 @@ def _not_that(path: Path, what: str, pattern: str) -> UserError:
     )
 
 
-def find_networks(folder: Path | None) -> Networks | None:
-    """RANSAC-Flow's networks if both of its published files are in the models folder, otherwise None."""
-    if folder is None or not folder.is_dir():
-        return None
-    files = [next(iter(sorted(folder.rglob(pattern))), None) for pattern in (COARSE_FILE, FLOW_FILE)]
+def find_networks(folders: Folders) -> Networks | None:
+    """RANSAC-Flow's networks if both of its published files are in the folders of models, otherwise None."""
+    files = [
+        next((path for folder in there(folders) for path in sorted(folder.rglob(pattern))), None)
+        for pattern in (COARSE_FILE, FLOW_FILE)
+    ]
     return None if None in files else _load(*files)
 
 

@@ -211,7 +211,7 @@ def _read_converted(file: Path) -> S3DiffWeights:
         if metadata.get("kind") != KIND:
             raise ValueError(f"its metadata says {metadata.get('kind')!r}, not {KIND!r}")
         config, provenance = (dict(json.loads(metadata[name])) for name in ("config", "provenance"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"S3Diff: {file.name} is not a converted S3Diff ({error}). {ADVICE}") from error
     return S3DiffWeights(_checked(config, file.name), tensors, provenance, file.name)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...lib.bridge import clip_vocabulary, device, keep, weight_folders
-from ...lib.diffusion.sampling import Guidance
+import torch
+
+from ...lib.bridge import clip_vocabulary, weight_folders
 from ...lib.storage.fingerprint import fingerprint
-from .catalogue import find_all
-from .weight_files import weight_files
+from .precision import settle, weight_bytes
+from .weight_files import catalogued, weight_files
 
 if TYPE_CHECKING:
     from .diffusion_restorer import DiffusionRestorer
     from .stable_diffusion import StableDiffusion
 
+HALF = torch.bfloat16  # float16 is too coarse for gradients
 PREDICTIONS = "as the file says", "noise", "velocity", "velocity to the end"  # what a UNet may predict
 
 
@@ -28,7 +31,7 @@ def bases() -> dict[str, Path]:
 def vocabulary() -> Path:
     """Where CLIP's vocab.json and merges.txt are: the host's own, otherwise the catalog's. Raises UserError if there
     are none."""
-    return clip_vocabulary() or find_all(["clip-vocabulary", "clip-merges"], weight_folders)[0].parent
+    return clip_vocabulary() or catalogued("clip-vocabulary", "clip-merges")[0].parent
 
 
 def tokenizer(base: Path) -> Path | None:
@@ -36,14 +39,10 @@ def tokenizer(base: Path) -> Path | None:
     return None if (base / "tokenizer").is_dir() else vocabulary()
 
 
-def restorer(net: StableDiffusion, kind: str, guidance: Guidance | None, **sampled: Any) -> DiffusionRestorer:
-    """The network in its working precision, under the host's memory management; kind is the prefix of its base name in
-    personas."""
+def restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) -> DiffusionRestorer:
+    """The network in its working precision, in the care of keep; kind is the prefix of its base name in personas."""
     from .diffusion_restorer import DiffusionRestorer  # imported here because diffusers takes seconds to import
 
     base = f"{kind} {fingerprint(net)}"
-    if device().type == "cuda":
-        net.bfloat16()  # half precision overflows in the VAE, and is too coarse for gradients
-    else:
-        net.float()
-    return DiffusionRestorer(keep(net), base, net.native_size, guidance=guidance, **sampled)
+    settle([net], [net.vae], HALF)
+    return DiffusionRestorer(keep(net), base, net.native_size, name=name, half=HALF, memory=weight_bytes(net))

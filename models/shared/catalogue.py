@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...lib.extras import require
+from ...lib.storage.names import shown
 from ...lib.vocabulary import UserError
 
 DATA = Path(__file__).with_suffix(".json")
@@ -79,7 +79,7 @@ def find(name: str, folders: list[Path]) -> Path:
             return folder / weights.place
     get = f"Run `python run.py models get {name}` or the node Download Weights, or put the file there yourself."
     raise UserError(
-        f"{weights.file} is missing ({weights.describe()}). It belongs in {(folders[0] / weights.place).parent}. "
+        f"{weights.file} is missing ({weights.describe()}). It belongs in {shown((folders[0] / weights.place).parent)}. "
         + (get if weights.repository else "Download it from there and put it into that folder.")
     )
 
@@ -107,7 +107,7 @@ def download(name: str, folder: Path) -> Path:
     if weights.repository is None:
         raise UserError(
             f"{weights.file} cannot be downloaded automatically. Get it from {weights.source} and put it into "
-            f"{(folder / weights.place).parent}."
+            f"{shown((folder / weights.place).parent)}."
         )
     require("Download Weights", "download")
     from huggingface_hub import hf_hub_download

@@ -12,6 +12,7 @@ import torch
 
 from ...lib.storage.tensors import MoreThanWeights, Unreadable, opened, read_pickled
 from ...lib.vocabulary import UserError
+from .fit import named_tensors
 
 Tensors = dict[str, torch.Tensor]
 
@@ -68,9 +69,9 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
         raise UserError(f"{model}: {path.name} contains no tensor {names}*, so the {part.folder} is missing. {advice}")
     try:
         return {name: tensor for name, tensor in part.convert(stored).items() if tensor is not None}
-    except KeyError as error:
+    except (LookupError, RuntimeError) as error:
         raise UserError(
-            f"{model}: a tensor of the {part.folder} is missing in {path.name}: {error.args[0]}. {advice}"
+            f"{model}: a tensor of the {part.folder} is missing in {path.name}, or has another shape: {error.args[0]}. {advice}"
         ) from error
 
 
@@ -94,7 +95,8 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
                 file, BESIDE, mapped=zipfile.is_zipfile(file)
             )  # torch's older format cannot be mapped
             stored = stored.get("state_dict", stored)
-            return {name: tensor for name, tensor in stored.items() if name.startswith(prefix)}
+            found = {name: tensor for name, tensor in stored.items() if name.startswith(prefix)}
+            return named_tensors(found, f"{model}: {file.name}", advice)
         with opened(file) as stored:
             return stored.tensors(prefix)
     except (MoreThanWeights, AttributeError, TypeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from ...lib.diffusion.noise_schedule import linear_schedule
 from ...lib.diffusion.sampling import Guidance, generate
 from ...lib.pictures.color import wavelet_fix
 from ...lib.pictures.tiles import tiled
-from ...lib.vocabulary import Conditions, Restorer
+from ...lib.vocabulary import Abilities, Conditions, Restorer
 from ..personas.wear import check_base, wearing
 
 
@@ -35,7 +36,7 @@ class DiffusionRestorer:
     of the ControlNet, 0 leaves it out. cfg: 1 runs the model once per step; above 1, it also runs with the negative
     prompt and extrapolates away from it. prompt: added to the persona's.
     guidance: `SkipGuidance`, say, toward the damaged picture, whose `every` counts steps of the 1000, not strides.
-    A picture larger than native_size is denoised in tiles of it, which overlap by half.
+    A picture larger than native_size is denoised in tiles of it, which overlap by half. half, memory: see `Abilities`.
     """
 
     load: Callable[[], Diffusion]
@@ -53,6 +54,13 @@ class DiffusionRestorer:
     scale: int = 1
     tileable: bool = True
     needs_references: bool = False
+    half: torch.dtype | None = None
+    memory: int = 0
+
+    @property
+    def abilities(self) -> Abilities:
+        """With an adapter as persona it looks at the album."""
+        return Abilities(self.base, True, True, True, self.half, self.memory)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to the same. The same seed gives the same picture; zero steps return the input bit
@@ -102,7 +110,7 @@ class DiffusionRestorer:
                     conditions.progress((len(times) - 1 - t) * total + done, len(times) * total)
 
                 given = torch.cat([x, damaged], 1) if self.control else x
-                apply = lambda part: predicted(part, times[t])  # noqa: E731
+                apply = partial(predicted, t=times[t])
                 return tiled(apply, given, tile, tile // 2, multiple=net.multiple // shrink, progress=progress).to(x)
 
             noisy = schedule.add_noise(damaged, len(times), draw())

@@ -11,11 +11,23 @@ from torch import nn
 from ...lib.vocabulary import UserError
 
 
+def named_tensors(value: Any, where: str, advice: str) -> dict[str, torch.Tensor]:
+    """The value, if it is a flat dictionary of tensors by name; otherwise a UserError. A file may hold anything."""
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+        for name, tensor in value.items()
+    )
+    if not good:
+        raise UserError(f"{where} is not a flat dictionary of tensors. {advice}")
+    return value
+
+
 def check_fit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str, advice: str) -> None:
     """Raises UserError for the first tensor, by name, that is missing, surplus or of another shape.
 
     where: the file; advice: what to do, as a sentence.
     """
+    named_tensors(found, where, advice)
     for name in sorted(expected.keys() | found.keys()):
         wanted, given = (list(side[name].shape) if name in side else None for side in (expected, found))
         if wanted != given:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...lib.storage.tensors import Unreadable, read_pickled, read_tensors
 from ...lib.vocabulary import UserError
-from .fit import check_fit
+from .fit import check_fit, named_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -26,10 +26,7 @@ def load_public(network: Network, path: Path, what: str) -> Network:
 
 def read_public(path: Path, what: str) -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors file, or of a flat dictionary that torch.save wrote. Raises UserError as `load_public`."""
-    tensors = read_file(path, what)
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"{path.name} is not a flat dictionary of tensors. {advice(what)}")
-    return tensors
+    return named_tensors(read_file(path, what), path.name, advice(what))
 
 
 def read_file(path: Path, what: str) -> Any:

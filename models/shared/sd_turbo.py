@@ -24,6 +24,7 @@ from transformers import CLIPTextModelWithProjection
 from . import clip_text, sd_vae
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
+from .precision import settle
 
 UNET = {
     "sample_size": 64,
@@ -112,6 +113,13 @@ def load(
     Raises UserError that names the file, and the tensor that does not fit.
     """
     return _turbo(*networks(path, "SD-Turbo", ADVICE, unet_config, vae_config)).to(dtype)
+
+
+def load_settled(path: Path) -> SDTurbo:
+    """The network in the precision that suits the device and the user."""
+    turbo = load(path)
+    settle([turbo.unet], [turbo.vae], torch.float16)
+    return turbo
 
 
 def networks(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ...lib.pictures.color import color_fix
 from ...lib.pictures.tiles import VARIANCE, as_memory_allows, memory_for, tiled
-from ...lib.vocabulary import Conditions, DegradationCode
+from ...lib.vocabulary import Abilities, Conditions, DegradationCode
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .sd_turbo import SDTurbo
@@ -63,6 +63,11 @@ class SDTurboRestorer:
     native_size: int | None = None
     tileable: bool = False
     needs_references: bool = False
+    memory: int = 0
+
+    @property
+    def abilities(self) -> Abilities:
+        return Abilities(half=torch.float16, memory=self.memory)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1, one picture after the other.
@@ -72,7 +77,9 @@ class SDTurboRestorer:
         net, count = self.load(), len(image)
 
         def restored(index: int) -> torch.Tensor:
-            progress = lambda done, total: conditions.progress(index * total + done, count * total)  # noqa: E731
+            def progress(done, total):
+                return conditions.progress(index * total + done, count * total)
+
             return self._restore_one(net, image[index : index + 1], replace(conditions, progress=progress))
 
         return torch.cat([restored(index) for index in range(count)]).to(image)
@@ -85,10 +92,16 @@ class SDTurboRestorer:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> torch.Tensor:
         """The noise that the UNet sees in a latent ``[B, 4, h, w]``, tile by tile."""
-        apply = lambda part: net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)  # noqa: E731
+
+        def apply(part):
+            return net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)
+
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)
-        run = lambda tile: tiled(apply, latent, tile, self.overlap, progress=progress)  # noqa: E731
+
+        def run(tile):
+            return tiled(apply, latent, tile, self.overlap, progress=progress)
+
         return as_memory_allows(run, self.tile, self.overlap, stride=8).to(latent)
 
     def _restore_one(self, net: Network, picture: torch.Tensor, conditions: Conditions) -> torch.Tensor:

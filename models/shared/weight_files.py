@@ -34,6 +34,11 @@ def checkpoints() -> dict[str, Path]:
     return weight_files("checkpoints", suffixes=(".safetensors",))
 
 
+def catalogued(*names: str) -> list[Path]:
+    """Published files by their names in the catalog. Raises UserError that names everything that is missing."""
+    return find_all(names, weight_folders)
+
+
 def checkpoint_and(
     node: str, checkpoint: str, base: str, *others: str, known: Mapping[str, Path] | None = None
 ) -> list[Path]:
@@ -48,6 +53,6 @@ def checkpoint_and(
         raise UserError(f"{node}: there is no checkpoint {checkpoint!r}. Known: {', '.join(known) or NONE}.")
     there = [known[checkpoint]] if checkpoint in known else []
     try:
-        return there + find_all([*others] if there else [base, *others], weight_folders)
+        return there + catalogued(*others if there else (base, *others))
     except UserError as error:
         raise UserError(f"{node}: {error}") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...lib.extras import require
 from ..shared.bases import restorer, tokenizer
+from ..shared.kept import kept
 
 if TYPE_CHECKING:
     from ..shared.diffusion_restorer import DiffusionRestorer
@@ -17,9 +20,13 @@ def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **
     contents."""
     require("StableSR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from ..gen2res.generation import SkipGuidance
+    from ..gen2res.generation import skip_guidance
+
+    made = kept(_built, checkpoint, base, tokenizer(base or checkpoint))
+    return replace(made, guidance=skip_guidance(guidance), **more)
+
+
+def _built(keep: Callable, checkpoint: Path, base: Path | None, words: Path | None) -> DiffusionRestorer:
     from . import network as stablesr
 
-    net = stablesr.load(checkpoint, base, tokenizer(base or checkpoint))
-    pull = SkipGuidance(scale=guidance) if guidance else None
-    return restorer(net, "stablesr", pull, name="StableSR", **more)
+    return restorer(keep, stablesr.load(checkpoint, base, words), "stablesr", "StableSR")

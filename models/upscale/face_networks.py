@@ -21,12 +21,13 @@ def load(path: Path) -> ImageModelDescriptor:
     Raises UserError for a damaged file, for an unknown network, and for one that is not made for aligned faces.
     """
     tensors = read_file(path, WHAT)
-    tensors = canonicalize_state_dict(tensors) if isinstance(tensors, dict) else {}
+    tensors = tensors if isinstance(tensors, dict) else {}
     if importlib.util.find_spec("spandrel_extra_arches") is not None:
         import spandrel_extra_arches
 
         spandrel_extra_arches.install(ignore_duplicates=True)
     try:
+        tensors = canonicalize_state_dict(tensors)
         model = ModelLoader().load_from_state_dict(tensors)
     except UnsupportedModelError as error:
         if tensors.keys() >= CODEFORMER:
@@ -35,7 +36,7 @@ def load(path: Path) -> ImageModelDescriptor:
                 f"separate package. Run: {command('codeformer')}. Or choose GFPGAN or RestoreFormer."
             ) from error
         raise UserError(f"{path.name} is not a network that spandrel supports. Choose {WHAT}.") from error
-    except (RuntimeError, KeyError) as error:
+    except Exception as error:  # spandrel looks into files in many ways, and raises whatever it stumbles over
         raise UserError(
             f"{path.name} is incomplete, or a variant that spandrel does not support. Choose {WHAT}."
         ) from error

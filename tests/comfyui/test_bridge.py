@@ -32,6 +32,77 @@ def test_a_network_is_under_comfyui_s_memory_management(inside):
     """)
 
 
+def test_a_network_that_the_host_has_unloaded_is_told_once(inside):
+    inside("""
+        heard = []
+        comfy.model_management.unload_all_models()
+        load = bridge.keep(torch.nn.Conv2d(3, 3, 1), unloaded=lambda: heard.append(1))
+        load(), load()
+        assert not heard
+        comfy.model_management.unload_all_models()
+        assert heard == [1]
+    """)
+
+
+def test_what_is_kept_from_files_is_given_back_when_the_user_frees_memory(inside):
+    inside("""
+        import gc, weakref
+        from personal_restore.models.shared.kept import kept
+
+        def build(keep, path):
+            return keep(torch.nn.Conv2d(3, 3, 1))
+
+        file = pathlib.Path(base) / "weights"
+        file.touch()
+        load = kept(build, file)
+        network = weakref.ref(load())
+        assert kept(build, file) is load
+        comfy.model_management.unload_all_models()
+        del load
+        gc.collect()
+        assert network() is None, "somebody keeps the network"
+        assert kept(build, file)() is not None
+    """)
+
+
+def test_device_and_precision_are_the_choice_of_comfyui_s_user(inside):
+    inside("""
+        from unittest import mock
+        from personal_restore.lib.vocabulary import Place
+
+        management, args = comfy.model_management, comfy.cli_args.args
+        asked = {"unet": torch.float16, "vae": torch.bfloat16, "training": torch.bfloat16}
+
+        def places():
+            return {part: bridge.place(part, half) for part, half in asked.items()}
+
+        def single(where, *parts):
+            return {part: Place(where, torch.float32 if part in parts else half) for part, half in asked.items()}
+
+        cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+        assert places() == single(cpu, "unet", "vae"), "with --cpu only autocast is in half precision"
+        card = mock.Mock(major=9, minor=0, total_memory=2**36)
+        card.name = "NVIDIA H100"
+        with (
+            mock.patch.object(management, "get_torch_device", lambda: cuda),
+            mock.patch.object(management, "cpu_state", management.CPUState.GPU),
+            mock.patch.object(torch.cuda, "get_device_properties", lambda device=None: card),
+        ):
+            assert places() == single(cuda)
+            with mock.patch.object(management, "FORCE_FP32", True), mock.patch.object(args, "force_fp32", True):
+                assert places() == single(cuda, "unet", "vae", "training")
+            with mock.patch.object(args, "fp32_unet", True):
+                assert places() == single(cuda, "unet", "training")
+            with mock.patch.object(args, "fp32_vae", True):
+                assert places() == single(cuda, "vae")
+            with mock.patch.object(args, "bf16_unet", True):
+                assert places() == single(cuda), "the half precision that the network tolerates"
+            card.major, card.name = 5, "GTX 960"
+            with mock.patch.object(torch.cuda, "is_bf16_supported", lambda: False):
+                assert places() == single(cuda, "unet", "vae")
+    """)
+
+
 def test_an_upscaler_of_core_is_managed_with_and_without_a_patcher_of_its_own(inside):
     inside("""
         import comfy.model_patcher

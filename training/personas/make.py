@@ -52,35 +52,24 @@ def make_persona(
         learnt, losses, done = {}, {}, 0
         total = settings.steps * len(stages)
         count = processes.num_processes if processes else 1
+        states = [folder / f"{build.__name__}.safetensors" if folder else None for build in stages]
         signature = _signature(base, material, settings, count)
 
         def persona(steps: int, unfinished: Task | None = None) -> Persona:
             tensors = learnt | (unfinished.learnt() if unfinished else {})
-            provenance = {
-                "person": person,
-                "pictures": len(material.pictures),
-                "steps": f"{steps} of {total}",
-                "losses": {name: round(value, 5) for name, value in losses.items()},
-                "settings": asdict(settings),
-                "processes": count,
-                "made": datetime.date.today().isoformat(),
-                "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
-            }
-            token = PLACEHOLDER if "token" in tensors else ""
-            return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
+            facts = {"person": person, "pictures": len(material.pictures), "steps": f"{steps} of {total}"}
+            return _persona(base, settings, tensors, facts, losses, count)
 
-        for stage, build in enumerate(stages):
+        for stage, (build, state) in enumerate(zip(stages, states, strict=True)):
             task = begun(build, tuned, material, settings)
-            before = stage * settings.steps
 
-            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before, task=task) -> None:
+            def tell(step: int, _steps: int, values: Mapping[str, float], stage: int = stage, task=task) -> None:
                 nonlocal done
-                done = before + step
+                done = stage * settings.steps + step
                 report(done, total, values)
                 if show_every and done % show_every == 0:
                     show(persona(done, task))
 
-            state = folder / f"{build.__name__}.safetensors" if folder else None
             try:
                 ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
             except BaseException:
@@ -92,9 +81,29 @@ def make_persona(
         whole = persona(total)
         finished(whole)
         if folder and (processes is None or processes.is_main_process):
-            for build in stages:
-                (folder / f"{build.__name__}.safetensors").unlink(missing_ok=True)
+            for state in states:
+                state.unlink(missing_ok=True)
         return whole
+
+
+def _persona(
+    base: str,
+    settings: Settings,
+    tensors: dict[str, torch.Tensor],
+    facts: dict,
+    losses: Mapping[str, float],
+    processes: int,
+) -> Persona:
+    """The persona of these tensors; facts: the provenance so far."""
+    provenance = facts | {
+        "losses": {name: round(value, 5) for name, value in losses.items()},
+        "settings": asdict(settings),
+        "processes": processes,
+        "made": datetime.date.today().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
+    }
+    token = PLACEHOLDER if "token" in tensors else ""
+    return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
 
 
 def prepared(net: Diffusion, material: Material, settings: Settings):

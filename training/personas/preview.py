@@ -54,7 +54,9 @@ class Watch:
         words: str,
         update: Callable[..., None],
     ):
-        small = lambda pictures: F.interpolate(pictures, (restorer.native_size,) * 2, mode="area")  # noqa: E731
+        def small(pictures):
+            return F.interpolate(pictures, (restorer.native_size,) * 2, mode="area")
+
         self.restorer = replace(restorer, samples=min(restorer.samples, STRIDES))
         self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in album)
         self.face = small(album[:1])

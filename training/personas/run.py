@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.embed import Embedder
 from ...lib.faces.library import load_library
-from ...lib.storage.personas import persona_path, save_persona
+from ...lib.storage.personas import delete_persona, persona_path, save_persona
+from ...lib.storage.whole import alone
 from ...lib.vocabulary import Conditions, Person, Persona, UserError
 from ...models.shared.diffusion_restorer import DiffusionRestorer
 from ..loop import Journal
@@ -119,9 +121,9 @@ def _crops(people: tuple[Person, ...]) -> torch.Tensor:
     return torch.stack([reference.crop for person in people for reference in person.references])
 
 
-def launched() -> PartialState:
-    """The processes started by a launcher, or the only one. Only the main process logs."""
-    processes = PartialState(cpu=not torch.cuda.is_available())
+def launched(device: torch.device) -> PartialState:
+    """The processes started by a launcher, or the only one, on this kind of device. Only the main process logs."""
+    processes = PartialState(cpu=device.type == "cpu")
     if not processes.is_main_process:
         logging.getLogger().setLevel(logging.WARNING)
     return processes
@@ -166,7 +168,8 @@ def run(
             "Stopped. The persona so far is in %s", save_persona(unfinished, path.parent, f"{path.stem} unfinished")
         )
 
-    with logging_redirect_tqdm():
+    busy = f"Another process is training {path.stem!r}. Wait for it, or choose another name."
+    with alone(state, busy), logging_redirect_tqdm():
         try:
             make_persona(
                 restorer.load(),
@@ -177,12 +180,18 @@ def run(
                 watch.report,
                 state,
                 rescue,
-                finished=lambda persona: save_persona(persona, path.parent, path.stem),
+                finished=partial(_finish, path),
                 processes=processes,
             )
         finally:
             watch.close()
     return path
+
+
+def _finish(path: Path, persona: Persona) -> None:
+    """Saves it, and removes what a run that was stopped has left."""
+    save_persona(persona, path.parent, path.stem)
+    delete_persona(path.parent, f"{path.stem} unfinished")
 
 
 def _unfinished(folder: Path, name: str) -> Path:

@@ -124,7 +124,7 @@ def _averaged(task: Task, values: dict[str, float], device: torch.device) -> dic
 
 def _optimizer(task: Task, small: bool) -> torch.optim.Optimizer:
     groups = [dict(group) for group in task.groups]
-    if small and torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes"):
+    if small and task.parameters[0].device.type == "cuda" and importlib.util.find_spec("bitsandbytes"):
         import bitsandbytes
 
         return bitsandbytes.optim.AdamW8bit(groups, weight_decay=0.0)
@@ -139,7 +139,9 @@ def _save(
         tensors |= {f"state.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     # Cloned, because safetensors refuses tensors that share memory.
     whole = {name: value.detach().clone() for name, value in tensors.items()}
-    write_tensors(path, whole, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature})
+    write_tensors(
+        path, whole, {"step": json.dumps(done), "tail": json.dumps(tail), "signature": signature}, private=True
+    )
 
 
 def _resume(

@@ -1,0 +1,187 @@
+"""The learned gate: where, and in which frequencies, which picture of a face is believed.
+
+It chooses among the damaged photograph, the scene restoration and the registered album photographs, band by band, and may
+move the result by a bounded amount. It sees every album photograph by itself, and the mean of all of them, so that their
+number and order do not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = 4
+# What the network sees beside each album photograph: face and photograph (3 each), the album's picture (3), its
+# confidence and agreement, the parts, and one number per band.
+INPUTS = 3 + 3 + 3 + 1 + 1 + 1 + LEVELS
+LARGEST_MOVE = 0.06
+# Natural logarithms: how far a band of the album may be amplified or damped.
+LARGEST_GAIN = 0.5
+SMALLEST = 2 ** (LEVELS + 1)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a gate chooses from, ``[B, ...]`` each.
+
+    face, photo: ``[B, 3, S, S]`` in 0..1, after the scene restoration and before; album: ``[B, K, 3, S, S]``;
+    confidence: ``[B, K, 1, S, S]`` in 0..1; agreement: ``[B, K, 1, S, S]`` in -1..1, see ``Registered``; parts: ``[B, 1, S, S]``,
+    where the album may speak; survives: ``[B, LEVELS]`` in 0..1, the share of each band that survived, finest first.
+    """
+
+    face: Tensor
+    photo: Tensor
+    album: Tensor
+    confidence: Tensor
+    agreement: Tensor
+    parts: Tensor
+    survives: Tensor
+
+    def to(self, like: Tensor) -> Candidates:
+        return Candidates(**{name: value.to(like) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """result: ``[B, 3, S, S]`` in 0..1; shares: ``[B, K, S, S]`` in 0..1, how much of the finest band came from each album photograph."""
+
+    result: Tensor
+    shares: Tensor
+
+
+def bands(picture: Tensor, levels: int = LEVELS) -> list[Tensor]:
+    """``levels`` band-passes of ``[B, C, S, S]``, finest first, and the rest; their sum, enlarged, is the picture."""
+    found = []
+    for _ in range(levels):
+        smaller = F.avg_pool2d(picture, 2)
+        found.append(picture - _twice(smaller))
+        picture = smaller
+    return [*found, picture]
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """The inverse of ``bands``."""
+    *found, picture = parts
+    for band in reversed(found):
+        picture = band + _twice(picture)
+    return picture
+
+
+def _twice(picture: Tensor) -> Tensor:
+    return F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class Block(nn.Module):
+    """x + two convolutions, ``[B, C, h, w]`` to the same."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+class Shared(nn.Module):
+    """Tells every album photograph the mean of all: ``[B * K, C, h, w]`` to the same."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.own, self.mean = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Tensor, count: int) -> Tensor:
+        mean = x.unflatten(0, (-1, count)).mean(1)
+        return x + self.own(x) + self.mean(mean).repeat_interleave(count, 0)
+
+
+class Gate(nn.Module):
+    """A U-Net at half the resolution, over one album photograph at a time; widths: channels at each of its scales."""
+
+    def __init__(self, widths: tuple[int, ...] = (48, 64, 96, 128), depth: int = 1):
+        super().__init__()
+        self.stem = nn.Conv2d(INPUTS * 4, widths[0], 3, padding=1)
+
+        def chain(width: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(width) for _ in range(depth))
+
+        self.down = nn.ModuleList(chain(width) for width in widths)
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.share = nn.ModuleList(Shared(width) for width in widths)
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(chain(width) for width in widths[:-1])
+        # At each scale: the logit and the gain of the album photograph, and the logit of the damaged photograph.
+        scales = [widths[0], *widths[: LEVELS - 1]]
+        self.heads = nn.ModuleList(nn.Conv2d(width, 3, 3, padding=1) for width in scales)
+        self.move = nn.Conv2d(widths[0], 12, 3, padding=1)
+        for head in [*self.heads, self.move]:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        for head in self.heads:
+            # Before training: a third of the album, nothing of the damaged photograph.
+            head.bias.data = torch.tensor([-0.7, 0.0, -4.0])
+
+    def forward(self, seen: Candidates, trust: float = 0.5) -> Choice:
+        """trust: 0 stays closest to the evidence, 1 is most like the album; .5 is what was trained."""
+        count = seen.album.shape[1]
+        features = self._features(seen, count)
+        offset = 4 * (trust - 0.5)
+        face, photo, album = bands(seen.face), bands(seen.photo), bands(seen.album.flatten(0, 1))
+        out, shares = [], None
+        for level in range(LEVELS):
+            head = self.heads[level](features[max(level - 1, 0)])
+            head = (_twice(head) if level == 0 else head).float().unflatten(0, (-1, count))
+            gain = (LARGEST_GAIN * head[:, :, 1:2].tanh()).exp()
+            logits = torch.cat(
+                [head[:, :, 0] + offset, head[:, :, 2].mean(1, keepdim=True), torch.zeros_like(head[:, :1, 0])], 1
+            )
+            weights = logits.softmax(1)[:, :, None]
+            chosen = (weights[:, :count] * gain * album[level].unflatten(0, (-1, count))).sum(1)
+            out.append(chosen + weights[:, count] * photo[level] + weights[:, count + 1] * face[level])
+            shares = weights[:, :count, 0] if level == 0 else shares
+        fused = joined([*out, face[-1]])
+        moved = F.pixel_shuffle(self.move(features[0]).float().unflatten(0, (-1, count)).mean(1), 2)
+        result = seen.face + seen.parts * (fused - seen.face + LARGEST_MOVE * moved.tanh())
+        return Choice(result.clamp(0, 1), shares * seen.parts)
+
+    def _features(self, seen: Candidates, count: int) -> list[Tensor]:
+        """Of each scale, finest (half the resolution) first, ``[B * K, C, h, w]``."""
+        size = seen.face.shape[-2:]
+
+        def each(x: Tensor) -> Tensor:
+            return x[:, None].expand(-1, count, -1, -1, -1)
+
+        levels = seen.survives[:, :, None, None].expand(-1, -1, *size)
+        stack = torch.cat(
+            [
+                each(seen.face),
+                each(seen.photo),
+                seen.album,
+                seen.confidence,
+                seen.agreement,
+                each(seen.parts),
+                each(levels),
+            ],
+            2,
+        )
+        x = self.stem(F.pixel_unshuffle(stack.flatten(0, 1) * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
+        kept = []
+        for scale, blocks in enumerate(self.down):
+            for block in blocks:
+                x = block(x)
+            x = self.share[scale](x, count)
+            kept.append(x)
+            if scale < len(self.shrink):
+                x = self.shrink[scale](x)
+        for scale in reversed(range(len(self.up))):
+            x = kept[scale] + _twice(self.grow[scale](kept[scale + 1]))
+            for block in self.up[scale]:
+                x = block(x)
+            kept[scale] = x
+        return kept

@@ -1,0 +1,28 @@
+"""Face2Scene at its published size, from its files to the restorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..shared.kept import kept
+from ..shared.precision import weight_bytes
+from ..shared.sd_turbo_restorer import SDTurboRestorer
+from ..shared.weight_files import checkpoint_and
+from . import network as face2scene
+
+
+def restorer_from(checkpoint: str, trained: Path, **settings) -> SDTurboRestorer:
+    """The restorer from a trained model and an SD-Turbo of models/checkpoints, by its name there, with
+    `SDTurboRestorer`'s settings. Raises UserError that names what is missing, and where it belongs."""
+    (turbo,) = checkpoint_and("Face2Scene Restorer", checkpoint, "sd-turbo")
+    return replace(kept(_built, turbo, trained), **settings)
+
+
+def _built(keep: Callable, turbo: Path, trained: Path) -> SDTurboRestorer:
+    from ..shared import sd_turbo  # imported here because diffusers takes seconds to import
+
+    weights = face2scene.read(trained)
+    net = face2scene.Face2Scene(sd_turbo.load_settled(turbo), weights)
+    return SDTurboRestorer(keep(net), *weights.prompts, name=face2scene.NAME, memory=weight_bytes(net))

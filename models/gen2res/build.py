@@ -1,0 +1,36 @@
+"""Restoration by Generation at its published size, from its file to the restorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..shared.kept import kept
+from ..shared.precision import weight_bytes
+from ..shared.weight_files import catalogued
+
+if TYPE_CHECKING:
+    from ..shared.diffusion_restorer import DiffusionRestorer
+
+NAME = "gen2res-256"
+
+
+def restorer_from(steps: int, guidance: float) -> DiffusionRestorer:
+    """The restorer on the catalog's face model. Raises UserError that says what is missing, and where it belongs."""
+    # Imported here because diffusers takes seconds to import.
+    from .generation import skip_guidance
+
+    return replace(kept(_built, *catalogued(NAME)), steps=steps, guidance=skip_guidance(guidance))
+
+
+def _built(keep: Callable, path: Path) -> DiffusionRestorer:
+    from ...lib.storage.fingerprint import fingerprint
+    from . import adm_unet
+    from .generation import generation
+    from .pixel_diffusion import PixelDiffusion
+
+    net = PixelDiffusion(adm_unet.load_adm_unet(path))
+    made = generation(keep(net), f"{NAME} {fingerprint(net)}", net.native_size)
+    return replace(made, memory=weight_bytes(net))

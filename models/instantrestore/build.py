@@ -1,0 +1,39 @@
+"""InstantRestore, from a checkpoint of the user's to the restorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ...lib.vocabulary import UserError
+from ..shared.kept import kept
+from ..shared.precision import settle, weight_bytes
+from ..shared.weight_files import weight_files
+from .restorer import InstantRestoreRestorer
+
+
+def files() -> dict[str, Path]:
+    """Files that may be a checkpoint, by name relative to models/personal_restore."""
+    return weight_files("personal_restore", suffixes=(".pt",))
+
+
+def restorer_from(checkpoint: str) -> InstantRestoreRestorer:
+    """The restorer from one of `files`. Raises UserError if it is not there, or something else."""
+    known = files()
+    if checkpoint not in known:
+        raise UserError(
+            f"InstantRestore Restorer: there is no {checkpoint!r} in models/personal_restore. The weights have no "
+            "license, so this pack does not download them. Put your checkpoint (.pt) there, or use FaceMe "
+            "Restorer or Reference Restorer."
+        )
+    return kept(_built, known[checkpoint])
+
+
+def _built(keep: Callable, path: Path) -> InstantRestoreRestorer:
+    from .network import load  # imported here because diffusers takes seconds to import
+
+    net = load(path)
+    settle([net.unet, net.reference_unet], [net.vae, net.reference_vae], torch.float16)
+    return InstantRestoreRestorer(keep(net), memory=weight_bytes(net))

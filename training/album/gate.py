@@ -1,0 +1,144 @@
+"""Trains the album gate on the samples of ``samples.py``, in the loop that all networks share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...lib.vocabulary import Place, UserError
+from ...models.album.gate import LEVELS, Candidates, Gate, bands
+from ...models.album.ready import WEIGHTS, save_gate
+from ..loop import Schedule, train
+from .samples import ALBUM, BYTES, REFERENCES
+
+SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
+# Weights of the bands' errors, each relative to its mean size, and of the structural dissimilarity.
+DETAIL, STRUCTURE = 0.05, 0.1
+# Outside the face the gate changes nothing; a little weight there keeps empty windows defined.
+BACKGROUND = 0.02
+HELD_BACK = 4  # shards that are never trained on
+
+
+class Samples(Dataset):
+    """The samples of all shards in a folder, in a fixed random order, half of them mirrored."""
+
+    def __init__(self, shards: list[Path], length: int, seed: int):
+        self.length, self.seed = length, seed
+        arrays = [np.load(path) for path in shards]
+        self.data = {name: np.concatenate([one[name] for one in arrays]) for name in (*BYTES, "survives")}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        number = rng.integers(len(self.data["survives"]))
+        row = {name: values[number] for name, values in self.data.items()}
+        order = rng.permutation(REFERENCES)
+        row |= {name: row[name][order] for name in ALBUM}
+        if rng.random() < 0.5:
+            row |= {name: row[name][..., ::-1].copy() for name in BYTES}
+        return row
+
+
+def train_gate(
+    samples: Path,
+    work: Path,
+    place: Place,
+    schedule: Schedule = SCHEDULE,
+    weights: Path = WEIGHTS,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Gate:
+    """Trains or resumes in ``work`` and writes the weights. Raises UserError where there are too few samples."""
+    shards = sorted(samples.glob("shard_*.npz"))
+    if len(shards) <= HELD_BACK:
+        raise UserError(
+            f"{samples} holds {len(shards)} shards of samples; the gate needs more than {HELD_BACK}. Make them first."
+        )
+    torch.manual_seed(schedule.seed)
+    gate = Gate().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(gate.parameters(), schedule.learning_rate, weight_decay=1e-4)
+
+    def dataset(length: int) -> Dataset:
+        return Samples(shards[HELD_BACK:], length, schedule.seed)
+
+    gate = train(work, gate, optimizer, dataset, loss, schedule, place, report).eval()
+    figures = quality(gate, Samples(shards[:HELD_BACK], 128, 1))
+    (work / "held_back.json").write_text(json.dumps(figures, indent=2))
+    save_gate(gate, {"samples": len(shards), "schedule": asdict(schedule), "held_back": figures}, weights)
+    return gate
+
+
+def unpacked(batch: dict[str, Tensor], count: int = REFERENCES) -> tuple[Tensor, Candidates]:
+    """Truth ``[B, 3, S, S]`` and candidates with ``count`` album photographs each, from a batch of bytes."""
+    values = {name: value.float() / 255 if name in BYTES else value.float() for name, value in batch.items()}
+    values |= {name: values[name][:, :count] for name in ALBUM}
+    values["agreement"] = values["agreement"] * 2 - 1
+    return values.pop("truth"), Candidates(**values)
+
+
+def loss(gate: Callable[[Candidates], object], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of one batch, whose albums have one to three photographs."""
+    truth, seen = unpacked(batch, int(torch.randint(1, REFERENCES + 1, ())))
+    result = gate(seen).result.float()
+    weight = seen.parts + BACKGROUND
+    pixels = (weight * ((result - truth).square() + 1e-6).sqrt()).sum() / weight.sum() / 3
+    detail = band_errors(result, truth, weight)
+    structure = dissimilarity(result, truth, weight)
+    return {
+        "loss": pixels + DETAIL * detail + STRUCTURE * structure,
+        "pixels": pixels.detach(),
+        "detail": detail.detach(),
+        "structure": structure.detach(),
+    }
+
+
+def band_errors(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error of each band, relative to the truth's own mean size there, summed over the bands."""
+    total = result.new_zeros(())
+    for one, other in list(zip(bands(result), bands(truth), strict=True))[:LEVELS]:
+        inside = F.interpolate(weight, one.shape[-2:], mode="area")
+        over = {"dim": (1, 2, 3), "keepdim": True}
+        size = (inside * other.abs()).sum(**over) / inside.sum(**over) / 3 + 0.004
+        error = ((one - other).square() + 1e-7).sqrt() / size
+        total = total + (inside * error).sum() / inside.sum() / 3
+    return total
+
+
+def dissimilarity(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """1 - SSIM of the mean of the channels (Wang et al. 2004; an even window of 7 px), weighted."""
+    a, b = (x.mean(1, keepdim=True) for x in (a, b))
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 7, 1, 3, count_include_pad=False)
+
+    ma, mb = mean(a), mean(b)
+    va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    ssim = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+    return 1 - (weight * ssim).sum() / weight.sum()
+
+
+@torch.no_grad()
+def quality(gate: Gate, samples: Samples, batch: int = 16) -> dict[str, list[float]]:
+    """PSNR in dB and 1 - SSIM inside the face, of the scene restoration and of the gate."""
+    rows = []
+    for start in range(0, len(samples), batch):
+        items = [samples[index] for index in range(start, min(start + batch, len(samples)))]
+        truth, seen = unpacked({name: torch.from_numpy(np.stack([one[name] for one in items])) for name in items[0]})
+        pictures = (seen.face, gate(seen).result)
+        inside = seen.parts.sum((1, 2, 3)).clamp(min=1) * 3
+        errors = [((seen.parts * (picture - truth).square()).sum((1, 2, 3)) / inside + 1e-6) for picture in pictures]
+        rows.append(
+            [*(float(-10 * error.log10().mean()) for error in errors)]
+            + [float(dissimilarity(picture, truth, seen.parts)) for picture in pictures]
+        )
+    scene, chosen, before, after = np.mean(rows, 0).round(4).tolist()
+    return {"psnr": [scene, chosen], "dissimilarity": [before, after]}
