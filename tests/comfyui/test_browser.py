@@ -344,7 +344,7 @@ def test_a_node_that_works_long_shows_what_is_finished(frontend, renderer):
 
 def test_the_examples_of_the_help_can_be_wired_and_are_the_pictures_of_its_pages(frontend):
     frontend.open()
-    help = tomllib.loads((WORKFLOWS.parent / "tools" / "help.toml").read_text("utf-8"))
+    help = tomllib.loads((WORKFLOWS.parent / "cli" / "tools" / "help.toml").read_text("utf-8"))
     for node in (node.define_schema().node_id for node in NODES):
         drawn = frontend.page.evaluate(EXAMPLE, [node, [link.split(" -> ") for link in help[node]["example"]]])
         assert drawn["lacking"] == [], node
