@@ -74,7 +74,6 @@ class Face2SceneRestorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
-        require("Face2Scene Restorer", "diffusion")
         path = trained_named(model, "Face2Scene Restorer")
         return io.NodeOutput(restorer_from(checkpoint, path, guidance=guidance, scale=scale))
 

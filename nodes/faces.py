@@ -253,7 +253,7 @@ class ReviewFaces(io.ComfyNode):
 
 class ShowAlbumDetail(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_ShowAlbumDetail",
             display_name="Show Album Detail",

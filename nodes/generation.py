@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from ..lib.bridge import io, progress
 from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
-from ..lib.vocabulary import Conditions, Restorer, UserError, abilities
+from ..lib.extras import require
+from ..lib.vocabulary import Conditions, UserError, abilities
 from . import sockets
 from .layout import to_image, to_photos
 

@@ -10,6 +10,7 @@ import torch
 
 from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
+from ..lib.extras import require
 from ..lib.storage.names import holding
 from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
 from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
@@ -242,7 +243,7 @@ class TrainPersona(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        restorer: Restorer,
+        restorer: Any,
         person: str,
         method: str,
         steps: int,
@@ -254,6 +255,7 @@ class TrainPersona(io.ComfyNode):
         preview_every: int = 25,
         **settings: Any,
     ) -> io.NodeOutput:
+        require("Train Persona", "training")
         # Imported here because diffusers takes seconds to import.
         from ..training.personas.methods import Settings
         from ..training.personas.session import watched
@@ -264,7 +266,11 @@ class TrainPersona(io.ComfyNode):
                 "directly, without Apply Persona."
             )
         album = album_of(person, library, images)
-        chosen = {"noun": album.noun, "keep_references": keep_photographs, "prior_weight": 0.0} | settings
+        chosen: dict[str, Any] = {
+            "noun": album.noun,
+            "keep_references": keep_photographs,
+            "prior_weight": 0.0,
+        } | settings
         persona = watched(
             restorer,
             album if others else replace(album, others=None),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..lib.bridge import io
+from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.s3diff.build import restorer_from
 from . import sockets
@@ -78,6 +79,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
+        require("S3Diff Restorer", "diffusion")
         from ..models.shared import clip_text  # imported here because transformers takes seconds to import
 
         given = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ..lib.bridge import io
 from ..models.shared.weight_files import NONE, checkpoints

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
+from ..lib.extras import require
 from ..lib.storage.names import stored
 from ..lib.storage.whole import alone, put
 from ..models.face2scene.network import FOLDER

@@ -32,7 +32,6 @@ NEEDS = {
     "SegmentPeople": "segmentation",
     "S3DiffRestorer": "diffusion",
     "InstantRestoreRestorer": "diffusion",
-    "Face2SceneRestorer": "diffusion",
     "RestorationByGeneration": "diffusion",
     "DiffusionBase": "diffusion",
     "GenerativeAlbum": "diffusion",
@@ -87,7 +86,7 @@ def test_torch_is_in_no_extra():
 
 
 def test_run_py_installs_every_extra_but_the_ones_on_request():
-    tested = {one for extra, packages in PROJECT.items() if extra not in ("codeformer", "metrics", "low-memory")
+    tested = {one for extra, packages in PROJECT.items() if extra not in ("codeformer", "metrics", "mesh-labels", "low-memory")
               for one in packages}  # fmt: skip
     assert tested <= set(run.wanted("test"))
     usual = set(run.wanted("demo"))
@@ -144,13 +143,18 @@ def test_without_the_extras_the_nodes_load_and_say_what_they_need():
         from personal_restore.lib.vocabulary import UserError
         from personal_restore.models.embedded import ready
         from personal_restore.models.diffbir import build as diffbir
+        from personal_restore.models.face2scene import build as face2scene
         from personal_restore.models.faceme import build as faceme
         from personal_restore.models.stablesr import build as stablesr
         from personal_restore.models.yolo import segment
         nodes.masks.find = lambda *arguments: None
         called = {{name: getattr(nodes, name).execute for name in NEEDS}}
-        called |= {{"diffbir": diffbir.restorer_from, "stablesr": stablesr.restorer_from}}
-        NEEDS |= {{"diffbir": "diffusion", "stablesr": "diffusion"}}
+        for build in (diffbir, face2scene, stablesr):
+            called[build.__name__], NEEDS[build.__name__] = build.restorer_from, "diffusion"
+        try:
+            faceme.restorer_from()
+        except UserError as error:
+            assert command("diffusion", "insightface") in str(error), error
         for name, call in called.items():
             given = [p.name for p in inspect.signature(call).parameters.values()
                      if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..lib.degradation.estimate import SMALLEST
+from ..lib.extras import require
 from ..lib.faces.detect import Detection, Folders, detect_faces, make_face, to_uint8
 from ..lib.faces.embed import Embedder
 from ..lib.faces.library import main_face

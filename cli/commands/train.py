@@ -41,6 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    require(f"run.py train {options.stage}", "training")
     import torch
 
     from ...lib.bridge import place

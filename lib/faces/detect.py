@@ -309,8 +309,12 @@ def five_points(points: np.ndarray) -> np.ndarray:
 
 
 DETECTORS: dict[str, Callable[[Folders], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
-MISSING = {
-    "insightface": "install insightface and put its SCRFD model (det_*.onnx) into the models folder.",
-    "mtcnn": "run pip install --no-deps facenet-pytorch, which contains its weights.",
-    "dlib": "run pip install dlib-bin face_recognition_models.",
-}
+
+
+def how_to_get(backend: str) -> str:
+    """What a detector needs that is missing, as the end of a sentence."""
+    return {
+        "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",
+        "mtcnn": 'run pip install --no-deps "facenet-pytorch>=2.5,<2.6", which contains its weights.',
+        "dlib": f"run {command('identity')}.",
+    }[backend]

@@ -166,13 +166,16 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-# Best first, each with its installation instructions.
-EMBEDDERS = {
-    "arcface": "install insightface and put its recognition model (w600k_*.onnx) into the models folder.",
-    "dlib": "run pip install dlib-bin face_recognition_models.",
-    "classical": "",
-}
+EMBEDDERS = ("arcface", "dlib", "classical")  # best first
 SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
+
+
+def how_to_get(name: str) -> str:
+    """What an embedding needs that is missing, as the end of a sentence. The classical one needs nothing."""
+    return {
+        "arcface": f"run {command('insightface')} and put its recognition model (w600k_*.onnx) into the models folder.",
+        "dlib": f"run {command('identity')}.",
+    }[name]
 
 
 def certainty(embedder: str, confidence: float) -> float:

@@ -51,7 +51,9 @@ def load_library(
     return Library(tuple(people), _space(embedder), tuple(notes))
 
 
-def library_from_images(images: Tensor, name: str, embedder: Embedder | None, model_folder: Folders = None) -> Library:
+def library_from_images(
+    images: Iterable[Tensor], name: str, embedder: Embedder | None, model_folder: Folders = None
+) -> Library:
     """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
     notes: list[str] = []
     pictures = ((f"image {number}", image) for number, image in enumerate(images))

@@ -189,13 +189,16 @@ def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[
     rest, place = text.casefold().strip(GAPS), 0
     while place < len(rest):
         found, unknown = name.match(rest, place), part.match(rest, place)
+        assert unknown is not None  # it may be empty, but it always matches
         if not found and complete:
             raise UserError(
                 f"There is nobody called {unknown[0].strip()[:LONGEST]!r} in the library. Known: "
                 f"{', '.join(people) or 'nobody'}. Besides names, you can enter {EVERYBODY_KNOWN!r} and {STRANGERS!r}."
             )
         chosen.add(words[found[1]] if found else unknown[0])
-        place = BETWEEN.match(rest, (found or unknown).end()).end()
+        place = (found or unknown).end()
+        if between := BETWEEN.match(rest, place):
+            place = between.end()
 
     def wanted(person: str | None) -> bool:
         return not chosen or person in chosen or (STRANGERS if person is None else EVERYBODY_KNOWN) in chosen

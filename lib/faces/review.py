@@ -62,7 +62,7 @@ def label(number: int, face: Face) -> str:
 
 def album_label(face: Face) -> str:
     """``Anna: beach.jpg 21%, wedding.jpg 8%``: what the face's finest detail owes to the album."""
-    named = [f"{name} {share:.0%}" for name, share in face.borrowed.totals().items()]
+    named = [f"{name} {share:.0%}" for name, share in (face.borrowed.totals() if face.borrowed else {}).items()]
     return f"{face.person}: {', '.join(named) or 'nothing from the album'}"
 
 

@@ -85,8 +85,8 @@ def _container(path: Path) -> av.container.InputContainer:
     try:
         str(path).encode()
     except UnicodeEncodeError:  # a name in another encoding, which PyAV does not take
-        return av.open(io.BytesIO(path.read_bytes()))
-    return av.open(str(path))
+        return av.open(io.BytesIO(path.read_bytes()), "r")
+    return av.open(str(path), "r")
 
 
 def _image_format(source: av.VideoFormat) -> str:

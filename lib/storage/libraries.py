@@ -105,7 +105,7 @@ def stamp(folder: Path, name: str) -> tuple[int, int] | None:
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
-def _people(file: OpenTensors, people: list[dict]) -> Iterator[Person]:
+def _people(file: OpenTensors, people: list[dict[str, Any]]) -> Iterator[Person]:
     """Everything that is used later is checked here. Raises ValueError, or what a value of a wrong kind raises."""
     seen, widths = set(), set()
     for number, person in enumerate(people):

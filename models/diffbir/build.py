@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ...lib.vocabulary import Restorer, UserError
 from ..shared.bases import PREDICTIONS, restorer, tokenizer
 from ..shared.kept import kept
@@ -29,6 +30,7 @@ def restorer_from(
 
     Raises UserError for files with other contents, and for a cleaner that restores nothing without an album.
     """
+    require("DiffBIR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
     from ..gen2res.generation import skip_guidance
     from ..shared.diffusion_restorer import first_stage

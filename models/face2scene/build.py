@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ...lib.extras import require
 from ..shared.kept import kept
 from ..shared.precision import weight_bytes
 from ..shared.sd_turbo_restorer import SDTurboRestorer
@@ -16,6 +17,7 @@ from . import network as face2scene
 def restorer_from(checkpoint: str, trained: Path, **settings) -> SDTurboRestorer:
     """The restorer from a trained model and an SD-Turbo of models/checkpoints, by its name there, with
     `SDTurboRestorer`'s settings. Raises UserError that names what is missing, and where it belongs."""
+    require("Face2Scene Restorer", "diffusion")
     (turbo,) = checkpoint_and("Face2Scene Restorer", checkpoint, "sd-turbo")
     return replace(kept(_built, turbo, trained), **settings)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...lib.vocabulary import UserError
+from ...lib.extras import require
 from ..shared.kept import kept
 from ..shared.precision import settle, weight_bytes
 from ..shared.weight_files import NONE, checkpoint_and
@@ -29,6 +29,7 @@ def restorer_from(
 
     Raises UserError that names what is missing, and where it belongs.
     """
+    require("FaceMe Restorer", "diffusion", "insightface")
     files = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
     return replace(kept(_built, *files), steps=steps, guidance=guidance, color=color)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ..shared.kept import kept
 from ..shared.precision import weight_bytes
 from ..shared.weight_files import catalogued
@@ -19,6 +20,7 @@ NAME = "gen2res-256"
 
 def restorer_from(steps: int, guidance: float) -> DiffusionRestorer:
     """The restorer on the catalog's face model. Raises UserError that says what is missing, and where it belongs."""
+    require("Restoration by Generation", "diffusion")
     # Imported here because diffusers takes seconds to import.
     from .generation import skip_guidance
 

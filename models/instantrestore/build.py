@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 from ..shared.kept import kept
 from ..shared.precision import settle, weight_bytes
@@ -21,6 +22,7 @@ def files() -> dict[str, Path]:
 
 def restorer_from(checkpoint: str) -> InstantRestoreRestorer:
     """The restorer from one of `files`. Raises UserError if it is not there, or something else."""
+    require("InstantRestore Restorer", "diffusion")
     known = files()
     if checkpoint not in known:
         raise UserError(

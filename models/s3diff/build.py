@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...lib.extras import require
 from ..shared.kept import kept, stamp
 from ..shared.precision import weight_bytes
 from ..shared.sd_turbo_restorer import SDTurboRestorer
@@ -23,6 +24,7 @@ def restorer_from(
     positive, negative: embedded prompts; None for those that S3Diff was trained with. Raises UserError that names what
     is missing, and where it belongs.
     """
+    require("S3Diff Restorer", "diffusion")
     from . import network as s3diff  # imported here because diffusers takes seconds to import
 
     converted = own_files((".safetensors",)).get(s3diff.CONVERTED)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...lib.extras import require
 from ...lib.storage.names import shown
 from ...lib.vocabulary import UserError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 from ..shared.kept import kept
 from ..shared.weight_files import weight_files
@@ -20,6 +21,7 @@ def face_models() -> dict[str, Path]:
 
 def restorer_from(model: str) -> UpscalerRestorer:
     """The restorer from one of `face_models`. Raises UserError if it is not there, or made for something else."""
+    require("Face Model Restorer", "upscale")
     from . import face_networks  # imported here because spandrel takes seconds to import
 
     known = face_models()

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...lib.extras import require
 from ...lib.faces.align import align, moved
 from ...lib.vocabulary import UserError, inverted
 
@@ -32,10 +33,9 @@ def load_teacher(path: Path) -> Teacher:
 
     Raises UserError where the interpreter or the file is missing.
     """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise UserError("Labels of faces need the package ai-edge-litert: pip install ai-edge-litert") from error
+    require("run.py train album-people", "mesh-labels")
+    from ai_edge_litert.interpreter import Interpreter
+
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no such file. face_landmark.tflite lies in the mediapipe wheel, modules/face_landmark."
