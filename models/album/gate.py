@@ -18,6 +18,8 @@ LEVELS = 4
 # confidence and agreement, the parts, and one number per band.
 INPUTS = 3 + 3 + 3 + 1 + 1 + 1 + LEVELS
 LARGEST_MOVE = 0.06
+# Errors alone are smallest where detail is faint, likeness is not: the default of ``trust`` lies above this.
+AS_TRAINED = 0.25
 # Natural logarithms: how far a band of the album may be amplified or damped.
 LARGEST_GAIN = 0.5
 SMALLEST = 2 ** (LEVELS + 1)
@@ -127,11 +129,11 @@ class Gate(nn.Module):
             # Before training: a third of the album, nothing of the damaged photograph.
             head.bias.data = torch.tensor([-0.7, 0.0, -4.0])
 
-    def forward(self, seen: Candidates, trust: float = 0.5) -> Choice:
-        """trust: 0 stays closest to the evidence, 1 is most like the album; .5 is what was trained."""
+    def forward(self, seen: Candidates, trust: float = AS_TRAINED) -> Choice:
+        """trust: 0 stays closest to the evidence, 1 is most like the album; ``AS_TRAINED`` weighs errors alone."""
         count = seen.album.shape[1]
         features = self._features(seen, count)
-        offset = 4 * (trust - 0.5)
+        offset = 4 * (trust - AS_TRAINED)
         face, photo, album = bands(seen.face), bands(seen.photo), bands(seen.album.flatten(0, 1))
         out, shares = [], None
         for level in range(LEVELS):
