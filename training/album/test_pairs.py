@@ -19,6 +19,8 @@ from . import photographs
 
 COMPARED = 128  # px: side of the crops that are compared
 SAME_SHOT = 0.8
+# The headshots show another man of the same name.
+TWO_PEOPLE = {"R000575"}
 STEPS = 60  # of the registration
 LOCAL = 6.0  # px: sigma of the window of the local contrast
 
@@ -40,7 +42,7 @@ def joined(congress: Path, senate: Path, house: Path) -> list[Pair]:
         headshots = repository / name / "images" / "headshots" / "1024x1024"
         for person in json.loads((repository / name / "data" / f"{name}.json").read_text(encoding="utf-8")):
             files = congress / f"{person['bioguide']}.jpg", headshots / f"{person['name_slug']}.jpg"
-            if person["bioguide"] and all(file.is_file() for file in files):
+            if person["bioguide"] not in TWO_PEOPLE and person["bioguide"] and all(file.is_file() for file in files):
                 pairs[person["bioguide"]] = Pair(person["bioguide"], *files)
     return [pairs[key] for key in sorted(pairs)]
 
