@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.lib.restoring.apply import restore_faces
+from personal_restore.lib.storage.names import shown
 from personal_restore.lib.vocabulary import Conditions, Faces, Library, Person, Reference, Restorer, UserError
 from personal_restore.models.faceme import network as faceme
 from personal_restore.models.faceme.restorer import FaceMeRestorer
@@ -172,8 +173,8 @@ def test_the_node_names_every_missing_file_its_folder_and_its_licence(monkeypatc
         Node.execute("none found", 50, 5.0, "wavelet")
     for part in (
         "mix.safetensors", "diffusion_pytorch_model.safetensors", "Pi-Lab License 1.0", "thomas2modyu/FaceMe",
-        str(tmp_path / "faceme" / "controlnet"), "photomaker-v1.bin", "Apache-2.0", "TencentARC/PhotoMaker",
-        "glintr100.onnx", "non-commercial", "RealVisXL_V3.0.safetensors", "Open RAIL", str(tmp_path / "checkpoints"),
+        shown(tmp_path / "faceme" / "controlnet"), "photomaker-v1.bin", "Apache-2.0", "TencentARC/PhotoMaker",
+        "glintr100.onnx", "non-commercial", "RealVisXL_V3.0.safetensors", "Open RAIL", shown(tmp_path / "checkpoints"),
     ):  # fmt: skip
         assert part in str(error.value)
     with pytest.raises(UserError, match="there is no checkpoint 'mine'"):
