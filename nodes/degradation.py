@@ -29,7 +29,7 @@ class Degrade(io.ComfyNode):
         return io.Schema(
             node_id="PR_Degrade",
             display_name="Degrade Photograph",
-            category=sockets.CATEGORY,
+            category=sockets.LAB,
             description="Damages a good photograph in an exactly repeatable way, so that you can test a workflow with "
             "a known original.",
             search_aliases=["add noise", "blur", "jpeg", "synthetic degradation"],
@@ -79,7 +79,7 @@ class EstimateDegradation(io.ComfyNode):
         return io.Schema(
             node_id="PR_EstimateDegradation",
             display_name="Estimate Degradation from Face",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Compares a restored face with the damaged one and estimates how the photograph was damaged "
             "(with Face2Scene's FaDeX and MapNet, either the small version that ships with the pack or that of a "
             "trained model). Without a restored face there is no code, and the scene is restored without one.",
@@ -150,7 +150,7 @@ class CompareWithTruth(io.ComfyNode):
         return io.Schema(
             node_id="PR_CompareWithTruth",
             display_name="Compare with Truth",
-            category=sockets.CATEGORY,
+            category=sockets.LAB,
             description="Shows a damaged photograph and up to two restorations next to the undamaged original, with "
             "PSNR and SSIM, and the estimated damage next to the true damage.",
             search_aliases=["psnr", "ssim", "metrics", "degradation lab", "side by side"],

@@ -29,7 +29,7 @@ class DiffBIRRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_DiffBIRRestorer",
             display_name="DiffBIR Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="DiffBIR at its published size: Stable Diffusion 2.1 with a ControlNet that sees the cleaned "
             "face at 512x512. It is the base for Dual-Pivot Tuning and for the adapter. Without a ControlNet, it runs "
             "Stable Diffusion or SD-Turbo alone, for Restoration by Generation. Download Weights downloads the files. "

@@ -39,7 +39,7 @@ class Face2SceneRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_Face2SceneRestorer",
             display_name="Face2Scene Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="Face2Scene at its published size: restores whole scenes in one step of SD-Turbo, guided by "
             "what a restored face reveals about the damage. Needs SD-Turbo as a checkpoint and a trained model in "
             "models/personal_restore/face2scene. Nobody has published one; train one with `python run.py train "
@@ -84,7 +84,7 @@ class ApplyFace2Scene(io.ComfyNode):
         return io.Schema(
             node_id="PR_ApplyFace2Scene",
             display_name="Apply Face2Scene to SD-Turbo",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Applies trained Face2Scene weights to core's SD-Turbo, so that core's sampler can restore "
             "with it in one step from the latent of the damaged picture. Works in ComfyUI only. Face2Scene Restorer "
             "does the same in a single node.",
@@ -120,7 +120,7 @@ class CodeToConditioning(io.ComfyNode):
         return io.Schema(
             node_id="PR_CodeToConditioning",
             display_name="Add Degradation Code to Conditioning",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Appends the 21 tokens of a degradation code to encoded prompts, so that core's samplers can "
             "use them with a model that was trained on such tokens. Use it for both the positive and the negative "
             "prompt.",

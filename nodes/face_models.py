@@ -13,7 +13,7 @@ class FaceModelRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_FaceModelRestorer",
             display_name="Face Model Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="GFPGAN, RestoreFormer or CodeFormer as a restorer for faces without an album. The network "
             "receives the whole aligned face at 512x512, in the value range that it was trained with.",
             search_aliases=["gfpgan", "restoreformer", "codeformer", "blind face restoration", "facerestore"],

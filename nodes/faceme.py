@@ -14,7 +14,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
         return io.Schema(
             node_id="PR_FaceMeRestorer",
             display_name="FaceMe Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="FaceMe: generates the face anew with SDXL, guided by the damaged face and the person's "
             "album. Needs an SDXL checkpoint (RealVisXL V3.0), FaceMe's two files and PhotoMaker's file (available "
             "through Download Weights), and ArcFace from antelopev2. FaceMe and ArcFace are not for commercial use. "

@@ -37,7 +37,7 @@ class DetectFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_DetectFaces",
             display_name="Detect Faces",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Detects the faces in a photograph at several scales, with five landmarks each, and extracts "
             "aligned crops. A photograph without a face passes through, and the rest of the workflow restores only "
             "the scene.",
@@ -140,7 +140,7 @@ class MatchFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_MatchFaces",
             display_name="Match Faces to People",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Identifies people: each face is matched to at most one person in the library, and each "
             "person to at most one face per photograph. Everyone else remains a stranger.",
             search_aliases=["face recognition", "identity", "who is who", "face picker"],
@@ -228,7 +228,7 @@ class ReviewFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_ReviewFaces",
             display_name="Review Faces",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Draws the box, number, name and confidence of every face on the photograph, so that you can "
             "check who is who before you restore. Use these numbers in the override of Match Faces.",
             search_aliases=["who is who", "bounding boxes", "preview faces"],
@@ -257,7 +257,7 @@ class ShowAlbumDetail(io.ComfyNode):
         return io.Schema(
             node_id="PR_ShowAlbumDetail",
             display_name="Show Album Detail",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Shows on the photograph where restored faces use detail from the album, in one color per album picture, with the "
             "share of each picture.",
             search_aliases=["provenance", "album map", "what was made up"],
@@ -288,7 +288,7 @@ class FacesToImages(io.ComfyNode):
         return io.Schema(
             node_id="PR_FacesToImages",
             display_name="Faces to Images",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Outputs the aligned face crops one by one for use in other nodes. Images to Faces converts "
             "them back.",
             search_aliases=["crop faces", "face list"],
@@ -334,7 +334,7 @@ class ImagesToFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_ImagesToFaces",
             display_name="Images to Faces",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Converts crops that were processed by other nodes back into restored faces.",
             search_aliases=["replace faces"],
             is_input_list=True,

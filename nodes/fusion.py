@@ -19,7 +19,7 @@ class BlendFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_BlendFaces",
             display_name="Blend Faces into Scene",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Blends restored faces back into the scene with context-aware pyramid blending, without "
             "visible seams. The scene may be larger than the photograph by a whole factor.",
             search_aliases=["paste faces", "composite", "laplacian pyramid", "perfuse"],
@@ -133,7 +133,7 @@ class ColorFix(io.ComfyNode):
         return io.Schema(
             node_id="PR_ColorFix",
             display_name="Color Fix",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Matches the colors of a restored picture to the original, as the published restorers do.",
             search_aliases=["wavelet color", "adain", "color match"],
             inputs=[

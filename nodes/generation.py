@@ -22,7 +22,7 @@ class GenerativeAlbum(io.ComfyNode):
         return io.Schema(
             node_id="PR_GenerativeAlbum",
             display_name="Generative Album",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Generates pictures similar to a damaged face if there is no album. It adds strong noise and "
             "removes it again, and regularly guides the result toward the damaged face (skip guidance). Train Persona "
             "can train on these pictures as on photographs.",
@@ -86,7 +86,7 @@ class NoiseToSigmas(io.ComfyNode):
         return io.Schema(
             node_id="PR_NoiseToSigmas",
             display_name="Noise Steps to Sigmas",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Converts the noise level of Restoration by Generation to sigmas for a Stable Diffusion model "
             "in core's Sampler Custom. Steps are mapped by signal-to-noise ratio, not by number: 200, 300 and 600 "
             "steps correspond to 260, 419 and 840 of Stable Diffusion's.",

@@ -13,7 +13,7 @@ class InstantRestoreRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_InstantRestoreRestorer",
             display_name="InstantRestore Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="InstantRestore: restores a face in one step of SD-Turbo, with the person's identity from up "
             "to four pictures in the album. Its weights were published without a license, so this pack neither "
             "downloads nor recommends them. If you are allowed to use them, put a checkpoint into "

@@ -32,7 +32,7 @@ class SaveLibrary(io.ComfyNode):
         return io.Schema(
             node_id="PR_SaveLibrary",
             display_name="Save Library",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Saves the people in a library to one file, so that their albums do not need to be read "
             "again. The file contains aligned face crops and embeddings, which are biometric data.",
             search_aliases=["album", "people", "store"],
@@ -53,7 +53,7 @@ class LoadLibraryFile(io.ComfyNode):
         return io.Schema(
             node_id="PR_LoadLibraryFile",
             display_name="Load Saved Library",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Loads the people saved with Save Library.",
             search_aliases=["album", "people"],
             inputs=[io.String.Input("name", **NAME)],
@@ -79,7 +79,7 @@ class ForgetPerson(io.ComfyNode):
         return io.Schema(
             node_id="PR_ForgetPerson",
             display_name="Forget Person",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Removes all data of a person from a saved library. Removing the last person deletes the file.",
             search_aliases=["delete", "privacy", "people"],
             inputs=[

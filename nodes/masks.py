@@ -21,7 +21,7 @@ class MaskFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_MaskFaces",
             display_name="Mask Faces",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Chooses which part of each crop is blended into the scene: the face, the head with hair, or "
             "the person. The region is derived from the face's landmarks and limited to segmentation masks if they "
             "are connected. Without this node, the region is an oval.",
@@ -81,7 +81,7 @@ class SegmentPeople(io.ComfyNode):
         return io.Schema(
             node_id="PR_SegmentPeople",
             display_name="Segment People (YOLOv8)",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Creates one mask per person in a photograph, using YOLOv8 instance segmentation. Needs the "
             "package ultralytics and its weights, both licensed under AGPL-3.0: if you offer this node's results as a "
             "service, you must publish the source of the whole program. Nothing is loaded from the package until this "

@@ -43,7 +43,7 @@ class DiffusionBase(io.ComfyNode):
         return io.Schema(
             node_id="PR_DiffusionRestorer",
             display_name="Diffusion Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="The small diffusion model that ships with the pack. It restores faces at 128x128 in many "
             "steps and can be trained on a person (Train Persona). Use it to try personas without downloads; without "
             "a persona, the Embedded Restorer is better.",
@@ -118,7 +118,7 @@ class TrainPersona(io.ComfyNode):
         return io.Schema(
             node_id="PR_TrainPersona",
             display_name="Train Persona",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Trains a diffusion restorer on a person, from an album of good pictures. If you cancel, what "
             "was learned so far is saved as a persona. Run it again with the same settings to resume.",
             search_aliases=["dreambooth", "lora", "dual-pivot", "pfstorer", "gen2res", "personalise"],
@@ -288,7 +288,7 @@ class SavePersona(io.ComfyNode):
         return io.Schema(
             node_id="PR_SavePersona",
             display_name="Save Persona",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Saves a persona to a single .safetensors file. A persona makes a person recognizable and is "
             "therefore biometric data. To delete it, delete the file.",
             search_aliases=["lora", "store"],
@@ -317,7 +317,7 @@ class LoadPersona(io.ComfyNode):
         return io.Schema(
             node_id="PR_LoadPersona",
             display_name="Load Persona",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Loads a persona saved with Save Persona, or the result of a canceled training run.",
             search_aliases=["lora"],
             inputs=[io.String.Input("name", **NAME)],
@@ -346,7 +346,7 @@ class ApplyPersona(io.ComfyNode):
         return io.Schema(
             node_id="PR_ApplyPersona",
             display_name="Apply Persona",
-            category=sockets.CATEGORY,
+            category=sockets.PERSONAS,
             description="Adds a persona to a restorer. You can connect the result wherever a restorer fits. Chain "
             "several of these nodes for several people.",
             search_aliases=["lora", "identity", "personalise"],

@@ -19,7 +19,7 @@ class Report(io.ComfyNode):
         return io.Schema(
             node_id="PR_Report",
             display_name="Restoration Report",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Reports as JSON who was found, how the photograph was damaged and, if the original is known, "
             "how much the restoration improved it.",
             search_aliases=["psnr", "ssim", "metrics", "quality"],

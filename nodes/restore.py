@@ -30,7 +30,7 @@ class EmbeddedRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_EmbeddedRestorer",
             display_name="Embedded Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="The small one-step restorer that ships with the pack. It works for whole scenes and for "
             "faces, and supports degradation codes.",
             search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer", "cfg"],
@@ -62,7 +62,7 @@ class RestorationByGeneration(io.ComfyNode):
         return io.Schema(
             node_id="PR_GenerationRestorer",
             display_name="Restoration by Generation",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="Adds noise to a face until it hides the damage, then generates the face anew with a face "
             "model (gen2res). The weights base_256.pt are for research only and belong in models/personal_restore. "
             "Too slow without a graphics card.",
@@ -96,7 +96,7 @@ class ReferenceDetail(io.ComfyNode):
         return io.Schema(
             node_id="PR_ReferenceRestorer",
             display_name="Reference Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="Replaces the detail that the damage destroyed in a known face with detail from the person's album. Every album "
             "picture is turned to the pose of the face. What the photograph still shows stays. Place it after a restorer that has cleaned "
             "the face.",
@@ -157,7 +157,7 @@ class UpscaleModelRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_UpscaleModelRestorer",
             display_name="Restorer from Upscale Model",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="Uses any model from core's Load Upscale Model as a restorer: Real-ESRGAN and SwinIR for "
             "scenes; GFPGAN, CodeFormer or RestoreFormer for faces.",
             search_aliases=["gfpgan", "esrgan", "codeformer", "upscaler"],
@@ -192,7 +192,7 @@ class RestoreFaces(io.ComfyNode):
         return io.Schema(
             node_id="PR_RestoreFaces",
             display_name="Restore Faces",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Applies a restorer to every face. Chain several of these nodes to refine the result: first a "
             "restorer that cleans, then one that knows the person. A face that the restorer cannot handle stays "
             "unchanged.",
@@ -266,7 +266,7 @@ class RestoreScene(io.ComfyNode):
         return io.Schema(
             node_id="PR_RestoreScene",
             display_name="Restore Scene",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Applies a restorer to the whole photograph. Large photographs are processed in tiles.",
             search_aliases=["denoise", "deblur", "upscale", "photo restoration"],
             inputs=[

@@ -19,7 +19,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         return io.Schema(
             node_id="PR_S3DiffRestorer",
             display_name="S3Diff Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="S3Diff at its published size: restores whole scenes in one step of SD-Turbo, and estimates "
             "blur and noise itself. Needs SD-Turbo as a checkpoint and S3Diff's two files (s3diff.pkl, de_net.pth) in "
             "models/personal_restore; Download Weights downloads them. Intended for a graphics card.",

@@ -15,7 +15,10 @@ Degradation = io.Custom("PR_DEGRADATION")
 Code = io.Custom("PR_DEGCODE")
 Persona = io.Custom("PR_PERSONA")
 
-CATEGORY = "Personal Restore"
+# The submenus of the Add Node menu.
+FACES, RESTORERS, SCENE, PERSONAS, LAB = (
+    f"personal restore/{menu}" for menu in ("faces", "restorers", "scene", "personas", "lab")
+)
 
 
 def seed(tooltip: str, most: int = 2**53 - 1, **more: Any) -> io.Int.Input:

@@ -19,7 +19,7 @@ class Sample(io.ComfyNode):
         return io.Schema(
             node_id="PR_Sample",
             display_name="Sample Photograph and Album",
-            category=sockets.CATEGORY,
+            category=sockets.LAB,
             description="NASA's portrait of Eileen Collins and an album made from it, so that you can run a workflow "
             "before you choose a photograph of your own. " + samples.NOTE,
             search_aliases=["example", "demo", "test image", "astronaut"],
@@ -44,7 +44,7 @@ class SampleGroup(io.ComfyNode):
         return io.Schema(
             node_id="PR_SampleGroup",
             display_name="Sample Group and Albums",
-            category=sockets.CATEGORY,
+            category=sockets.LAB,
             description="A photograph of three people, two of them known, so that you can run a group workflow before "
             "you choose a photograph of your own. " + samples.GROUP_NOTE,
             search_aliases=["example", "demo", "group photo", "family"],
@@ -69,7 +69,7 @@ class LoadLibrary(io.ComfyNode):
         return io.Schema(
             node_id="PR_LoadLibrary",
             display_name="Load Library of People",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Reads good pictures of people you know from a folder inside ComfyUI's input folder. The "
             "folder contains one subfolder per person, named after that person, or just pictures of one person. The "
             "report lists pictures that cannot be used.",
@@ -112,7 +112,7 @@ class LibraryFromImages(io.ComfyNode):
         return io.Schema(
             node_id="PR_LibraryFromImages",
             display_name="Library from Images",
-            category=sockets.CATEGORY,
+            category=sockets.FACES,
             description="Creates a person from images in the workflow, and optionally adds that person to another "
             "library.",
             search_aliases=["album", "reference images", "person"],

@@ -27,7 +27,7 @@ class StableSRRestorer(io.ComfyNode):
         return io.Schema(
             node_id="PR_StableSRRestorer",
             display_name="StableSR Restorer",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="StableSR at its published size: Stable Diffusion 2.1, with every block guided by the damaged "
             "face at 512x512, without a first stage. It is the base for PFStorer and supports every other method of "
             "training a persona. Download Weights downloads it; its license forbids commercial use. Intended for a graphics "

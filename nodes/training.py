@@ -29,7 +29,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         return io.Schema(
             node_id="PR_TrainFace2Scene",
             display_name="Train Face2Scene",
-            category=sockets.CATEGORY,
+            category=sockets.SCENE,
             description="Trains SD-Turbo to restore scenes guided by what a restored face reveals (Face2Scene, stage "
             "II). The defaults are the paper's and are meant for a large graphics card. If training is stopped, run it again "
             "with the same settings to resume from the last checkpoint.",

@@ -14,7 +14,7 @@ class DownloadWeights(io.ComfyNode):
         return io.Schema(
             node_id="PR_DownloadWeights",
             display_name="Download Weights",
-            category=sockets.CATEGORY,
+            category=sockets.RESTORERS,
             description="Downloads published weights into ComfyUI's models folder after you agree to their license. "
             "No other node in this pack uses the network.",
             search_aliases=["models", "checkpoint", "hugging face"],

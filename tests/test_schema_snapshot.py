@@ -72,3 +72,8 @@ def test_what_would_break_a_saved_workflow(now, change):
     BROKEN[change](after)
     found = breaks(now, after)
     assert len(found) == 1 and found[0].startswith(("PR_MatchFaces", "PR_DetectFaces"))
+
+
+def test_every_node_stands_in_a_submenu():
+    menus = {node.define_schema().category for node in NODES}
+    assert menus == {f"personal restore/{menu}" for menu in ("faces", "restorers", "scene", "personas", "lab")}
