@@ -13,12 +13,15 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+from scipy.linalg import lu_factor, lu_solve
 from torch import Tensor
 
 from .face_mesh import FACE_OVAL, NOSE_TIP, mean_shape, mirror_index, triangles
 
 # The spline is evaluated on a grid of this many points each way and enlarged from there; the mesh holds nothing finer.
 GRID = 33
+# Pixels of a standard deviation from which a blur counts as wide.
+WIDE = 8
 # How far the spline may miss the points: their own error. In squared units of the crop's side.
 STIFFNESS = 1e-4
 # Flow, in shares of the crop's side: its smoothness, and how far it may correct the meshes.
@@ -62,13 +65,13 @@ class Frame:
         self.mesh = mesh
         self.survives = max(survives, 0.5)
         self.contrast = local_contrast(luma(face), self.survives)
-        self._spline = thin_plate((mesh[:, :2] + 0.5) / self.side, _grid(GRID))
+        self._spline = ThinPlate((mesh[:, :2] + 0.5) / self.side, _grid(GRID))
         self.seen = self.spread(facing(mesh)).clip(0, 1)
         self.inside = skin(mesh, self.side)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Values at the mesh's points, ``[468]`` or ``[468, C]``, carried to every pixel: float32 ``[S, S]`` or ``[S, S, C]``."""
-        coarse = (self._spline @ values).astype(np.float32).reshape(GRID, GRID, *values.shape[1:])
+        coarse = self._spline(values).astype(np.float32).reshape(GRID, GRID, *values.shape[1:])
         return cv2.resize(coarse, (self.side, self.side), interpolation=cv2.INTER_CUBIC)
 
     def register(self, reference: Tensor, mesh: np.ndarray) -> Registered:
@@ -112,17 +115,23 @@ def skin(mesh: np.ndarray, side: int) -> np.ndarray:
     return (2 * blur(filled, FADE * side) - 1).clip(0, 1)
 
 
-def thin_plate(points: np.ndarray, places: np.ndarray, stiffness: float = STIFFNESS) -> np.ndarray:
-    """``[Q, N]``: the matrix that carries values at ``points`` ``[N, 2]`` to ``places`` ``[Q, 2]``, both in 0..1.
+class ThinPlate:
+    """Carries values at ``points`` ``[N, 2]`` to ``places`` ``[Q, 2]``, both in 0..1.
 
     Smoothing thin-plate spline (Duchon 1977, Wahba 1990): affine where nothing else is known.
     """
-    count = len(points)
-    kernel = _bending(points, points) + stiffness * np.eye(count)
-    affine = np.column_stack([np.ones(count), points])
-    system = np.block([[kernel, affine], [affine.T, np.zeros((3, 3))]])
-    basis = np.column_stack([_bending(places, points), np.ones(len(places)), places])
-    return np.linalg.solve(system, basis.T)[:count].T
+
+    def __init__(self, points: np.ndarray, places: np.ndarray, stiffness: float = STIFFNESS):
+        count = len(points)
+        affine = np.column_stack([np.ones(count), points])
+        kernel = _bending(points, points) + stiffness * np.eye(count)
+        self._system = lu_factor(np.block([[kernel, affine], [affine.T, np.zeros((3, 3))]]))
+        self._basis = np.column_stack([_bending(places, points), np.ones(len(places)), places])
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """``[N]`` or ``[N, C]`` to ``[Q]`` or ``[Q, C]``."""
+        padded = np.concatenate([values, np.zeros((3, *values.shape[1:]))])
+        return self._basis @ lu_solve(self._system, padded)
 
 
 def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -189,8 +198,13 @@ def luma_of(picture: np.ndarray) -> np.ndarray:
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur, reflected at the border."""
-    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    """A Gaussian blur, reflected at the border; a wide one at a quarter of the size, which nothing shows but the time."""
+    if sigma < WIDE:
+        return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    height, width = picture.shape[:2]
+    small = cv2.resize(picture, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / 4, borderType=cv2.BORDER_REFLECT_101)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def local_contrast(light: np.ndarray, survives: float) -> np.ndarray:
