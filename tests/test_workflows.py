@@ -253,7 +253,7 @@ def test_a_text_file_as_photograph_is_a_clear_error_and_the_others_go_on(tmp_pat
     (tmp_path / "fake.jpg").write_text("no picture")
     good = picture(tmp_path / "good.png", small)
     assert restore(tmp_path / "fake.jpg", good, "--out", tmp_path / "out") == 1
-    assert "fake.jpg cannot be read as a picture" in capsys.readouterr().err
+    assert "fake.jpg: not a picture that can be opened" in capsys.readouterr().err
     assert (tmp_path / "out" / "good_restored.png").is_file()
 
 
