@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Timer
 from typing import Any, TypeVar
 
 from ...lib.bridge import keep
@@ -12,6 +13,9 @@ from ...lib.bridge import keep
 Made = TypeVar("Made")
 
 KEPT = 2  # as many as a workflow usually has: one restorer for faces and one for the scene
+
+# Seconds that an unloaded network lives on: the host is still going through its list of networks, which shrinks by any that dies.
+LEAVING = 1.0
 
 _kept: dict[tuple, Any] = {}  # in the order in which they were last used
 
@@ -34,6 +38,13 @@ def kept(build: Callable[..., Made], *given: Any) -> Made:
     else:
         while len(_kept) >= KEPT:  # beforehand, so that no more than these are ever in memory
             del _kept[next(iter(_kept))]
-        made = build(partial(keep, unloaded=partial(_kept.pop, key, None)), *given)
+        made = build(partial(keep, unloaded=partial(_leave, key)), *given)
     _kept[key] = made
     return made
+
+
+def _leave(key: tuple) -> None:
+    """Forgets what the host has unloaded, and lets it go a little later."""
+    timer = Timer(LEAVING, id, [_kept.pop(key, None)])  # the timer holds it
+    timer.daemon = True
+    timer.start()
