@@ -339,9 +339,6 @@ def test_the_command_builds_without_faceme_and_says_so(photographs, tmp_path, mo
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "restored without FaceMe" in said and "glintr100.onnx" in said and '"let in": 1' in said
-    assert (
-        json.loads((tmp_path / "out" / dataset.SETTINGS).read_text())["faces_with_album"]
-        == "one-step + reference detail"
-    )
+    assert json.loads((tmp_path / "out" / dataset.SETTINGS).read_text())["faces_with_album"] == "one-step + album"
     assert main([*arguments, "--faces", "faceme"]) == 1 and main([*arguments, "--quality"]) == 1
     assert "mix.safetensors is missing" in capsys.readouterr().err

@@ -40,8 +40,8 @@ def _dataset(options: argparse.Namespace) -> int:
     from ...lib.faces.embed import best_embedder
     from ...lib.faces.library import load_library
     from ...lib.vocabulary import Library
+    from ...models.album import ready as album
     from ...models.embedded import ready as embedded
-    from ...models.embedded.reference_restorer import ReferenceRestorer
     from ...training import dataset
     from ...training.gates import pyiqa_scorers
 
@@ -56,7 +56,7 @@ def _dataset(options: argparse.Namespace) -> int:
     tools = dataset.Tools(
         library,
         embedder,
-        (faceme,) if faceme else (one_step, ReferenceRestorer()),
+        (faceme,) if faceme else (one_step, album.restorer(keep)),
         one_step,
         pyiqa_scorers(device()) if options.quality else {},
         weight_folders("personal_restore"),

@@ -22,7 +22,6 @@ LARGEST_MOVE = 0.06
 AS_TRAINED = 0.25
 # Natural logarithms: how far a band of the album may be amplified or damped.
 LARGEST_GAIN = 0.5
-SMALLEST = 2 ** (LEVELS + 1)
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def luma_of(picture: np.ndarray) -> np.ndarray:
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur, reflected at the border; a wide one at a quarter of the size, which nothing shows but the time."""
+    """A Gaussian blur, reflected at the border; a wide one at a quarter of the size, to save time."""
     if sigma < WIDE:
         return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     height, width = picture.shape[:2]

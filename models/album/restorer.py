@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import finalize
 
@@ -21,7 +21,7 @@ from .survival import band_survival, cutoff, power, survival
 CROP = 512
 # Sides at which a face is worked on, and how many of its pixels a pixel of the photograph has at least.
 SIDES, LEAST_PIXEL = (128, 256), 1.15
-# More album photographs than these cost time and bring next to nothing: the likest in pose and sharpness are taken.
+# Every album photograph costs time: of a larger album those are taken whose large features lie most like the face's.
 MOST_REFERENCES = 4
 # What is listened to where the match is least sure.
 LEAST_HEARD = 0.5
@@ -56,13 +56,10 @@ class AlbumRestorer:
         side = working_side(conditions.pixel)
         pixel = conditions.pixel * side / CROP
         small, small_photo = (resized(one.float().cpu(), side) for one in (face, photo))
-        chosen = likest(conditions.references, small, side)
-        references = [conditions.references[index] for index in chosen]
-        lights = torch.stack([luma(resized(reference.crop.float(), side)) for reference in references])
+        chosen = likest(conditions.references, small)
+        crops = [conditions.references[index].crop for index in chosen]
         scalars = None if conditions.code is None else conditions.code.scalars
-        survives = survival(scalars, power(lights), side * 3 // 2, pixel)
-        frame = Frame(small, mesh_of(small), cutoff(survives))
-        registered = [frame.register(reference.crop, album_mesh(reference.crop)) for reference in references]
+        survives, frame, registered = laid_over(small, [(crop, album_mesh(crop)) for crop in crops], scalars, pixel)
         if self.load is None:
             parts = torch.from_numpy(frame.inside)[None]
             result, shares = fuse(small, registered, survives, frame.survives, parts, self.trust)
@@ -100,7 +97,21 @@ def working_side(pixel: float) -> int:
     return next((side for side in SIDES if pixel * side / CROP >= LEAST_PIXEL), SIDES[-1])
 
 
-def likest(references: tuple[Reference, ...], face: Tensor, side: int) -> list[int]:
+def laid_over(
+    face: Tensor, album: Sequence[tuple[Tensor, np.ndarray]], scalars: Mapping[str, float] | None, pixel: float
+) -> tuple[Tensor, Frame, list[Registered]]:
+    """What survived of a face ``[3, S, S]``, see ``survival``, its frame, and every album crop with its mesh laid over it.
+
+    pixel: of the face's crop, per pixel of the photograph.
+    """
+    side = face.shape[-1]
+    lights = torch.stack([luma(resized(crop.float(), side)) for crop, _ in album])
+    survives = survival(scalars, power(lights), side * 3 // 2, pixel)
+    frame = Frame(face, mesh_of(face), cutoff(survives))
+    return survives, frame, [frame.register(crop, mesh) for crop, mesh in album]
+
+
+def likest(references: Sequence[Reference], face: Tensor) -> list[int]:
     """Which references are used, at most ``MOST_REFERENCES``: those whose large features lie most like the face's."""
     if len(references) <= MOST_REFERENCES:
         return list(range(len(references)))

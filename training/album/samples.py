@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,8 @@ from ...lib.faces.align import align, crop_face, take_crop
 from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
-from ...models.album.registration import Frame
-from ...models.album.survival import band_survival, cutoff, power, survival
+from ...models.album.restorer import laid_over, working_side
+from ...models.album.survival import band_survival
 from ...models.embedded.estimate import estimate
 from ...models.embedded.weights import Extractor
 from . import photographs
@@ -208,13 +207,10 @@ def _registered(
     album: Sequence[tuple[Tensor, np.ndarray]],
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    frame_side = SIDE if align(seen, 512).scale * SIDE / 512 >= 1.15 else 2 * SIDE
+    frame_side = working_side(align(seen, 512).scale)
     similarity = align(seen, frame_side)
     face, photo, wanted = (take_crop(one, similarity)[0] for one in (scene, damaged, truth))
-    light = torch.stack([_luma(crop, frame_side) for crop, _ in album])
-    survives = survival(scalars, power(light), frame_side * 3 // 2, similarity.scale)
-    frame = Frame(face, mesh_points(face[None])[0].double().numpy(), cutoff(survives))
-    found = [frame.register(crop, mesh) for crop, mesh in album]
+    survives, frame, found = laid_over(face, album, scalars, similarity.scale)
     # Of a larger crop a window that shows some of the face.
     left, top = (int(rng.integers(0, frame_side - SIDE + 1)) // 16 * 16 for _ in range(2))
     if frame_side > SIDE:
@@ -238,8 +234,3 @@ def _registered(
 
 def _bytes(x: Tensor) -> np.ndarray:
     return (x.clamp(0, 1) * 255).round().byte().numpy()
-
-
-def _luma(crop: Tensor, side: int) -> Tensor:
-    light = (crop * crop.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0).numpy()
-    return torch.from_numpy(cv2.resize(light, (side, side), interpolation=cv2.INTER_AREA))
