@@ -1,0 +1,72 @@
+"""A device as Apple's is: not the CPU, and without float64. Its tensors are kept in main memory and say that they are elsewhere."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = torch.device("meta")  # a device that exists everywhere, and of which nothing is computed
+# What real devices take from the CPU: copies, and indices.
+MIXING = "copy_", "_to_copy", "index", "index_put_", "_index_put_impl_"
+
+
+class There(torch.Tensor):
+    """A tensor on the device."""
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor):
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=DEVICE,
+            requires_grad=False,
+        )
+
+    def __init__(self, held: torch.Tensor):
+        self.held = held
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return run(function, args, kwargs or {})
+
+
+class Refusing(TorchDispatchMode):
+    """Inside it the device exists."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return run(function, args, kwargs or {})
+
+
+def run(function, args, kwargs):
+    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+    there = [one for one in tensors if isinstance(one, There)]
+    wanted = kwargs.get("device")
+    name = function.overloadpacket.__name__
+    strangers = [one for one in tensors if not isinstance(one, There) and one.ndim and one.numel()]
+    if there and strangers and name not in MIXING:
+        raise RuntimeError(f"{name}: tensors on two devices, {there[0].shape} and {strangers[0].shape}")
+    plain_args, plain_kwargs = tree_map(lambda one: one.held if isinstance(one, There) else one, (args, kwargs))
+    if wanted is not None:
+        plain_kwargs["device"] = torch.device("cpu")
+    result = function(*plain_args, **plain_kwargs)
+    goes = torch.device(wanted) == DEVICE if wanted is not None else bool(there)
+    if name in ("copy_", "index_put_") and args:
+        goes = isinstance(args[0], There)
+    if not goes:
+        return result
+    known = {id(one.held): one for one in there}
+
+    def placed(one):
+        if not isinstance(one, torch.Tensor):
+            return one
+        if one.dtype == torch.float64:
+            raise TypeError(f"{name}: this device has no float64")
+        return known.get(id(one)) or There(one)
+
+    return tree_map(placed, result)
