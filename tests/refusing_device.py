@@ -29,6 +29,9 @@ class There(torch.Tensor):
     def __init__(self, held: torch.Tensor):
         self.held = held
 
+    def tolist(self):
+        return self.held.tolist()
+
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
@@ -48,6 +51,8 @@ def run(function, args, kwargs):
     there = [one for one in tensors if isinstance(one, There)]
     wanted = kwargs.get("device")
     name = function.overloadpacket.__name__
+    if name == "_has_compatible_shallow_copy_type":  # a parameter that moves becomes a new one
+        return len(there) in (0, len(tensors))
     strangers = [one for one in tensors if not isinstance(one, There) and one.ndim and one.numel()]
     if there and strangers and name not in MIXING:
         raise RuntimeError(f"{name}: tensors on two devices, {there[0].shape} and {strangers[0].shape}")
@@ -67,6 +72,6 @@ def run(function, args, kwargs):
             return one
         if one.dtype == torch.float64:
             raise TypeError(f"{name}: this device has no float64")
-        return known.get(id(one)) or There(one)
+        return known[id(one)] if id(one) in known else There(one)
 
     return tree_map(placed, result)
