@@ -21,7 +21,7 @@ from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
-from .frames import Frame, Together, further, kept, options, together
+from .frames import Together, further, kept, options, together
 from .own import with_photo
 from .photograph import Photograph, finished, noticed, prepared
 
@@ -112,10 +112,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
         for note in noted:
             print(f"note: {photo.name}: {note}.", flush=True)
         photograph = replace(photograph, notes=(*photograph.notes, *noted))
-        frames = _Frames(*together(photo)) if photograph.frames > 1 else None
-        for frame in further(photo, photograph, Path(folder)) if frames else ():
-            more = _restored(graph, frame.photograph)
-            frames.add(frame, more, Path(folder))
+        frames = _further(graph, photo, photograph, Path(folder)) if photograph.frames > 1 else None
         try:
             return _saved(photo, photograph, done, out, frames)
         except OSError as error:
@@ -125,22 +122,29 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
             ) from error
 
 
-class _Frames:
-    """The restored frames after the first one, put aside, and what is said of them."""
+@dataclass(frozen=True)
+class _Further:
+    """The restored frames after the first one, put aside as files; durations: of all frames; reports: of these."""
 
-    def __init__(self, common: Together, duration: float):
-        self.common, self.durations = common, [duration]
-        self.files: list[Path] = []
-        self.reports: list[dict[str, Any]] = []
-
-    def add(self, frame: Frame, done: Restored, folder: Path) -> None:
-        self.files.append(kept(frame.photograph, done.after, folder / f"restored_{len(self.files)}.png"))
-        self.durations.append(frame.duration)
-        self.reports.append(done.report)
+    common: Together
+    durations: list[float]
+    files: list[Path]
+    reports: list[dict[str, Any]]
 
     @property
     def options(self) -> dict[str, Any]:
         return options(self.common, self.durations, [Image.open(file) for file in self.files])
+
+
+def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) -> _Further:
+    common, first = together(photo)
+    found = _Further(common, [first], [], [])
+    for frame in further(photo, photograph, folder):
+        done = _restored(graph, frame.photograph)
+        found.files.append(kept(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
+        found.durations.append(frame.duration)
+        found.reports.append(done.report)
+    return found
 
 
 def _restored(graph: Graph, photograph: Photograph) -> Restored:
@@ -151,7 +155,7 @@ def _restored(graph: Graph, photograph: Photograph) -> Restored:
         folders.allowed.pop()
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Frames | None) -> Path:
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
     text = PngInfo()
     text.add_text(MARK, "result")
     stem = _free_stem(out, photo.stem)

@@ -75,7 +75,7 @@ def compose_faces(
             x0, y0, x1, y1 = patch.box
             region = used[number, y0:y1, x0:x1]
             torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
-        around = None if context != "lq" else _enlarged(_own(photos, number), size)
+        around = _enlarged(_own(photos, number), size) if photos is not None and context == "lq" else None
         blend_faces(scene, patches, context=context, reference=around, out=out[number])
         progress(number + 1, len(scenes))
     return out, used
