@@ -55,7 +55,10 @@ def further(photo: Path, photograph: Photograph, folder: Path) -> Iterator[Frame
                 image.seek(number)
                 image.load()
                 if image.format == "TIFF" and int(image.getexif().get(SUBFILE, 0)) & REDUCED:
-                    print(f"note: {photo.name}: page {number + 1} is a small copy of another one and is left out.", flush=True)
+                    print(
+                        f"note: {photo.name}: page {number + 1} is a small copy of another one and is left out.",
+                        flush=True,
+                    )
                     continue
                 own = folder / str(number)
                 own.mkdir()
@@ -72,7 +75,9 @@ def together(photo: Path) -> tuple[Together, float]:
         image = file.image
         image.load()
         loop = image.info.get("loop")
-        common = Together(str(image.format), loop if isinstance(loop, int) else None, bool(image.info.get("default_image")))
+        common = Together(
+            str(image.format), loop if isinstance(loop, int) else None, bool(image.info.get("default_image"))
+        )
         return common, duration_of(image)
 
 

@@ -87,10 +87,14 @@ def noticed(report: dict[str, Any]) -> list[str]:
     """What a report says of the faces that somebody should know, a sentence without its end each."""
     if "faces" not in report:  # the workflow looks for none, or says nothing about it
         return []
-    turns = [face["turn"] for face in report["faces"] if isinstance(face.get("turn"), int) and abs(face["turn"]) > SIDEWAYS]
+    turns = [
+        face["turn"] for face in report["faces"] if isinstance(face.get("turn"), int) and abs(face["turn"]) > SIDEWAYS
+    ]
     if turns:
         said = ", ".join(f"{turn} degrees" for turn in turns)
-        return [f"{len(turns)} face(s) do not lie upright: turned by {said} to be found and restored, and put back as they lay"]
+        return [
+            f"{len(turns)} face(s) do not lie upright: turned by {said} to be found and restored, and put back as they lay"
+        ]
     return [] if report["faces"] else ["no face was found, so that only the scene is restored"]
 
 

@@ -122,7 +122,8 @@ class EstimateDegradation(io.ComfyNode):
                 ),
                 io.String.Output(display_name="report", tooltip="The damage in words and numbers."),
                 io.Image.Output(
-                    display_name="gauge", tooltip="The four numbers as a bar chart, one for each photograph with a code of its own."
+                    display_name="gauge",
+                    tooltip="The four numbers as a bar chart, one for each photograph with a code of its own.",
                 ),
             ],
         )
@@ -163,7 +164,9 @@ class EstimateDegradation(io.ComfyNode):
 def words_of(code: DegradationCode | None) -> str:
     """Two lines: the damage in words, and in numbers as JSON."""
     if code is None:
-        return "This photograph has no restored face of 16 pixels or more. It is restored without a degradation code.\n{}"
+        return (
+            "This photograph has no restored face of 16 pixels or more. It is restored without a degradation code.\n{}"
+        )
     numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
     return f"{describe(code.scalars)}\n{numbers}"
 

@@ -11,8 +11,8 @@ import torch
 from personal_restore.lib.restoring.apply import restore_scene
 from personal_restore.lib.vocabulary import Conditions, Reference
 from personal_restore.models.album.gate import Gate
-from personal_restore.models.album.restorer import AlbumRestorer
 from personal_restore.models.album.ready import load_gate
+from personal_restore.models.album.restorer import AlbumRestorer
 from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.estimate import estimate
 from personal_restore.models.embedded.one_step_restorer import OneStepRestorer
@@ -129,7 +129,9 @@ def test_an_adapter_as_persona_with_the_album(pictures):
 
 
 def test_faceme(tmp_path, astronaut):
-    net = there(faceme.load(tiny_sdxl.write_public_files(tmp_path), tiny_sdxl.TOPOLOGY, tiny_sdxl.CONTROLNET, tiny_sdxl.VISION))
+    net = there(
+        faceme.load(tiny_sdxl.write_public_files(tmp_path), tiny_sdxl.TOPOLOGY, tiny_sdxl.CONTROLNET, tiny_sdxl.VISION)
+    )
     from personal_restore.tests.test_models_faceme_restorer import identify
 
     restorer = FaceMeRestorer(lambda: net, identify, steps=2, native_size=64)

@@ -24,7 +24,14 @@ needs_mtcnn = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch):
     """What was found to be broken, and what was loaded, is forgotten before and after."""
-    loaders = detect._load_scrfd, detect._load_dlib, embed._load_dlib, embed._load_arcface, mtcnn.load, outline._predictor
+    loaders = (
+        detect._load_scrfd,
+        detect._load_dlib,
+        embed._load_dlib,
+        embed._load_arcface,
+        mtcnn.load,
+        outline._predictor,
+    )
     for loader in loaders:
         loader.cache_clear()
     monkeypatch.setattr(broken, "_failed", {})
@@ -77,7 +84,9 @@ def test_a_model_file_that_is_cut_off_costs_one_warning_and_mtcnn_takes_over(tmp
 
 
 @needs_mtcnn
-@pytest.mark.parametrize("error", ["OSError('libcudart.so.12: cannot open')", "ImportError('numpy ABI')", "ValueError(1)"])
+@pytest.mark.parametrize(
+    "error", ["OSError('libcudart.so.12: cannot open')", "ImportError('numpy ABI')", "ValueError(1)"]
+)
 def test_a_library_that_fails_on_import_gives_way(tmp_path, caplog, fails_on_import, error):
     fails_on_import("insightface", error)
     (tmp_path / "det_10g.onnx").write_bytes(b"whole")

@@ -61,7 +61,9 @@ def test_a_portrait_turned_by_any_angle_gives_the_same_crop(astronaut, angle):
     assert np.abs(found[0].landmarks - expected).max() < 0.15 * eyes, "left is still left"
     face = detect.make_face(photo, found[0])
     assert abs((face.turn + angle - upright.turn + 180) % 360 - 180) < 6
-    small = [F.interpolate(one.crop[None, :, 96:480, 96:416], scale_factor=0.125, mode="area") for one in (face, upright)]
+    small = [
+        F.interpolate(one.crop[None, :, 96:480, 96:416], scale_factor=0.125, mode="area") for one in (face, upright)
+    ]
     assert psnr(*small) > 20, "upright in its crop"
     region, valid, (x0, y0, x1, y1) = unwarp(face.crop, face.similarity, photo.shape[-2:])
     inside = valid > 0.99
@@ -92,19 +94,21 @@ def test_a_photograph_with_a_certain_face_is_not_turned():
 
     def scan(picture):
         looks.append(tuple(picture.shape))
-        return [Detection((2, 2, 30, 30), np.zeros((5, 2)), 0.9)]
+        return [Detection((2, 2, 30, 30), np.array([[10.0, 12], [20, 12], [15, 16], [11, 22], [19, 22]]), 0.9)]
 
     assert len(turned.search(scan, [torch.zeros(3, 40, 60)], 0.5, 0.75)) == 1 and looks == [(3, 40, 60)]
     turned.search(scan, [torch.zeros(3, 40, 60)], 0.5, 0.95)
     assert looks[1:] == [(3, 40, 60), (3, 60, 40), (3, 40, 60), (3, 60, 40)], "an uncertain one: by quarters only"
 
 
-def test_one_doubtful_face_is_not_enough_to_turn_a_photograph():
-    def scan(picture):
-        return [] if picture.shape[-1] > picture.shape[-2] else [Detection((2, 2, 30, 30), np.zeros((5, 2)), score)]
+@pytest.mark.parametrize(("score", "count"), [(0.6, 0), (0.99, 1)])
+def test_one_doubtful_face_is_not_enough_to_turn_a_photograph(score, count):
+    eyes = np.array([[10.0, 12], [20, 12], [15, 16], [11, 22], [19, 22]])
 
-    for score, count in ((0.6, 0), (0.99, 1)):
-        assert len(turned.search(scan, [torch.zeros(3, 40, 60)], 0.5, 0.75)) == count
+    def scan(picture):
+        return [] if picture.shape[-1] > picture.shape[-2] else [Detection((2, 2, 30, 30), eyes, score)]
+
+    assert len(turned.search(scan, [torch.zeros(3, 40, 60)], 0.5, 0.75)) == count
 
 
 @needs_mtcnn

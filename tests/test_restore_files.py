@@ -175,8 +175,15 @@ def test_every_frame_is_restored_and_saved_in_the_same_kind_of_file(tmp_path, ph
     assert said.index("3 frames or pages, which are restored one by one") < said.index("[1/")
     first = opened(tmp_path / "out" / "a_restored.png").convert("RGB")
     assert np.abs(np.asarray(first, float) - np.asarray(frames[0], float)).mean() < 20
-    with Image.open(tmp_path / "out" / f"a_restored{Path(name).suffix}") as result, Image.open(photos_folder / name) as source:
-        assert result.format == source.format and result.n_frames == 3 and result.info.get("loop") == source.info.get("loop")
+    with (
+        Image.open(tmp_path / "out" / f"a_restored{Path(name).suffix}") as result,
+        Image.open(photos_folder / name) as source,
+    ):
+        assert (
+            result.format == source.format
+            and result.n_frames == 3
+            and result.info.get("loop") == source.info.get("loop")
+        )
         for number in range(3):
             for one in (result, source):
                 one.seek(number)
@@ -226,14 +233,19 @@ def test_a_file_cut_off_between_its_frames_gives_the_frames_that_are_there(tmp_p
     ],
 )
 def test_faces_that_were_turned_or_not_found_are_said(tmp_path, photos_folder, capsys, faces, words):
-    report = {"damage": None} | ({} if faces is None else {"faces": [one | {"box": [1, 1, 9, 9], "person": None} for one in faces]})
+    report = {"damage": None} | (
+        {} if faces is None else {"faces": [one | {"box": [1, 1, 9, 9], "person": None} for one in faces]}
+    )
     shown = {"4": {"class_type": "PreviewAny", "inputs": {"source": json.dumps(report)}}} if faces is not None else {}
     (tmp_path / "copy.json").write_text(json.dumps(GRAPH | shown))
     picture().save(photos_folder / "a.png")
     assert restore(tmp_path, photos_folder) == 0
     said = capsys.readouterr().out
     assert words in said and (words or "note" not in said)
-    assert any(words in note for note in json.loads((tmp_path / "out" / "a_report.json").read_text())["notes"]) or not words
+    assert (
+        any(words in note for note in json.loads((tmp_path / "out" / "a_report.json").read_text())["notes"])
+        or not words
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,12 @@ def test_masks_and_photographs_of_a_batch_belong_to_their_own_scene():
     out, used = compose_faces(photos, faces, mask=masks, color="none", context="lq", photos=photos)
     assert used[0].max() > 0.9 and not used[1].any() and torch.equal(out[1], photos[1])
     first, _ = compose_faces(
-        photos[:1], replace(faces, frames=faces.frames[:1]), mask=masks[:1], color="none", context="lq", photos=photos[:1]
+        photos[:1],
+        replace(faces, frames=faces.frames[:1]),
+        mask=masks[:1],
+        color="none",
+        context="lq",
+        photos=photos[:1],
     )
     assert torch.equal(out[:1], first)
 

@@ -59,5 +59,7 @@ def test_the_detectors_own_files_are_known_and_read_by_any_version(monkeypatch, 
 
 def test_only_one_function_reads_pickles():
     sources = [path for room in ("lib", "models", "nodes", "training", "cli") for path in (ROOT / room).rglob("*.py")]
-    found = [path for path in sources if re.search(r"torch\.load\(|pickle\.loads?\(|Unpickler", path.read_text("utf-8"))]
+    found = [
+        path for path in sources if re.search(r"torch\.load\(|pickle\.loads?\(|Unpickler", path.read_text("utf-8"))
+    ]
     assert [path.relative_to(ROOT).as_posix() for path in found] == ["lib/storage/tensors.py"]

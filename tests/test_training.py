@@ -180,7 +180,9 @@ def test_training_leaves_everybody_elses_random_numbers_alone(tmp_path, groups):
         assert random.random() != 1 / 0
     assert states() == before
     sources = [path for path in Path(loop.__file__).parent.rglob("*.py") if path.name != "randomness.py"]
-    assert not [path for path in sources if re.search(r"[^)]\.manual_seed\(|set_seed|fork_rng", path.read_text("utf-8"))]
+    assert not [
+        path for path in sources if re.search(r"[^)]\.manual_seed\(|set_seed|fork_rng", path.read_text("utf-8"))
+    ]
 
 
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):

@@ -164,9 +164,7 @@ def restore_scene(
     return out
 
 
-def _conditions_of(
-    number: int, count: int, conditions: Conditions, show: Callable[..., None]
-) -> Conditions:
+def _conditions_of(number: int, count: int, conditions: Conditions, show: Callable[..., None]) -> Conditions:
     """Those of one photograph of a batch."""
 
     def progress(done: int, total: int) -> None:
