@@ -28,7 +28,8 @@ def summarize(
 ) -> dict[str, Any]:
     """``faces``, ``damage`` and, with the truth ``[B, 3, h, w]``, ``quality`` (PSNR in dB, SSIM; RGB, no border cut).
 
-    Of a batch every face says in which photograph it is, and ``damage_of_each`` is that of every photograph. The truth is compared at the size of ``after``; the face's figures are of the largest face's box.
+    Of a batch every face says in which photograph it is, and ``damage_of_each`` is that of every photograph. The truth is compared
+    at the size of ``after``; the face's figures are of the largest face's box.
     """
     every = [(number, face) for number, frame in enumerate(faces.frames) for face in frame] if faces else []
     summary: dict[str, Any] = {
