@@ -46,14 +46,14 @@ def prepared(photo: Path, folder: Path, every_frame: bool = False) -> Photograph
     """Looks at a file before anything is computed; ``folder`` is for a copy. every_frame: those after the first are restored, too, if
     they can be saved. Raises UserError if it cannot be restored."""
     with opened(photo, RESTORING) as file:
-        frames, note = _frames(file.image, every_frame)
         exif, lost = kept_exif(file.image)
         profile, unfit = kept_profile(file.image)
         image, cut = complete(photo, file.image)
+        frames, note = _frames(file.image, every_frame and not cut)
         notes = [*file.notes, note, *lost, *unfit, cut]
         odd = bool(file.notes or cut) or frames > 1 or not _plain(image) or not _turned_right(photo, orientation(image))
         own = part(image, folder if odd else None)
-        frames = frames if every_frame and _savable(image) and not cut else 1
+        frames = frames if every_frame and _savable(file.image) and not cut else 1
         return replace(
             own,
             source=own.source if odd else photo,
@@ -115,7 +115,11 @@ def _frames(image: Image.Image, every: bool) -> tuple[int, str]:
     held = f"it holds {count} frames or pages"
     if every and _savable(image):
         return count, f"{held}, which are restored one by one"
-    why = "" if _savable(image) else f", because files of the kind {image.format} cannot be written with several"
+    why = (
+        ""
+        if not every or _savable(image)
+        else f", because files of the kind {image.format} cannot be written with several"
+    )
     return count, f"{held}, of which only the first is restored{why}"
 
 

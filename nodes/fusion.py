@@ -159,7 +159,7 @@ class ColorFix(io.ComfyNode):
         fixed, told, out = to_photos(image), progress(), torch.empty(image.shape[0], *image.shape[1:3], 3)
         style = to_photos(colors_of)
         for number, photo in enumerate(fixed.split(1)):
-            own = style[number if len(style) > 1 else 0][None]
+            own = style[min(number, len(style) - 1)][None]
             out[number] = to_image(color_fix(photo, own, method).clamp(0, 1))[0]
             told(number + 1, len(fixed))
         return io.NodeOutput(out)

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("meta")  # a device that exists everywhere, and of which nothing is computed
 # What real devices take from the CPU: copies, and indices.
-MIXING = "copy_", "_to_copy", "index", "index_put_", "_index_put_impl_"
+MIXING = "copy_", "to", "_to_copy", "index", "index_put_", "_index_put_impl_"
 
 
 class There(torch.Tensor):
@@ -47,22 +47,23 @@ class Refusing(TorchDispatchMode):
 
 
 def run(function, args, kwargs):
-    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+    leaves = tree_leaves((args, kwargs))
+    tensors = [one for one in leaves if isinstance(one, torch.Tensor)]
     there = [one for one in tensors if isinstance(one, There)]
-    wanted = kwargs.get("device")
+    wanted = next((one for one in leaves if isinstance(one, torch.device)), None)
     name = function.overloadpacket.__name__
     if name == "_has_compatible_shallow_copy_type":  # a parameter that moves becomes a new one
         return len(there) in (0, len(tensors))
     strangers = [one for one in tensors if not isinstance(one, There) and one.ndim and one.numel()]
     if there and strangers and name not in MIXING:
         raise RuntimeError(f"{name}: tensors on two devices, {there[0].shape} and {strangers[0].shape}")
-    plain_args, plain_kwargs = tree_map(lambda one: one.held if isinstance(one, There) else one, (args, kwargs))
-    if wanted is not None:
-        plain_kwargs["device"] = torch.device("cpu")
+    plain_args, plain_kwargs = tree_map(plain, (args, kwargs))
     result = function(*plain_args, **plain_kwargs)
-    goes = torch.device(wanted) == DEVICE if wanted is not None else bool(there)
-    if name in ("copy_", "index_put_") and args:
+    goes = wanted == DEVICE if wanted is not None else bool(there)
+    if name in ("copy_", "index_put_"):
         goes = isinstance(args[0], There)
+    if name == "to" and len(tensors) > 1:
+        goes = isinstance(args[1], There)
     if not goes:
         return result
     known = {id(one.held): one for one in there}
@@ -75,3 +76,10 @@ def run(function, args, kwargs):
         return known[id(one)] if id(one) in known else There(one)
 
     return tree_map(placed, result)
+
+
+def plain(value):
+    """What the CPU is given in place of an argument."""
+    if isinstance(value, torch.device):
+        return torch.device("cpu")
+    return value.held if isinstance(value, There) else value

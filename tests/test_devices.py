@@ -40,7 +40,7 @@ def device():
 def there(net: torch.nn.Module) -> torch.nn.Module:
     """The network on the device."""
     net.to(DEVICE)
-    assert all(isinstance(one.data, There) for one in net.parameters())
+    assert all(isinstance(one, There) for one in net.parameters())
     return net
 
 
