@@ -145,7 +145,7 @@ class EstimateDegradation(io.ComfyNode):
             )
         frames, numbers = faces.frames, count()
         if face >= 0:
-            frames = [[one for one in frame if next(numbers) == face] for frame in frames]
+            frames = tuple(tuple(one for one in frame if next(numbers) == face) for frame in frames)
         pairs = [largest_pair(photo, frame) for photo, frame in zip(photos, frames, strict=True)]
         if all(pair is None for pair in pairs):
             words = "There is no restored face of 16 pixels or more. The scene is restored without a degradation code."

@@ -11,13 +11,8 @@ import torch.nn.functional as F
 
 from ..lib.bridge import io, progress, ui, weight_folders
 from ..lib.faces.broken import reasons
-from ..lib.faces.detect import (
-    Detection,
-    detect_faces,
-    detections_from_boxes,
-    detections_from_mesh,
-    get_detector,
-)
+from ..lib.faces.detect import detect_faces, detections_from_boxes, detections_from_mesh, get_detector
+from ..lib.faces.detection import Detection
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS, extract_face
 from ..lib.faces.match import match_faces

@@ -90,4 +90,4 @@ def turned(photo: Tensor, angle: int) -> tuple[Tensor, np.ndarray]:
     matrix = np.column_stack([linear, middle - linear @ centre])
     if angle % 90 == 0:
         return torch.rot90(photo, angle // 90, (1, 2)), matrix
-    return warp(photo, matrix, size, PUBLISHED_BORDER), matrix
+    return warp(photo, matrix, tuple(size), PUBLISHED_BORDER), matrix

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.torch_version import TorchVersion
 
 from ..vocabulary import UserError
 from .whole import whole
@@ -19,7 +20,7 @@ from .whole import whole
 Tensors = dict[str, torch.Tensor]
 
 # Versions below which a prepared file of torch.save does harm even if it is read with weights_only.
-HOLES = ((2, 6), "runs code", "CVE-2025-32434"), ((2, 10), "overwrites memory", "CVE-2026-24747")
+HOLES = ("2.6", "runs code", "CVE-2025-32434"), ("2.10", "overwrites memory", "CVE-2026-24747")
 
 
 class Unreadable(ValueError):
@@ -86,13 +87,13 @@ def check_reader(path: Path, known: str = "") -> None:
 
     known: the sha256 of a file that does no harm, which may be read by any version.
     """
-    holes = [(does, name) for version, does, name in HOLES if torch.__version__ < version]
+    holes = [(does, name) for version, does, name in HOLES if torch.__version__ < TorchVersion(version)]
     if not holes or (known and path.is_file() and _sha256(path) == known):
         return
     harm, names = (" and ".join(words) for words in zip(*holes, strict=True))
     raise UserError(
         f"{path.name} is a file of torch.save, and PyTorch {torch.__version__} has a known hole through which such a file "
-        f"{harm} ({names}). Update PyTorch to {'.'.join(map(str, HOLES[-1][0]))} or newer, or use the file as .safetensors."
+        f"{harm} ({names}). Update PyTorch to {HOLES[-1][0]} or newer, or use the file as .safetensors."
     )
 
 
