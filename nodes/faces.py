@@ -116,8 +116,8 @@ class DetectFaces(io.ComfyNode):
             told(index + 1, len(photos))
         faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
         detector = None if landmarks is not None else get_detector(model_folder=folders)
-        used = f"Face detector: {detector.name}." if detector else ""
-        return io.NodeOutput(faces, "\n".join(filter(None, [describe(faces), used, *broken()])))
+        used = f"Face detector: {detector.name if detector else 'none'}."
+        return io.NodeOutput(faces, "\n".join([describe(faces), *broken(used)]))
 
 
 def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
@@ -198,7 +198,7 @@ class MatchFaces(io.ComfyNode):
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
-        report = "\n".join([describe(matched), f"Identity embedding: {embedder.name}.", *broken()])
+        report = "\n".join([describe(matched), *broken(f"Identity embedding: {embedder.name}.")])
         if image is None:
             return io.NodeOutput(matched, report)
         photos = to_photos(image)
@@ -381,6 +381,7 @@ def describe(faces: Faces) -> str:
     return "\n".join(lines) or "No face found: the scene is restored without one."
 
 
-def broken() -> list[str]:
-    """One line for each backend that is installed, but broken."""
-    return [f"{name} is installed but broken, and was not used: {reason}" for name, reason in reasons().items()]
+def broken(used: str) -> list[str]:
+    """If a backend is installed but broken, one line for each, after what was used instead."""
+    lines = [f"{name} is installed but broken, and was not used: {reason}" for name, reason in reasons().items()]
+    return [used, *lines] if lines else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from personal_restore.models.personas.restorer import PersonalRestorer
 from personal_restore.models.pfstorer.vico_block import otsu_mask
 from personal_restore.models.s3diff import network as s3diff
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
-from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
+from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer, _publicly_tiled
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests import tiny_sdxl
 from personal_restore.tests.refusing_device import DEVICE, Refusing, There
@@ -32,7 +33,8 @@ from personal_restore.tests.tiny_base import BASE, small_base
 
 
 @pytest.fixture(autouse=True)
-def device():
+def device(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know the pretended device
     with torch.inference_mode(), Refusing():
         yield
 
@@ -59,6 +61,15 @@ def test_the_device_is_one():
     with pytest.raises(RuntimeError, match="two devices"):
         one + torch.ones(2, 3)
     assert torch.ones(2, dtype=torch.float64).to(one).dtype == torch.float32
+
+
+def test_public_tiles_and_masks_of_attention():
+    latent, values = torch.rand(1, 4, 40, 48), torch.rand(2, 64)
+    ours = _publicly_tiled(lambda part: part * 2, latent.to(DEVICE), 16, 8, lambda done, total: None)
+    assert isinstance(ours, There)
+    torch.testing.assert_close(ours.cpu(), latent * 2)
+    mask = otsu_mask(values.to(DEVICE))
+    assert isinstance(mask, There) and torch.equal(mask.cpu(), otsu_mask(values))
 
 
 def test_the_embedded_restorer_and_what_reads_damage(astronaut):
@@ -124,8 +135,6 @@ def test_an_adapter_as_persona_with_the_album(pictures):
     restorer = PersonalRestorer(DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3), persona)
     album = (Reference("a.png", pictures[1], np.zeros((5, 2))),)
     came_back(restorer.restore(pictures[:1], Conditions(references=album)), pictures[:1])
-    values = torch.rand(2, 64)
-    assert torch.equal(otsu_mask(values.to(DEVICE)).cpu(), otsu_mask(values))
 
 
 def test_faceme(tmp_path, astronaut):
