@@ -54,7 +54,7 @@ class Face2SceneRestorer(io.ComfyNode):
                     "only its own codes.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.1,
                     min=1.0,
                     max=2.0,
@@ -73,9 +73,9 @@ class Face2SceneRestorer(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, model: str, cfg: float, scale: int) -> io.NodeOutput:
         path = trained_named(model, "Face2Scene Restorer")
-        return io.NodeOutput(restorer_from(checkpoint, path, guidance=guidance, scale=scale))
+        return io.NodeOutput(restorer_from(checkpoint, path, cfg=cfg, scale=scale))
 
 
 class ApplyFace2Scene(io.ComfyNode):

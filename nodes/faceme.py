@@ -34,7 +34,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
                     tooltip="Number of sampling steps. More steps are slower and give finer detail. Published value: 50.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=5.0,
                     min=1.0,
                     max=20.0,
@@ -54,5 +54,5 @@ class FaceMeRestorer(sockets.FromCheckpoint):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
-        return io.NodeOutput(restorer_from(checkpoint, steps, guidance, None if color == "none" else color))
+    def execute(cls, checkpoint: str, steps: int, cfg: float, color: str) -> io.NodeOutput:
+        return io.NodeOutput(restorer_from(checkpoint, steps, cfg, None if color == "none" else color))

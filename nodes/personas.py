@@ -49,16 +49,13 @@ class DiffusionBase(io.ComfyNode):
             "a persona, the Embedded Restorer is better.",
             search_aliases=["diffusion", "controlnet", "diffbir", "persona", "dreambooth"],
             inputs=[
-                io.Int.Input(
-                    "noise_steps",
-                    default=400,
-                    min=0,
-                    max=1000,
-                    tooltip="How much noise is added to the face and removed again, out of 1000 steps. More noise "
+                sockets.denoise_input(
+                    default=0.4,
+                    tooltip="How much noise is added to the face and removed again. More noise "
                     "leaves more to the model and the persona. 0 returns the face unchanged, bit for bit.",
                 ),
                 io.Int.Input(
-                    "samples", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
+                    "steps", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
                 io.Float.Input(
                     "control",
@@ -86,28 +83,28 @@ class DiffusionBase(io.ComfyNode):
                     tooltip="Added to the persona's prompt. The small model knows these words: dark, bright, grey, "
                     "red, green, blue, smooth, busy, clean, damaged.",
                 ),
-                sockets.skip_guidance(optional=True),
+                sockets.skip_guidance_input(optional=True),
             ],
             outputs=[sockets.restorer("Restores faces, and serves as the base for Train Persona and Apply Persona.")],
         )
 
     @classmethod
     def execute(
-        cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
+        cls, denoise: float, steps: int, control: float, cfg: float, prompt: str = "", skip_guidance: float = 0.0
     ) -> io.NodeOutput:
         require("Diffusion Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
-        from ..models.gen2res.generation import skip_guidance
+        from ..models.gen2res.generation import skip_guidance_of
 
         return io.NodeOutput(
             replace(
                 embedded.diffusion(keep),
-                steps=noise_steps,
-                samples=samples,
+                denoise=denoise,
+                steps=steps,
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
-                guidance=skip_guidance(guidance),
+                skip_guidance=skip_guidance_of(skip_guidance),
             )
         )
 

@@ -36,7 +36,7 @@ class EmbeddedRestorer(io.ComfyNode):
             search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer", "cfg"],
             inputs=[
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.0,
                     min=1.0,
                     max=2.0,
@@ -52,8 +52,8 @@ class EmbeddedRestorer(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, guidance: float = 1.0) -> io.NodeOutput:
-        return io.NodeOutput(replace(embedded.restorer(keep), guidance=guidance))
+    def execute(cls, cfg: float = 1.0) -> io.NodeOutput:
+        return io.NodeOutput(replace(embedded.restorer(keep), cfg=cfg))
 
 
 class RestorationByGeneration(io.ComfyNode):
@@ -68,15 +68,12 @@ class RestorationByGeneration(io.ComfyNode):
             "Too slow without a graphics card.",
             search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
             inputs=[
-                io.Int.Input(
-                    "noise_steps",
-                    default=200,
-                    min=0,
-                    max=1000,
-                    tooltip="How much noise is added and removed again, out of 1000 steps. More noise hides worse "
+                sockets.denoise_input(
+                    default=0.2,
+                    tooltip="How much noise is added and removed again. More noise hides worse "
                     "damage but keeps less of the person.",
                 ),
-                sockets.skip_guidance(),
+                sockets.skip_guidance_input(),
             ],
             outputs=[
                 sockets.restorer(
@@ -86,8 +83,8 @@ class RestorationByGeneration(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        return io.NodeOutput(generation(noise_steps, guidance))
+    def execute(cls, denoise: float, skip_guidance: float) -> io.NodeOutput:
+        return io.NodeOutput(generation(denoise, skip_guidance))
 
 
 class ReferenceDetail(io.ComfyNode):

@@ -36,11 +36,11 @@ class S3DiffRestorer(sockets.FromCheckpoint):
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="Describes bad photographs. Used if guidance is above 1. If it is not connected, the "
+                    tooltip="Describes bad photographs. Used if cfg is above 1. If it is not connected, the "
                     "prompt that S3Diff was trained with is used.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.07,
                     min=1.0,
                     max=2.0,
@@ -75,7 +75,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         checkpoint: str,
         positive: Any = None,
         negative: Any = None,
-        guidance: float = 1.07,
+        cfg: float = 1.07,
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
@@ -90,7 +90,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        made = restorer_from(checkpoint, *given, guidance=guidance, scale=scale, public_tiles=public_tiles)
+        made = restorer_from(checkpoint, *given, cfg=cfg, scale=scale, public_tiles=public_tiles)
         return io.NodeOutput(made)
 
 

@@ -27,9 +27,9 @@ def seed(tooltip: str, most: int = 2**53 - 1, **more: Any) -> io.Int.Input:
     return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
 
 
-def skip_guidance(**more: Any) -> io.Float.Input:
+def skip_guidance_input(**more: Any) -> io.Float.Input:
     return io.Float.Input(
-        "guidance",
+        "skip_guidance",
         default=0.0,
         min=0.0,
         max=10.0,
@@ -38,6 +38,11 @@ def skip_guidance(**more: Any) -> io.Float.Input:
         tooltip="How strongly every 20th step is guided back toward the damaged face (skip guidance). 0 turns it off.",
         **more,
     )
+
+
+def denoise_input(default: float, tooltip: str, min: float = 0.0) -> io.Float.Input:
+    """In thousandths, because the published schedules have 1000 steps."""
+    return io.Float.Input("denoise", default=default, min=min, max=1.0, step=0.001, round=0.001, tooltip=tooltip)
 
 
 def files(id: str, known: Iterable[str], tooltip: str) -> io.Combo.Input:

@@ -40,7 +40,7 @@ class StableSRRestorer(io.ComfyNode):
                     "StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
                     "stablesr_768v_000139.ckpt, stablesr_turbo.ckpt, or one of its files for web interfaces.",
                 ),
-                *sampling(samples=200, shown="damaged face"),
+                *sampling(steps=200, shown="damaged face"),
                 io.Combo.Input(
                     "stable_diffusion",
                     options=[SAME, *bases()],
@@ -51,7 +51,7 @@ class StableSRRestorer(io.ComfyNode):
                     "SD-Turbo for turbo.",
                 ),
                 *prompts(NEGATIVE),
-                sockets.skip_guidance(optional=True),
+                sockets.skip_guidance_input(optional=True),
             ],
             outputs=[output()],
         )
@@ -60,14 +60,14 @@ class StableSRRestorer(io.ComfyNode):
     def execute(
         cls,
         checkpoint: str,
-        noise_steps: int,
-        samples: int,
+        denoise: float,
+        steps: int,
         control: float,
         cfg: float,
         stable_diffusion: str = SAME,
         prompt: str = "",
         negative: str = NEGATIVE,
-        guidance: float = 0.0,
+        skip_guidance: float = 0.0,
     ) -> io.NodeOutput:
         (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=files())
         known = bases()
@@ -80,12 +80,12 @@ class StableSRRestorer(io.ComfyNode):
             restorer_from(
                 path,
                 known.get(stable_diffusion),
-                steps=noise_steps,
-                samples=samples,
+                denoise=denoise,
+                steps=steps,
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
                 negative=negative,
-                guidance=guidance,
+                skip_guidance=skip_guidance,
             )
         )

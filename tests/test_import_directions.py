@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom to the top. A room may import itself and the rooms of the lines above it, never its own line's or a lower one's.
 LEVELS = (
     ("lib/vocabulary",),
-    ("lib/storage", "lib/pictures", "lib/extras"),
+    ("lib/storage", "lib/pictures", "lib/extras", "lib/renamed_inputs"),
     ("lib/standin",),
     ("lib/bridge",),
     ("lib/faces", "lib/diffusion", "lib/samples"),

@@ -42,7 +42,7 @@ def code(weights) -> DegradationCode:
 
 @pytest.fixture
 def restorer(net, weights) -> SDTurboRestorer:
-    return SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.1, name=face2scene.NAME)
+    return SDTurboRestorer(lambda: net, *weights.prompts, cfg=1.1, name=face2scene.NAME)
 
 
 def rewritten(path, target, tensors=None, **metadata):
@@ -93,8 +93,8 @@ def test_both_branches_get_the_tokens_behind_their_text_in_one_batch(net, weight
         )[1],
     )
     positive, negative = weights.prompts
-    for guidance, order in ((1.1, [negative, positive]), (1.0, [positive])):
-        net.predict(torch.zeros(1, 4, 8, 8), code.tokens, positive, negative, guidance)
+    for cfg, order in ((1.1, [negative, positive]), (1.0, [positive])):
+        net.predict(torch.zeros(1, 4, 8, 8), code.tokens, positive, negative, cfg)
         assert torch.equal(contexts.pop(), torch.cat([torch.cat([text, code.tokens], 1) for text in order]))
     net.predict(torch.zeros(1, 4, 8, 8), None, positive, negative, 1.0)
     assert torch.equal(contexts.pop(), positive) and not contexts

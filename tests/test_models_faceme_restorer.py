@@ -75,8 +75,8 @@ def test_the_album_steers_and_so_does_the_damaged_face(restorer, face, album):
     for other in (album[1:2], album[2:], album[:2], album):
         assert (restored(other) - plain).abs().max() > 1e-3
     assert (restored(album[:1], face.flip(3)).flip(3) - plain).abs().max() > 1e-3
-    # With guidance 1 only the album is asked; the further beyond, the farther from it.
-    near, far = (replace(restorer, guidance=value).restore(face, Conditions(album[:1])) for value in (1.0, 9.0))
+    # With cfg 1 only the album is asked; the further beyond, the farther from it.
+    near, far = (replace(restorer, cfg=value).restore(face, Conditions(album[:1])) for value in (1.0, 9.0))
     assert (near - plain).abs().max() > 1e-4 and (far - plain).abs().max() > 1e-4
 
 

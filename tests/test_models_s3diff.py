@@ -64,8 +64,8 @@ def test_golden_s3diff_untiled(reference, form, posterior):
     latent = net.encode(tensors["in.x"], tensors["in.deg"], noise)
     torch.testing.assert_close(latent, tensors[f"mid.latent.{posterior}"], atol=tolerance["image_atol"], rtol=0)
     for variant in VARIANTS:
-        guidance = about["variants"][variant]["guidance_scale"]
-        seen = net.predict(latent, tensors["in.deg"], tensors["in.emb_pos"], tensors["in.emb_neg"], guidance)
+        cfg = about["variants"][variant]["guidance_scale"]
+        seen = net.predict(latent, tensors["in.deg"], tensors["in.emb_pos"], tensors["in.emb_neg"], cfg)
         clean = net.turbo.clean(latent, seen)
         expected = f"out.{variant}.{posterior}"
         atol = tolerance["x0_latent_atol"]
@@ -152,7 +152,7 @@ def test_large_pictures_are_adapted_in_strips_as_in_one_piece(net, monkeypatch):
     torch.testing.assert_close(net.encode(pictures, degrees), latent, **ROUNDING)
 
 
-def test_guidance_is_two_branches_in_one_batch_and_one_branch_at_one(net, monkeypatch):
+def test_cfg_is_two_branches_in_one_batch_and_one_branch_at_one(net, monkeypatch):
     torch.manual_seed(0)
     batches = []
     forward = net.turbo.unet.forward

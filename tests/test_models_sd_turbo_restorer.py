@@ -23,7 +23,7 @@ def net(tmp_path_factory) -> s3diff.S3Diff:
 
 @pytest.fixture
 def restorer(net) -> SDTurboRestorer:
-    return SDTurboRestorer(lambda: net, *tiny.prompts(), guidance=1.1)
+    return SDTurboRestorer(lambda: net, *tiny.prompts(), cfg=1.1)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def test_a_code_of_another_token_space_changes_nothing(restorer, picture):
     assert torch.equal(restorer.restore(picture, Conditions(code=code)), restorer.restore(picture, Conditions()))
 
 
-def test_both_branches_share_one_call_and_guidance_one_asks_once(restorer, picture, counted):
-    one = replace(restorer, guidance=1.0)
+def test_both_branches_share_one_call_and_cfg_one_asks_once(restorer, picture, counted):
+    one = replace(restorer, cfg=1.0)
     without_negative = replace(one, negative=torch.full_like(one.negative, torch.nan))
     assert torch.equal(one.restore(picture, Conditions()), without_negative.restore(picture, Conditions()))
     assert counted == [(1, 4, 16, 24)] * 2

@@ -54,9 +54,9 @@ def face(astronaut) -> torch.Tensor:
     return torch.nn.functional.interpolate(astronaut[..., 40:200, 180:340], (128, 128), mode="area")
 
 
-def restorer(checkpoint="sd21.safetensors", control_model="v1_face.pth", steps=300, control=1.0, **more):
+def restorer(checkpoint="sd21.safetensors", control_model="v1_face.pth", denoise=0.3, control=1.0, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return DiffBIRRestorer.execute(checkpoint, control_model, steps, 2, control, 1.0, **more).args[0]
+        return DiffBIRRestorer.execute(checkpoint, control_model, denoise, 2, control, 1.0, **more).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, face):
@@ -72,7 +72,7 @@ def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, fa
     assert out.shape == face.shape and out.isfinite().all()
     # The same numbers, but where they lie in memory decides in which order some are added.
     torch.testing.assert_close(parts.restore(face, Conditions()), out, atol=1e-5, rtol=0)
-    assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
+    assert torch.equal(restorer(denoise=0.0).restore(face, Conditions()), face)
 
 
 def test_personas_and_what_was_trained_are_no_controlnets(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def restorer() -> DiffusionRestorer:
     net = small_base()
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+    return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 
 
 def reference(crop: torch.Tensor) -> Reference:

@@ -40,9 +40,9 @@ def face(astronaut) -> torch.Tensor:
     return torch.nn.functional.interpolate(astronaut[..., 40:200, 180:340], (128, 128), mode="area")
 
 
-def restorer(checkpoint="stablesr_000117.ckpt", steps=1000, control=1.0, base=SAME, **more):
+def restorer(checkpoint="stablesr_000117.ckpt", denoise=1.0, control=1.0, base=SAME, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return StableSRRestorer.execute(checkpoint, steps, 2, control, 1.0, base, **more).args[0]
+        return StableSRRestorer.execute(checkpoint, denoise, 2, control, 1.0, base, **more).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, face):
@@ -54,7 +54,7 @@ def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, fac
     # The same numbers, but where they lie in memory decides in which order some are added.
     torch.testing.assert_close(beside.restore(face, Conditions()), out, atol=1e-4, rtol=0)
     assert not torch.equal(restorer(control=0.0).restore(face, Conditions()), out)
-    assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
+    assert torch.equal(restorer(denoise=0.0).restore(face, Conditions()), face)
 
 
 def test_the_damaged_face_itself_is_shown_to_the_control(folder, face):

@@ -217,7 +217,7 @@ def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
 
     The specification has the distance halve. This base makes smooth pictures, nearer from the start: 67.2 becomes 54.0.
     """
-    base = replace(embedded.diffusion(lambda module: lambda: module), steps=1000, control=0.0, keep_colors=False)
+    base = replace(embedded.diffusion(lambda module: lambda: module), denoise=1.0, control=0.0, keep_colors=False)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     shapes = (x.square() + y.square() < 0.4, (x + y).abs() < 0.4, x * y > 0, x.abs() + y.abs() < 0.7)
     colours = torch.tensor([[[0.9, 0.2, 0.2], [0.1, 0.2, 0.5]], [[0.9, 0.9, 0.3], [0.2, 0.4, 0.2]],
@@ -338,7 +338,7 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
         net = Small(width=32).eval()
         given = pictures.clone()
         persona = made(net, given, method, keep_references=True)
-        guided = DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3, guidance=SkipGuidance(every=2))
+        guided = DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=3, skip_guidance=SkipGuidance(every=2))
         out = PersonalRestorer(guided, persona).restore(given[:1], Conditions())
     assert out.isfinite().all()
     outside = make_persona(_copy(net), BASE, Material(pictures), replace(QUICK, method=method, keep_references=True))

@@ -143,7 +143,7 @@ def test_dropped_tokens_and_the_other_prompt_change_only_their_own_pictures(batc
 def error(weights: face2scene.Face2SceneWeights, groups: Groups) -> float:
     """Mean squared error of what the weights make of damaged pictures, each with its partner's code."""
     net, extractor, found = face2scene.Face2Scene(tiny.turbo(), weights), weights.extractor(), 0.0
-    restorer = SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.0, color=None)
+    restorer = SDTurboRestorer(lambda: net, *weights.prompts, cfg=1.0, color=None)
     for index in range(4):
         clean, damaged = groups[index]["clean"], groups[index]["damaged"]
         code = estimate(extractor, torch.cat([clean[1], damaged[1]]), weights.token_space)

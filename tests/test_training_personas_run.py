@@ -56,7 +56,7 @@ def make(*given, **more):
 
 original, persona.make_persona = persona.make_persona, make
 net = small_base()
-embedded.diffusion = lambda keep: DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+embedded.diffusion = lambda keep: DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 trainer.SAVE_EVERY = 5
 sys.exit(main(sys.argv[1:]))
 """
@@ -77,7 +77,7 @@ def albums(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def restorer() -> DiffusionRestorer:
     net = small_base()
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+    return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 
 
 @pytest.fixture(scope="module")

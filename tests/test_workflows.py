@@ -138,7 +138,7 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
 def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
     graph = bundled(workflow)
     slot = node(graph, "PR_ReferenceRestorer")
-    few = {"noise_steps": 100, "samples": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "guidance": 0.0}
+    few = {"denoise": 0.1, "steps": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "skip_guidance": 0.0}
     given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
     graph[slot] = {"class_type": restorer, "inputs": given}
     if restorer == "persona":
@@ -340,7 +340,7 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     def change(text):
         return ("--set", f"PR_S3DiffRestorer.{text}")
 
-    for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
+    for options in ((), change("cfg=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
         assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
     report = json.loads((out / "photo_report.json").read_text())
     assert report["faces"] == [] and "S3Diff" in report["seconds"]
@@ -390,7 +390,7 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
     scene = bundled("s3diff_scene")
     slot = node(scene, "PR_S3DiffRestorer")
     scene[slot] = {"class_type": "PR_Face2SceneRestorer", "inputs": {"checkpoint": "sd_turbo.safetensors", "model": made.name,
-                   "guidance": 1.0, "scale": 1}}  # fmt: skip
+                   "cfg": 1.0, "scale": 1}}  # fmt: skip
     assert run_graph(scene, NODES).ui[node(scene, "SaveImage")]["images"]
 
 

@@ -113,15 +113,15 @@ def measure(
     def cut(picture):
         return picture[0][:, window[0], window[1]]
 
-    def guided(high: torch.Tensor, low: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
+    def guided(high: torch.Tensor, low: torch.Tensor, cfg: float = 1.0) -> torch.Tensor:
         code = estimate(extractor, torch.cat([cut(high), cut(low)]))
-        return replace(restorer, guidance=guidance).restore(damaged, Conditions(code=code))
+        return replace(restorer, cfg=cfg).restore(damaged, Conditions(code=code))
 
     results = {"damaged": damaged, "blind": blind, "guided": guided(blind, damaged)}
     if family == "trial":
         other = FAMILIES[family](seed + 500).apply(truth)
         results |= {"true pair": guided(truth, damaged), "wrong pair": guided(truth, other)}
-        results["guidance 1.10"] = guided(blind, damaged, 1.1)
+        results["cfg 1.10"] = guided(blind, damaged, 1.1)
     if family != "clean":
         results["non-local means"] = non_local_means(damaged)
 

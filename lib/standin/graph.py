@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..renamed_inputs import renamed_prompt
 from ..vocabulary import UserError
 from . import io
 
@@ -49,7 +50,9 @@ class GraphError(UserError):
 
 
 def load_graph(path: Path) -> Graph:
-    """Raises `GraphError` if the file cannot be read, is not JSON, or is not an API-format graph."""
+    """The graph under today's names of inputs. Raises `GraphError` if the file cannot be read, is not JSON, or is not an
+    API-format graph.
+    """
     try:
         graph = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -57,7 +60,7 @@ def load_graph(path: Path) -> Graph:
     except (ValueError, RecursionError) as error:
         raise GraphError([f"{path} is not JSON: {error}."]) from error
     check_structure(graph)
-    return graph
+    return renamed_prompt(graph)
 
 
 def check_structure(graph: Any) -> None:

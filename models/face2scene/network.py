@@ -136,12 +136,12 @@ class Face2Scene(nn.Module):
         tokens: torch.Tensor | None,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor:
         """`SDTurbo.predict` with the tokens behind the text of both branches; without them on the text alone."""
         if tokens is not None:
             positive, negative = (with_tokens(text.to(tokens), tokens) for text in (positive, negative))
-        return self.turbo.predict(latent, positive, negative, guidance)
+        return self.turbo.predict(latent, positive, negative, cfg)
 
 
 def adapt(turbo: SDTurbo, adapters: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Parameter]:

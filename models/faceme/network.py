@@ -136,7 +136,7 @@ class FaceMe(nn.Module):
         return latent * self.vae.config.scaling_factor
 
     def predict(
-        self, latent: torch.Tensor, time: int, picture: torch.Tensor, person: torch.Tensor, guidance: float
+        self, latent: torch.Tensor, time: int, picture: torch.Tensor, person: torch.Tensor, cfg: float
     ) -> torch.Tensor:
         """The noise in a latent ``[1, 4, h, w]``, guided away from the prompt that names nobody; picture: the damaged one."""
         dtype = self.unet.dtype
@@ -151,7 +151,7 @@ class FaceMe(nn.Module):
             both, time, down_block_additional_residuals=down, mid_block_additional_residual=middle, **given
         )
         away, towards = noise.float().chunk(2)
-        return away + guidance * (towards - away)
+        return away + cfg * (towards - away)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float().clamp(-1, 1)

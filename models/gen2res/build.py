@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 NAME = "gen2res-256"
 
 
-def restorer_from(steps: int, guidance: float) -> DiffusionRestorer:
+def restorer_from(denoise: float, skip_guidance: float) -> DiffusionRestorer:
     """The restorer on the catalog's face model. Raises UserError that says what is missing, and where it belongs."""
     require("Restoration by Generation", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from .generation import skip_guidance
+    from .generation import skip_guidance_of
 
-    return replace(kept(_built, *catalogued(NAME)), steps=steps, guidance=skip_guidance(guidance))
+    return replace(kept(_built, *catalogued(NAME)), denoise=denoise, skip_guidance=skip_guidance_of(skip_guidance))
 
 
 def _built(keep: Callable, path: Path) -> DiffusionRestorer:

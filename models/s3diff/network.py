@@ -139,12 +139,12 @@ class S3Diff(nn.Module):
         degrees: torch.Tensor,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor:
         """`SDTurbo.predict`, adapted to the degrees of degradation ``[B, 2]``, which both branches share."""
-        branches = 1 if guidance == 1 else 2
+        branches = 1 if cfg == 1 else 2
         with lora.modulated(self.adapters["unet"], self._matrices("unet", degrees.repeat(branches, 1))):
-            return self.turbo.predict(latent, positive, negative, guidance)
+            return self.turbo.predict(latent, positive, negative, cfg)
 
     def _matrices(self, side: str, degrees: torch.Tensor) -> dict[str, torch.Tensor]:
         # In float32 whatever the networks are: the phase reaches tens.

@@ -75,19 +75,17 @@ class SDTurbo(nn.Module):
         """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""
         return sd_vae.encode(self.vae, picture, noise)
 
-    def predict(
-        self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, guidance: float
-    ) -> torch.Tensor:
-        """The noise that the UNet sees in a latent (Face2Scene, section 3.3): z_neg + guidance * (z_pos - z_neg).
+    def predict(self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, cfg: float) -> torch.Tensor:
+        """The noise that the UNet sees in a latent (Face2Scene, section 3.3): z_neg + cfg * (z_pos - z_neg).
 
-        positive, negative: embedded prompts ``[1 or B, N, C]``, of one length. Guidance 1 asks only the positive branch.
+        positive, negative: embedded prompts ``[1 or B, N, C]``, of one length. A cfg of 1 asks only the positive branch.
         """
         count = len(latent)
-        if guidance == 1:
+        if cfg == 1:
             return self._noise(latent, positive.expand(count, -1, -1))
         text = torch.cat([negative.expand(count, -1, -1), positive.expand(count, -1, -1)])
         away, towards = self._noise(latent.repeat(2, 1, 1, 1), text).chunk(2)
-        return away + guidance * (towards - away)
+        return away + cfg * (towards - away)
 
     def clean(self, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """x0: the scaled latent without the predicted noise."""

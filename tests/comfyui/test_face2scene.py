@@ -45,7 +45,7 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         picture = torch.rand(1, 3, 64, 64)
         code = DegradationCode(torch.zeros(1, 8, 1, 1), torch.randn(1, 21, 1024), weights.token_space)
         with torch.inference_mode():
-            expected = SDTurboRestorer(lambda: ours, *weights.prompts, guidance=1.1, color=None).restore(picture, Conditions(code=code))
+            expected = SDTurboRestorer(lambda: ours, *weights.prompts, cfg=1.1, color=None).restore(picture, Conditions(code=code))
             model, vae = node.ApplyFace2Scene.execute(model, vae, "random.safetensors").result
             told = [node.CodeToConditioning.execute([[one, {}]], 1.0, code).result[0] for one in weights.prompts]
             latent = vae.encode(picture.movedim(1, -1)) * 1.93 * 7.59

@@ -57,7 +57,7 @@ class Watch:
         def small(pictures):
             return F.interpolate(pictures, (restorer.native_size,) * 2, mode="area")
 
-        self.restorer = replace(restorer, samples=min(restorer.samples, STRIDES))
+        self.restorer = replace(restorer, steps=min(restorer.steps, STRIDES))
         self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in album)
         self.face = small(album[:1])
         self.damaged = small(FAMILIES[settings.damage](settings.seed).apply(album[:1]))
