@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 from personal_restore.lib.renamed_inputs import RENAMED, renamed_prompt, renamed_workflow
 from personal_restore.lib.standin.convert import to_api
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.graph import kinds, load_graph
+from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.nodes import NODES
+from personal_restore.tests.bundled import RELEASED, RELEASED_NAMES, released, then_and_now
+from PIL import Image
 
-RELEASED = Path(__file__).parent / "released"
-NAMES = sorted(path.stem for path in (RELEASED / "api").glob("*.json"))
 KNOWN = kinds((*CORE_NODES, *NODES))
-
-
-def released(form: str, name: str) -> dict:
-    return json.loads((RELEASED / form / f"{name}.json").read_text("utf-8"))
 
 
 def known_inputs(kind: str) -> dict[str, str]:
@@ -38,7 +33,7 @@ def test_the_table_leads_from_names_that_are_gone_to_names_that_are_there(kind):
             assert widgets[new["widget"]] == new["name"] and known_inputs(kind)[new["name"]] == "FLOAT"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RELEASED_NAMES)
 def test_a_released_prompt_has_only_inputs_of_today_and_the_values_of_then(name):
     before, after = released("api", name), load_graph(RELEASED / "api" / f"{name}.json")
     renamed = 0
@@ -54,7 +49,7 @@ def test_a_released_prompt_has_only_inputs_of_today_and_the_values_of_then(name)
     assert renamed
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RELEASED_NAMES)
 def test_a_released_workflow_of_the_editor_gives_the_same_prompt_as_its_released_twin(name):
     assert to_api(released("ui", name), KNOWN) == load_graph(RELEASED / "api" / f"{name}.json")
 
@@ -90,24 +85,12 @@ def test_what_is_no_workflow_is_left_to_those_who_report_it(odd):
     assert renamed_workflow(odd) == odd
 
 
-def test_old_names_give_the_pixels_of_the_new_ones(tmp_path):
-    """The released base and the released number of noise steps, on a small picture."""
-    old = released("api", "pfstorer_restore_tiled")
-    base = next(node for node in old.values() if node["class_type"] == "PR_DiffusionRestorer")
-    assert base["inputs"]["noise_steps"] == 200
-    today = {"denoise": 0.2, "steps": 6, "control": 1.0, "cfg": 1.5, "prompt": "", "skip_guidance": 0.0}
-
-    def restored(base: dict) -> np.ndarray:
-        graph = {
-            "sample": {"class_type": "PR_Sample", "inputs": {}},
-            "small": {"class_type": "ImageScale", "inputs": {"image": ["sample", 0], "upscale_method": "area", "width": 128, "height": 128, "crop": "disabled"}},
-            "base": base,
-            "scene": {"class_type": "PR_RestoreScene", "inputs": {"image": ["small", 0], "restorer": ["base", 0], "strength": 1.0, "seed": 3}},
-            "save": {"class_type": "PreviewImage", "inputs": {"images": ["scene", 0]}},
-        }  # fmt: skip
+def test_old_names_give_the_pixels_of_the_new_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "output", tmp_path)
+    pictures = []
+    for graph in then_and_now():
         path = tmp_path / "graph.json"
         path.write_text(json.dumps(graph))
-        return run_graph(load_graph(path), NODES)
-
-    then, now = restored(base), restored({"class_type": "PR_DiffusionRestorer", "inputs": today})
-    assert then.ui == now.ui
+        (file,) = run_graph(load_graph(path), NODES).ui["save"]["images"]
+        pictures.append(Image.open(tmp_path / file["filename"]).tobytes())
+    assert pictures[0] == pictures[1]

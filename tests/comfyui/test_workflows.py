@@ -12,7 +12,7 @@ from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.storage.names import shown
 from personal_restore.nodes import NODES
-from personal_restore.tests.bundled import QUICK_FIRST, bundled
+from personal_restore.tests.bundled import QUICK_FIRST, bundled, then_and_now
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
@@ -36,6 +36,13 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
     assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
+
+
+def test_old_names_of_inputs_give_the_pixels_of_the_new_ones(comfyui, tmp_path, monkeypatch):
+    then, now = then_and_now()
+    assert comfyui.executed(then) == then.keys()
+    assert comfyui.executed(now) == set(), "ComfyUI's cache should know it as the same graph"
+    assert_same_pixels(comfyui, now, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
