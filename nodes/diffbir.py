@@ -44,7 +44,7 @@ class DiffBIRRestorer(io.ComfyNode):
                 "gen2res",
             ],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
                     bases(),
                     "Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file in "

@@ -21,7 +21,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
             "Intended for a graphics card.",
             search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
                     checkpoints(),
                     "An SDXL model as a single .safetensors file. FaceMe was trained with RealVisXL_V3.0.safetensors.",
@@ -50,7 +50,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
                     "generates.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores faces of people in the library.")],
+            outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod

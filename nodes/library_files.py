@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lib.bridge import io, weight_folders
-from ..lib.storage.libraries import delete_person, load_library_file, save_library, stamp
+from ..lib.storage.libraries import delete_person, library_stamp, load_library_file, save_library
 from ..lib.storage.names import holding
 from ..lib.vocabulary import Library
 from . import sockets
@@ -17,13 +17,13 @@ NAME: dict[str, Any] = dict(
 )
 
 
-def folders() -> list[Path]:
+def library_folders() -> list[Path]:
     """Where libraries are looked for; new ones go into the first."""
     return [folder / "libraries" for folder in weight_folders("personal_restore")]
 
 
 def folder_of(name: str) -> Path:
-    return holding(folders(), name, "library")
+    return holding(library_folders(), name, "library")
 
 
 class SaveLibrary(io.ComfyNode):
@@ -43,7 +43,7 @@ class SaveLibrary(io.ComfyNode):
 
     @classmethod
     def execute(cls, library: Library, name: str) -> io.NodeOutput:
-        path = save_library(library, folders()[0], name)
+        path = save_library(library, library_folders()[0], name)
         return io.NodeOutput(f"Saved {path.name}.\n{report(library)}")
 
 
@@ -65,7 +65,7 @@ class LoadLibraryFile(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        return str(stamp(folder_of(name), name))
+        return str(library_stamp(folder_of(name), name))
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:

@@ -12,7 +12,7 @@ from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
 from ..lib.extras import require
 from ..lib.storage.names import holding
-from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.storage.personas import describe_persona, load_persona, persona_path, save_persona, without_pictures
 from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
 from ..models.embedded import ready as embedded
 from . import sockets
@@ -27,14 +27,14 @@ NAME: dict[str, Any] = dict(
 )
 
 
-def folders() -> list[Path]:
+def persona_folders() -> list[Path]:
     """Where personas are looked for."""
     return [folder / "personas" for folder in weight_folders("personal_restore")]
 
 
 def folder() -> Path:
     """Where new ones go."""
-    return folders()[0]
+    return persona_folders()[0]
 
 
 class DiffusionBase(io.ComfyNode):
@@ -85,7 +85,9 @@ class DiffusionBase(io.ComfyNode):
                 ),
                 sockets.skip_guidance_input(optional=True),
             ],
-            outputs=[sockets.restorer("Restores faces, and serves as the base for Train Persona and Apply Persona.")],
+            outputs=[
+                sockets.restorer_output("Restores faces, and serves as the base for Train Persona and Apply Persona.")
+            ],
         )
 
     @classmethod
@@ -276,7 +278,7 @@ class TrainPersona(io.ComfyNode):
             progress(),
             preview_every,
         )
-        return io.NodeOutput(persona, describe(persona))
+        return io.NodeOutput(persona, describe_persona(persona))
 
 
 class SavePersona(io.ComfyNode):
@@ -305,7 +307,7 @@ class SavePersona(io.ComfyNode):
     @classmethod
     def execute(cls, persona: Persona, name: str, photographs: bool) -> io.NodeOutput:
         kept = persona if photographs else without_pictures(persona)
-        return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe(kept)}")
+        return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe_persona(kept)}")
 
 
 class LoadPersona(io.ComfyNode):
@@ -328,13 +330,13 @@ class LoadPersona(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        path = persona_path(holding(folders(), name, "persona"), name)
+        path = persona_path(holding(persona_folders(), name, "persona"), name)
         return str((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None)
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        persona = load_persona(holding(folders(), name, "persona"), name)
-        return io.NodeOutput(persona, describe(persona))
+        persona = load_persona(holding(persona_folders(), name, "persona"), name)
+        return io.NodeOutput(persona, describe_persona(persona))
 
 
 class ApplyPersona(io.ComfyNode):
@@ -365,7 +367,7 @@ class ApplyPersona(io.ComfyNode):
                     "applies to every face.",
                 ),
             ],
-            outputs=[sockets.restorer("The same restorer with the persona.")],
+            outputs=[sockets.restorer_output("The same restorer with the persona.")],
         )
 
     @classmethod

@@ -54,4 +54,4 @@ def prompts(negative: str) -> list[io.Input]:
 
 
 def output() -> io.Output:
-    return sockets.restorer("Restores faces, and serves as a base for Train Persona and Apply Persona.")
+    return sockets.restorer_output("Restores faces, and serves as a base for Train Persona and Apply Persona.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress
-from ..lib.faces.match import choose
+from ..lib.faces.match import chosen_people
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
@@ -48,7 +48,7 @@ class EmbeddedRestorer(io.ComfyNode):
                     "model.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores any picture at its own scale.")],
+            outputs=[sockets.restorer_output("Restores any picture at its own scale.")],
         )
 
     @classmethod
@@ -76,7 +76,7 @@ class RestorationByGeneration(io.ComfyNode):
                 sockets.skip_guidance_input(),
             ],
             outputs=[
-                sockets.restorer(
+                sockets.restorer_output(
                     "Restores faces, and serves as a base for Train Persona (method album) and Apply Persona."
                 )
             ],
@@ -136,7 +136,7 @@ class ReferenceDetail(io.ComfyNode):
                     tooltip="What decides where the album is used: a small network, or fixed rules about agreement and confidence.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores faces of people in the library.")],
+            outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod
@@ -167,7 +167,7 @@ class UpscaleModelRestorer(io.ComfyNode):
                     "it off for all other models.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores with this model, at its scale.")],
+            outputs=[sockets.restorer_output("Restores with this model, at its scale.")],
         )
 
     @classmethod
@@ -250,7 +250,7 @@ class RestoreFaces(io.ComfyNode):
             strength=strength,
             seed=seed,
             code=code,
-            wanted=choose(people, sorted(names), complete=library is not None),
+            wanted=chosen_people(people, sorted(names), complete=library is not None),
             progress=view.progress,
             show=view.face,
         )

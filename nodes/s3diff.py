@@ -66,7 +66,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
                     "results. The window of that code is off-center and leaves faint seams.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores scenes.")],
+            outputs=[sockets.restorer_output("Restores scenes.")],
         )
 
     @classmethod
@@ -83,7 +83,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         from ..models.shared import clip_text  # imported here because transformers takes seconds to import
 
         given = [
-            None if one is None else prompt_of(one, name)
+            None if one is None else embedded_prompt(one, name)
             for one, name in ((positive, "positive"), (negative, "negative"))
         ]
         if len({clip_text.WINDOW if one is None else one.shape[1] for one in given}) > 1:
@@ -94,7 +94,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         return io.NodeOutput(made)
 
 
-def prompt_of(conditioning: Any, name: str) -> torch.Tensor:
+def embedded_prompt(conditioning: Any, name: str) -> torch.Tensor:
     """The embedded text ``[1, N, 1024]``. Raises UserError for the text encoder of another model."""
     if not conditioning:
         raise UserError(f"S3Diff Restorer: {name} is empty. Connect a CLIP Text Encode.")

@@ -45,17 +45,17 @@ def denoise_input(default: float, tooltip: str, min: float = 0.0) -> io.Float.In
     return io.Float.Input("denoise", default=default, min=min, max=1.0, step=0.001, round=0.001, tooltip=tooltip)
 
 
-def files(id: str, known: Iterable[str], tooltip: str) -> io.Combo.Input:
+def file_dropdown(id: str, known: Iterable[str], tooltip: str) -> io.Combo.Input:
     """A dropdown of files; if there are none, it says so."""
     return io.Combo.Input(id, options=list(known) or [NONE], tooltip=tooltip)
 
 
 def sd_turbo() -> io.Combo.Input:
     tooltip = "SD-Turbo as a single .safetensors file: sd_turbo.safetensors."
-    return files("checkpoint", checkpoints(), tooltip)
+    return file_dropdown("checkpoint", checkpoints(), tooltip)
 
 
-def restorer(tooltip: str) -> io.Output:
+def restorer_output(tooltip: str) -> io.Output:
     return Restorer.Output(display_name="restorer", tooltip=tooltip)
 
 

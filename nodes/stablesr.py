@@ -16,7 +16,7 @@ SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
 
 
-def files() -> dict[str, Path]:
+def stablesr_files() -> dict[str, Path]:
     """Files that may be StableSR."""
     return own_files((".ckpt", ".safetensors"))
 
@@ -34,9 +34,9 @@ class StableSRRestorer(io.ComfyNode):
             "card.",
             search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
-                    files(),
+                    stablesr_files(),
                     "StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
                     "stablesr_768v_000139.ckpt, stablesr_turbo.ckpt, or one of its files for web interfaces.",
                 ),
@@ -69,7 +69,7 @@ class StableSRRestorer(io.ComfyNode):
         negative: str = NEGATIVE,
         skip_guidance: float = 0.0,
     ) -> io.NodeOutput:
-        (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=files())
+        (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=stablesr_files())
         known = bases()
         if stable_diffusion not in (SAME, *known):
             raise UserError(

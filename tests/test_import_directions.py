@@ -88,13 +88,13 @@ def test_imports_lead_downward():
 
 def test_a_violation_is_seen():
     sources = {
-        ("lib", "faces", "detect"): "def f():\n    from ...models.s3diff.network import load\n",
+        ("lib", "faces", "detect"): "def f():\n    from ...models.s3diff.network import load_s3diff\n",
         (
             "models",
             "s3diff",
             "network",
         ): "from ..shared import sd_turbo\nfrom ...nodes import s3diff\nfrom . import de_net",
-        ("models", "shared", "sd_turbo"): "from ..s3diff.network import load",
+        ("models", "shared", "sd_turbo"): "from ..s3diff.network import load_s3diff",
         ("lib", "pictures", "tiles"): "from ..storage.whole import whole\nfrom ..vocabulary import UserError",
         ("lib", "fusion", "blend"): "from .. import samples\nfrom ..bridge import keep",
         ("training", "loop"): "from ..lib.standin.host import device",

@@ -40,9 +40,9 @@ def reads(tmp_path, monkeypatch) -> list:
     tiny.write_public_files(tmp_path)
     tiny.write_face2scene(tmp_path / "face2scene" / "mine.safetensors")
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
-    load, noted = partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE), []
-    monkeypatch.setattr(sd_turbo, "load", lambda path: noted.append(path) or load(path))
-    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    load, noted = partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE), []
+    monkeypatch.setattr(sd_turbo, "load_sd_turbo", lambda path: noted.append(path) or load(path))
+    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
     return noted
 
 

@@ -40,7 +40,11 @@ def folder(tmp_path, monkeypatch):
         module.save_pretrained(tmp_path / "diffusers" / "sd21" / part)
     tiny_sd.write_tokenizer(tmp_path / "diffusers" / "sd21" / "tokenizer")
     torch.save(net.control.state_dict(), tmp_path / "v1_face.pth")
-    monkeypatch.setattr(stable_diffusion, "load", functools.partial(stable_diffusion.load, topology=tiny_sd.TOPOLOGY))
+    monkeypatch.setattr(
+        stable_diffusion,
+        "load_stable_diffusion",
+        functools.partial(stable_diffusion.load_stable_diffusion, topology=tiny_sd.TOPOLOGY),
+    )
     monkeypatch.setattr(
         diffbir_controlnet,
         "load_diffbir_controlnet",
@@ -113,7 +117,7 @@ def test_a_persona_is_trained_and_worn_in_the_graph(folder, face):
 
 def test_a_persona_of_the_command_line_is_for_the_restorer_of_the_node(folder):
     (folder / "Eileen").mkdir()
-    to_pil(samples.album()[0]).save(folder / "Eileen" / "a.png")
+    to_pil(samples.sample_album()[0]).save(folder / "Eileen" / "a.png")
     (folder / "config.json").write_text('{"steps": 1, "batch": 1, "rank": 2}')
     arguments = [("photos", "Eileen"), ("config", "config.json"), ("base", "checkpoints/sd21.safetensors"),
                  ("control", "v1_face.pth")]  # fmt: skip

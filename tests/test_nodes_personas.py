@@ -9,7 +9,7 @@ import pytest
 import torch
 from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.lib.standin import host
-from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import (
     Abilities,
     Face,
@@ -242,6 +242,6 @@ def test_the_methods_on_the_node_are_those_there_are():
 
 
 def test_a_second_training_in_the_same_folder_is_told_at_once(folder, restorer, library):
-    with alone(folder / "training"), pytest.raises(UserError, match="another training is running"):
+    with exclusive(folder / "training"), pytest.raises(UserError, match="another training is running"):
         trained(restorer, library)
     trained(restorer, library)

@@ -13,7 +13,7 @@ from personal_restore.lib.vocabulary import Conditions, UserError
 from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
 from personal_restore.models.stablesr import network as stablesr
 from personal_restore.nodes.personas import ApplyPersona, TrainPersona
-from personal_restore.nodes.stablesr import SAME, StableSRRestorer, files
+from personal_restore.nodes.stablesr import SAME, StableSRRestorer, stablesr_files
 from personal_restore.tests import tiny_sd
 from safetensors.torch import save_file
 
@@ -30,8 +30,8 @@ def folder(tmp_path, monkeypatch):
     save_file(own, tmp_path / "webui.safetensors")
     (tmp_path / "checkpoints").mkdir()
     save_file(tiny_sd.single_file(net, TEXT_PREFIXES[0]), tmp_path / "checkpoints" / "sd21.safetensors")
-    tiny = functools.partial(stablesr.load, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
-    monkeypatch.setattr(stablesr, "load", tiny)
+    tiny = functools.partial(stablesr.load_stablesr, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
+    monkeypatch.setattr(stablesr, "load_stablesr", tiny)
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def restorer(checkpoint="stablesr_000117.ckpt", denoise=1.0, control=1.0, base=S
 
 
 def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, face):
-    assert set(files()) == {"stablesr_000117.ckpt", "webui.safetensors"}
+    assert set(stablesr_files()) == {"stablesr_000117.ckpt", "webui.safetensors"}
     whole, beside = restorer(), restorer("webui.safetensors", base="sd21.safetensors")
     assert whole.base == beside.base and whole.base.startswith("stablesr ") and whole.native_size == 512
     out = whole.restore(face, Conditions())

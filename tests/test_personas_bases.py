@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.lib.storage.fingerprint import fingerprint
+from personal_restore.lib.storage.fingerprint import weights_fingerprint
 from personal_restore.lib.storage.personas import load_persona, save_persona
 from personal_restore.lib.vocabulary import Conditions, Reference, UserError
 from personal_restore.models.gen2res.adm_unet import ADMUNet
@@ -73,7 +73,7 @@ def made(net, pictures, method, **changes):
 def test_every_method_runs_and_its_persona_is_worn(bases, pictures, tmp_path, kind, method):
     """Tests 23, 31, 32, 37 and 45 on these bases."""
     net = bases[kind]
-    before = fingerprint(net)
+    before = weights_fingerprint(net)
     persona = made(net, pictures, method)
     assert {name.split(".")[0] for name in persona.tensors} == PARTS[method]
     restorer = DiffusionRestorer(lambda: net, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.3, steps=2)
@@ -85,7 +85,7 @@ def test_every_method_runs_and_its_persona_is_worn(bases, pictures, tmp_path, ki
     assert torch.equal(replace(wearer, strength=0.0).restore(pictures[:1], Conditions()), plain)
     unnoised = PersonalRestorer(replace(restorer, denoise=0.0), persona)
     assert torch.equal(unnoised.restore(pictures[:1], Conditions()), pictures[:1])
-    assert fingerprint(net) == before
+    assert weights_fingerprint(net) == before
     assert torch.equal(restorer.restore(pictures[:1], Conditions()), plain)
 
 
@@ -195,7 +195,7 @@ def test_an_adapter_looks_at_the_album_where_the_persona_carries_no_picture(net,
 
 
 def test_the_pixel_model_learns_an_album_and_nothing_else(pixels, pictures, tmp_path):
-    before = fingerprint(pixels)
+    before = weights_fingerprint(pixels)
     persona = made(pixels, pictures, "album")
     assert {name.split(".")[0] for name in persona.tensors} == {"unet"}
     restorer = generation(lambda: pixels, tiny_sd.BASE, 32, denoise=0.02)
@@ -206,7 +206,7 @@ def test_the_pixel_model_learns_an_album_and_nothing_else(pixels, pictures, tmp_
     assert not torch.equal(wearer.restore(face, Conditions()), plain)
     assert torch.equal(replace(wearer, strength=0.0).restore(face, Conditions()), plain)
     assert torch.equal(replace(restorer, denoise=0.0).restore(face, Conditions()), face)
-    assert fingerprint(pixels) == before
+    assert weights_fingerprint(pixels) == before
     for method in ("textual_pivot", "adapter"):
         with pytest.raises(UserError, match=f"{method} cannot be trained on this base, which takes no text"):
             made(pixels, pictures, method)

@@ -75,12 +75,16 @@ def test_a_workflow_of_today_stays_as_it_is():
     assert renamed_workflow({"nodes": [node], "links": []})["nodes"] == [node]
 
 
-@pytest.mark.parametrize("odd", [None, [], "text", {"1": None}, {"1": {"class_type": [], "inputs": {}}}, {"1": {"inputs": 3}}])
+@pytest.mark.parametrize(
+    "odd", [None, [], "text", {"1": None}, {"1": {"class_type": [], "inputs": {}}}, {"1": {"inputs": 3}}]
+)
 def test_what_is_no_graph_is_left_to_those_who_report_it(odd):
     assert renamed_prompt(odd) == odd
 
 
-@pytest.mark.parametrize("odd", [None, [], {"nodes": [None, {"type": "PR_NoiseToSigmas", "inputs": [3], "widgets_values": []}]}])
+@pytest.mark.parametrize(
+    "odd", [None, [], {"nodes": [None, {"type": "PR_NoiseToSigmas", "inputs": [3], "widgets_values": []}]}]
+)
 def test_what_is_no_workflow_is_left_to_those_who_report_it(odd):
     assert renamed_workflow(odd) == odd
 

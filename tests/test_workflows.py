@@ -19,7 +19,7 @@ from personal_restore.lib.standin.graph import GraphError, kinds
 from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
@@ -327,8 +327,10 @@ def tiny_public_files(tmp_path, monkeypatch) -> Path:
     save_file(stability, folder / "checkpoints" / "sd_turbo.safetensors")
     tiny.write_public_files(folder)
     monkeypatch.setenv("PR_MODELS_DIR", str(folder))
-    monkeypatch.setattr(sd_turbo, "load", partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE))
-    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    monkeypatch.setattr(
+        sd_turbo, "load_sd_turbo", partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE)
+    )
+    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
     return folder
 
 
@@ -385,7 +387,7 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
         run_graph(graph, NODES)
     graph[id]["inputs"]["photographs"] = "photographs"
     run_graph(graph, NODES)
-    weights = face2scene.read(made)
+    weights = face2scene.read_face2scene(made)
     assert weights.provenance["config"]["schedule"]["steps"] == 3 and weights.provenance["data"] == "2 photographs"
     scene = bundled("s3diff_scene")
     slot = node(scene, "PR_S3DiffRestorer")
@@ -423,7 +425,8 @@ def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tm
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
         assert all(
-            part in line for part in (size, licence, f"It belongs in {shown(folder)}.", "python run.py models get")
+            part in line
+            for part in (size, licence, f"It belongs in {shown_folder(folder)}.", "python run.py models get")
         )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
 

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
 from ...lib.vocabulary import Conditions, DegradationCode
-from ...models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill
+from ...models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill_adapters
 from ...models.shared.sd_turbo import UNET, VAE, SDTurbo
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ STAGES = "encode", "predict", "decode"
 CFG = 1.1
 
 
-def measure(side: int = 512, repeats: int = 3) -> dict[str, Any]:
+def measure_full_size(side: int = 512, repeats: int = 3) -> dict[str, Any]:
     """Medians over ``repeats`` restorations of a side x side picture each way, and the largest difference of the pictures."""
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(repeats):
@@ -91,7 +91,7 @@ class PerLayer(Face2Scene):
     def __init__(self, turbo: SDTurbo, weights: Face2SceneWeights):
         nn.Module.__init__(self)
         self.turbo, self.token_space = turbo, weights.token_space
-        fill(adapt(turbo, weights.config["adapters"]), weights)
+        fill_adapters(adapt(turbo, weights.config["adapters"]), weights)
         self.eval().requires_grad_(False)
 
     def predict(self, latent, tokens, positive, negative, cfg):

@@ -41,7 +41,7 @@ def describe_input(item: Input) -> dict[str, Any]:
     return known | {"default": item.options["default"]} if "default" in item.options else known
 
 
-def describe(schemas: Iterable[Schema]) -> dict[str, Any]:
+def described_schemas(schemas: Iterable[Schema]) -> dict[str, Any]:
     """As the snapshot has it."""
     known = {
         schema.node_id: {
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where it is stale")
     check = parser.parse_args().check
     before = json.loads(SNAPSHOT.read_text("utf-8")) if SNAPSHOT.is_file() else {}
-    after = describe(node.define_schema() for node in NODES)
+    after = described_schemas(node.define_schema() for node in NODES)
     found = breaks(before, after)
     if check and before != after:
         found = found or [f"{SNAPSHOT.relative_to(ROOT)} is stale: python cli/tools/snapshot.py"]

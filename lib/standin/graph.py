@@ -87,7 +87,7 @@ def title(node: Node) -> str:
     return str(meta.get("title") or "") if isinstance(meta, dict) else ""
 
 
-def label(id: str, node: Node) -> str:
+def node_label(id: str, node: Node) -> str:
     """How messages name a node: ``node 3 "Find faces" (PR_DetectFaces)``."""
     named = f' "{title(node)}"' if title(node) else ""
     return f"node {id}{named} ({node['class_type']})"
@@ -102,7 +102,7 @@ def links(node: Node) -> dict[str, list]:
     return {name: value for name, value in node["inputs"].items() if isinstance(value, list)}
 
 
-def sources(graph: Graph, node: Node) -> dict[str, list]:
+def linked_sources(graph: Graph, node: Node) -> dict[str, list]:
     """Of its `links`, those that lead to a node; the others are reported when the graph is checked."""
     return {name: link for name, link in links(node).items() if is_link(link) and link[0] in graph}
 
@@ -133,7 +133,7 @@ def apply_overrides(graph: Graph, overrides: Sequence[str], known: Kinds) -> Gra
         kind = known.get(graph[id]["class_type"])
         types = {item.id: item.io_type for item in kind.schema.inputs} if kind else dict.fromkeys(graph[id]["inputs"])
         if key not in types:
-            raise GraphError([f"{override!r}: {label(id, graph[id])} has no input {key!r}. {suggest(key, types)}"])
+            raise GraphError([f"{override!r}: {node_label(id, graph[id])} has no input {key!r}. {suggest(key, types)}"])
         graph[id]["inputs"][key] = _value(text, types[key])
     return graph
 

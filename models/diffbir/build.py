@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...lib.extras import require
 from ...lib.vocabulary import Restorer, UserError
-from ..shared.bases import PREDICTIONS, restorer, tokenizer
+from ..shared.bases import PREDICTIONS, base_restorer, tokenizer
 from ..shared.kept import kept
 
 if TYPE_CHECKING:
@@ -64,5 +64,5 @@ def _built(
     from . import controlnet as diffbir_controlnet
 
     control = diffbir_controlnet.load_diffbir_controlnet(controlnet) if controlnet else None
-    net = stable_diffusion.load(checkpoint, words, control, prediction)
-    return restorer(keep, net, *("diffbir", "DiffBIR") if controlnet else ("stable_diffusion", "Stable Diffusion"))
+    net = stable_diffusion.load_stable_diffusion(checkpoint, words, control, prediction)
+    return base_restorer(keep, net, *("diffbir", "DiffBIR") if controlnet else ("stable_diffusion", "Stable Diffusion"))

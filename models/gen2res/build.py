@@ -28,11 +28,11 @@ def restorer_from(denoise: float, skip_guidance: float) -> DiffusionRestorer:
 
 
 def _built(keep: Callable, path: Path) -> DiffusionRestorer:
-    from ...lib.storage.fingerprint import fingerprint
+    from ...lib.storage.fingerprint import weights_fingerprint
     from . import adm_unet
     from .generation import generation
     from .pixel_diffusion import PixelDiffusion
 
     net = PixelDiffusion(adm_unet.load_adm_unet(path))
-    made = generation(keep(net), f"{NAME} {fingerprint(net)}", net.native_size)
+    made = generation(keep(net), f"{NAME} {weights_fingerprint(net)}", net.native_size)
     return replace(made, memory=weight_bytes(net))

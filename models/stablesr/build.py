@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...lib.extras import require
-from ..shared.bases import restorer, tokenizer
+from ..shared.bases import base_restorer, tokenizer
 from ..shared.kept import kept
 
 if TYPE_CHECKING:
@@ -29,4 +29,4 @@ def restorer_from(checkpoint: Path, base: Path | None, skip_guidance: float = 0.
 def _built(keep: Callable, checkpoint: Path, base: Path | None, words: Path | None) -> DiffusionRestorer:
     from . import network as stablesr
 
-    return restorer(keep, stablesr.load(checkpoint, base, words), "stablesr", "StableSR")
+    return base_restorer(keep, stablesr.load_stablesr(checkpoint, base, words), "stablesr", "StableSR")

@@ -10,7 +10,7 @@ import pytest
 from personal_restore.cli import own
 from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.nodes import NODES
 from personal_restore.tests.bundled import QUICK_FIRST, bundled, then_and_now
 from PIL import Image
@@ -75,7 +75,7 @@ def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_bel
         ("de_net.pth", "Apache-2.0", models / "personal_restore"),
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
-        assert licence in line and f"It belongs in {shown(folder)}." in line and "Download Weights" in line
+        assert licence in line and f"It belongs in {shown_folder(folder)}." in line and "Download Weights" in line
 
 
 def test_face2scene_without_its_weights_says_what_belongs_where(comfyui):
