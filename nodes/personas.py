@@ -11,7 +11,7 @@ import torch
 from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
 from ..lib.extras import require
-from ..lib.storage.names import holding
+from ..lib.storage.names import holding, names_in
 from ..lib.storage.personas import describe_persona, load_persona, persona_path, save_persona, without_pictures
 from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
 from ..models.embedded import ready as embedded
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from ..training.personas.session import Album
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
-NAME: dict[str, Any] = dict(
-    default="persona", tooltip="The file name in models/personal_restore/personas, without the extension."
-)
+NAME = "The file name in models/personal_restore/personas, without the extension."
 
 
 def persona_folders() -> list[Path]:
@@ -293,7 +291,7 @@ class SavePersona(io.ComfyNode):
             search_aliases=["lora", "store"],
             inputs=[
                 sockets.Persona.Input("persona", tooltip="The persona to save."),
-                io.String.Input("name", **NAME),
+                io.String.Input("name", default="persona", tooltip=NAME),
                 io.Boolean.Input(
                     "photographs",
                     default=False,
@@ -310,7 +308,7 @@ class SavePersona(io.ComfyNode):
         return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe_persona(kept)}")
 
 
-class LoadPersona(io.ComfyNode):
+class LoadPersona(sockets.FromSavedFile):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -319,7 +317,7 @@ class LoadPersona(io.ComfyNode):
             category=sockets.PERSONAS,
             description="Loads a persona saved with Save Persona, or the result of a canceled training run.",
             search_aliases=["lora"],
-            inputs=[io.String.Input("name", **NAME)],
+            inputs=[sockets.file_dropdown("name", names_in(persona_folders()), NAME)],
             outputs=[
                 sockets.Persona.Output(display_name="persona", tooltip="The persona, for Apply Persona."),
                 io.String.Output(

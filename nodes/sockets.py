@@ -59,6 +59,15 @@ def restorer_output(tooltip: str) -> io.Output:
     return Restorer.Output(display_name="restorer", tooltip=tooltip)
 
 
+class FromSavedFile(io.ComfyNode):
+    """A node that loads the file ``name``. It may not exist yet, because an older workflow names it or the same graph saves it,
+    and may come as text through a link, from the time when the input was a text; execute reports what to do."""
+
+    @classmethod
+    def validate_inputs(cls, name: str = "", input_types: Any = None) -> bool:
+        return True
+
+
 class FromCheckpoint(io.ComfyNode):
     """A node whose checkpoint may not exist yet, because a bundled workflow names it; execute reports what to do."""
 

@@ -217,7 +217,7 @@ def test_nodes_run_in_a_graph_without_any_file():
 def test_restoration_by_generation_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     with pytest.raises(UserError, match="base_256.pt is missing.*Adobe Research License.*gen2res"):
-        RestorationByGeneration.execute(200, 0.0)
+        RestorationByGeneration.execute(0.2, 0.0)
 
 
 def imported(code: str) -> str:

@@ -190,7 +190,7 @@ def test_restoration_by_generation_is_a_base_that_learns_albums(folder, face, mo
     torch.nn.init.normal_(unet.out[2].weight, std=0.05)
     (folder / "base_256.pt").touch()
     monkeypatch.setattr(adm_unet, "load_adm_unet", lambda path: unet)
-    base = RestorationByGeneration.execute(3, 0.0).args[0]
+    base = RestorationByGeneration.execute(0.003, 0.0).args[0]
     assert base.native_size == 256 and base.base.startswith("gen2res-256 ") and base.control == 0
     base.load().native_size = 32
     with torch.inference_mode():
@@ -200,6 +200,6 @@ def test_restoration_by_generation_is_a_base_that_learns_albums(folder, face, mo
     small = face[..., :32, :32]
     plain = base.restore(small, Conditions())
     assert not torch.equal(worn.restore(small, Conditions()), plain)
-    assert torch.equal(RestorationByGeneration.execute(0, 0.0).args[0].restore(small, Conditions()), small)
+    assert torch.equal(RestorationByGeneration.execute(0.0, 0.0).args[0].restore(small, Conditions()), small)
     with pytest.raises(UserError, match="takes no text"):
         TrainPersona.execute(base, "", "adapter", 1, 0, images=images, rank=2)

@@ -217,11 +217,11 @@ def test_who_cannot_generate_or_be_taught_says_so_beforehand(folder, restorer, l
 
 def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():
     """Test 26: 200, 300 and 600 steps of the linear schedule are 260, 419 and 840 of Stable Diffusion's."""
-    for steps, first in ((200, 0.719), (300, 1.234), (600, 6.135)):
-        sigmas = NoiseToSigmas.execute(steps, 50).args[0]
+    for denoise, first in ((0.2, 0.719), (0.3, 1.234), (0.6, 6.135)):
+        sigmas = NoiseToSigmas.execute(denoise, 50).args[0]
         assert sigmas.shape == (51,) and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
         assert float(sigmas[0]) == pytest.approx(first, rel=0.01)
-    assert len(NoiseToSigmas.execute(1, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
+    assert len(NoiseToSigmas.execute(0.001, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
 
 
 def test_what_cannot_be_meant_is_said(folder, restorer, library):

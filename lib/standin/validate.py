@@ -82,7 +82,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
         value = node["inputs"][item.id]
         try:
             if isinstance(value, list):
-                _check_link(item, value, graph, known)
+                _check_link(item, value, graph, known, any_type="input_types" in own_checks)
                 values[item.id] = value
             else:
                 values[item.id] = _converted(item, value, checks_itself=item.id in own_checks)
@@ -93,7 +93,8 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
     return values, problems
 
 
-def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
+def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds, any_type: bool) -> None:
+    """any_type: the node asks for the types of its links and judges them itself."""
     if not is_link(link):
         raise ValueError(f"{_shown(link)} is not a link. A link has the form [node id, output index].")
     source, index = link
@@ -108,7 +109,7 @@ def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
             f"it is linked to output {index} of {node_label(source, graph[source])}, which has {len(outputs)}."
         )
     given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
-    if "*" not in given | wanted and not given & wanted:
+    if not any_type and "*" not in given | wanted and not given & wanted:
         raise ValueError(
             f"it needs {item.io_type}, but that output of {node_label(source, graph[source])} is {outputs[index].io_type}."
         )

@@ -33,6 +33,12 @@ def holding(folders: Sequence[Path], name: str, kind: str) -> Path:
     return next((folder for folder in folders if stored_path(folder, name, kind).is_file()), folders[0])
 
 
+def names_in(folders: Sequence[Path]) -> list[str]:
+    """What can be loaded from the folders by `holding`, without the extension, in alphabetical order."""
+    found = {path.stem for folder in folders for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(".")}
+    return sorted(found, key=str.casefold)
+
+
 def shown_folder(folder: Path) -> str:
     """A folder for messages, which may be sent to somebody else: from the user's own folder on, or else its last two parts."""
     try:
