@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registration import Registered, blur, luma
+from ...lib.pictures.color import luma_of
+from .registration import Registered, array, blur
 
 # How sharply the better album photograph wins at a place, per unit of agreement and confidence.
 DECISION = 12.0
@@ -66,7 +67,7 @@ def gain(face: Tensor, album: Tensor, cutoff: float) -> Tensor:
     side = face.shape[-1]
 
     def amplitude(picture: Tensor) -> np.ndarray:
-        light = luma(picture)
+        light = luma_of(array(picture))
         band = blur(light, cutoff) - blur(light, 3 * cutoff)
         return np.sqrt(blur(band * band, GAIN_WINDOW * side) + 1e-6)
 
