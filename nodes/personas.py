@@ -60,12 +60,9 @@ class DiffusionBase(io.ComfyNode):
                 io.Int.Input(
                     "samples", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
-                io.Float.Input(
+                sockets.share(
                     "control",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="How strongly the damaged face guides the result. 0 is Restoration by Generation: only "
                     "the noisy face guides it.",
                 ),
@@ -353,12 +350,9 @@ class ApplyPersona(io.ComfyNode):
             inputs=[
                 sockets.Restorer.Input("restorer", tooltip="The restorer that the persona was trained on."),
                 sockets.Persona.Input("persona", tooltip="A persona from Train Persona or Load Persona."),
-                io.Float.Input(
+                sockets.share(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 leaves the restorer unchanged, bit for bit.",
                 ),
                 io.String.Input(
