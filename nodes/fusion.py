@@ -28,7 +28,7 @@ class BlendFaces(io.ComfyNode):
                     "scene", tooltip="The restored scene, or the photograph itself to restore only the faces."
                 ),
                 sockets.Faces.Input("faces", tooltip="Restored faces. Faces that have not been restored are skipped."),
-                sockets.share(
+                sockets.share_input(
                     "strength",
                     default=1.0,
                     tooltip="0 returns the scene unchanged, bit for bit. 1 uses the restored faces fully.",
@@ -72,7 +72,7 @@ class BlendFaces(io.ComfyNode):
                     tooltip="Warps each face by a few pixels to align it with the scene. Restorers that generate a "
                     "new face need this. If it does not help, the face is left unchanged.",
                 ),
-                sockets.share(
+                sockets.share_input(
                     "grain",
                     default=0.0,
                     optional=True,
