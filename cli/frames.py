@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..lib.pictures.opening import opened
-from .photograph import RESTORING, Photograph, finished, part
+from ..lib.pictures.opening import opened_picture
+from .photograph import RESTORING, Photograph, part, with_transparency
 
 # What Pillow writes with several frames, and the ending of such a file.
 ENDINGS = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png", "TIFF": ".tif", "AVIF": ".avif"}
@@ -48,7 +48,7 @@ class Together:
 def further(photo: Path, photograph: Photograph, folder: Path) -> Iterator[Frame]:
     """The frames of a file after the first one, one by one, with their pixels in ``folder``. One that cannot be read ends them, with
     a line that says so; the small copies that a TIFF may hold of its pages are left out."""
-    with opened(photo, RESTORING) as file:
+    with opened_picture(photo, RESTORING) as file:
         image = file.image
         for number in range(1, photograph.frames):
             try:
@@ -71,7 +71,7 @@ def further(photo: Path, photograph: Photograph, folder: Path) -> Iterator[Frame
 
 def together(photo: Path) -> tuple[Together, float]:
     """What the frames of a file have in common, and the duration of the first."""
-    with opened(photo, RESTORING) as file:
+    with opened_picture(photo, RESTORING) as file:
         image = file.image
         image.load()
         loop = image.info.get("loop")
@@ -98,5 +98,5 @@ def options(common: Together, durations: list[float], rest: list[Image.Image]) -
 
 def kept(photograph: Photograph, after: Image.Image, path: Path) -> Path:
     """A restored frame, put aside until all are saved together."""
-    finished(photograph, after).save(path, compress_level=1)
+    with_transparency(photograph, after).save(path, compress_level=1)
     return path

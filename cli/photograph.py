@@ -15,7 +15,7 @@ from ..lib.pictures.opening import (
     kept_exif,
     kept_profile,
     levels,
-    opened,
+    opened_picture,
     orientation,
     upright,
 )
@@ -42,10 +42,10 @@ class Photograph:
     frames: int = 1
 
 
-def prepared(photo: Path, folder: Path, every_frame: bool = False) -> Photograph:
+def prepared_photograph(photo: Path, folder: Path, every_frame: bool = False) -> Photograph:
     """Looks at a file before anything is computed; ``folder`` is for a copy. every_frame: those after the first are restored, too, if
     they can be saved. Raises UserError if it cannot be restored."""
-    with opened(photo, RESTORING) as file:
+    with opened_picture(photo, RESTORING) as file:
         exif, lost = kept_exif(file.image)
         profile, unfit = kept_profile(file.image)
         image, cut = complete(photo, file.image)
@@ -74,7 +74,7 @@ def part(image: Image.Image, folder: Path | None) -> Photograph:
     return Photograph(source, picture.size, b"", None, alpha, ())
 
 
-def finished(photograph: Photograph, restored: Image.Image) -> Image.Image:
+def with_transparency(photograph: Photograph, restored: Image.Image) -> Image.Image:
     """The restored picture with the photograph's transparency."""
     if photograph.alpha is None:
         return restored

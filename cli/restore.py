@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
-from ..lib.standin.graph import Graph, label, title
+from ..lib.standin.graph import Graph, node_label, title
 from ..lib.standin.host import allow_folder, folders
 from ..lib.standin.runner import Results, run_graph
 from ..lib.storage.whole import check_room, whole, write_whole
@@ -23,7 +23,7 @@ from ..nodes import NODES
 from .comparison import comparison
 from .frames import Together, further, kept, options, together
 from .own import with_photo
-from .photograph import Photograph, finished, noticed, prepared
+from .photograph import Photograph, noticed, prepared_photograph, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
@@ -54,7 +54,7 @@ def restore(graph: Graph) -> Restored:
             folders.clear_temp()  # megabytes for every photograph of a folder
     report = _report(results, graph)
     report["seconds"] = {
-        without_path(title(graph[id])) or label(id, graph[id]): round(seconds, 2)
+        without_path(title(graph[id])) or node_label(id, graph[id]): round(seconds, 2)
         for id, seconds in results.seconds.items()
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
@@ -102,7 +102,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
     computed, and is among the report's ``notes``. Returns the restored picture's path.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared(photo, Path(folder), every_frame=True)
+        photograph = prepared_photograph(photo, Path(folder), every_frame=True)
         for note in photograph.notes:
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
@@ -159,7 +159,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
     text = PngInfo()
     text.add_text(MARK, "result")
     stem = _free_stem(out, photo.stem)
-    picture = finished(photograph, done.after)
+    picture = with_transparency(photograph, done.after)
     animated = frames.options if frames and frames.common.kind == "PNG" else {}
     while True:
         try:

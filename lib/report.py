@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .degradation.estimate import describe
+from .degradation.estimate import describe_damage
 from .faces.broken import reasons
 from .faces.detect import Folders, get_detector
 from .faces.embed import best_embedder
@@ -65,7 +65,7 @@ def summarize(
         pictures = (x[number : number + 1] for x in (truth, before, after))
         return [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bicubic").clamp(0, 1) for x in pictures]
 
-    each = [quality(*sized(number)) for number in range(len(after))]  # one after the other: they are many
+    each = [quality_scores(*sized(number)) for number in range(len(after))]  # one after the other: they are many
     summary["quality"] = {name: round(sum(one[name] for one in each) / len(each), 4) for name in each[0]}
     largest = (
         max(
@@ -78,11 +78,11 @@ def summarize(
         face, index = largest
         factor = size[0] / faces.size[0]
         x0, y0, x1, y1 = (max(round(v * factor), 0) for v in face.box)
-        summary["quality"]["face"] = quality(*(x[..., y0:y1, x0:x1] for x in sized(index)))
+        summary["quality"]["face"] = quality_scores(*(x[..., y0:y1, x0:x1] for x in sized(index)))
     return summary
 
 
-def quality(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:
+def quality_scores(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:
     """PSNR and SSIM against the truth before and after; all ``[B, 3, H, W]`` in 0..1."""
     return {
         f"{name}_{when}": round(measure(picture, truth), 4)
@@ -94,7 +94,7 @@ def quality(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> d
 def _damage(code: DegradationCode | None) -> dict[str, Any] | None:
     if code is None:
         return None
-    return {"words": describe(code.scalars), **{name: round(value, 2) for name, value in code.scalars.items()}}
+    return {"words": describe_damage(code.scalars), **{name: round(value, 2) for name, value in code.scalars.items()}}
 
 
 def backends(folders: Folders) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from itertools import count
 import torch
 
 from ..lib.bridge import io, keep, progress
-from ..lib.degradation.estimate import describe, largest_pair
+from ..lib.degradation.estimate import describe_damage, largest_pair
 from ..lib.degradation.families import FAMILIES
-from ..lib.degradation.picture import gauge, sheet
+from ..lib.degradation.picture import damage_sheet, gauge
 from ..lib.degradation.recipe import Recipe
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import DegradationCode, Faces, UserError
@@ -153,7 +153,7 @@ class EstimateDegradation(io.ComfyNode):
         if extractor == EMBEDDED:
             network, space = embedded.extractor(keep)(), TOKEN_SPACE
         else:
-            weights = face2scene.read(trained_named(extractor, "Estimate Degradation"), only="extractor.")
+            weights = face2scene.read_face2scene(trained_named(extractor, "Estimate Degradation"), only="extractor.")
             network, space = keep(weights.extractor())(), weights.token_space
         code = estimate_each(network, pairs, space, one_for_all or face >= 0, progress())
         each = code.frames or (code,)
@@ -168,7 +168,7 @@ def words_of(code: DegradationCode | None) -> str:
             "This photograph has no restored face of 16 pixels or more. It is restored without a degradation code.\n{}"
         )
     numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
-    return f"{describe(code.scalars)}\n{numbers}"
+    return f"{describe_damage(code.scalars)}\n{numbers}"
 
 
 class CompareWithTruth(io.ComfyNode):
@@ -227,4 +227,4 @@ class CompareWithTruth(io.ComfyNode):
         captions = {name: f"{name}   {one['psnr']:.2f} dB   {one['ssim']:.3f}" for name, one in quality.items()}
         tiles = [*((captions[name], one) for name, one in pictures.items()), ("truth", goal)]
         figures = {"quality": quality, "true_damage": true, "estimated_damage": estimated}
-        return io.NodeOutput(to_image(sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))
+        return io.NodeOutput(to_image(damage_sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))

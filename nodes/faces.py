@@ -16,7 +16,7 @@ from ..lib.faces.detection import Detection
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS, extract_face
 from ..lib.faces.match import match_faces
-from ..lib.faces.review import album_label, label, mark, outline, tinted
+from ..lib.faces.review import album_label, face_label, mark, picker_data, tinted
 from ..lib.fusion.compose import parse_strengths
 from ..lib.pictures.files import from_pil, to_pil
 from ..lib.vocabulary import Face, Faces, Library, UserError
@@ -117,7 +117,7 @@ class DetectFaces(io.ComfyNode):
         faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
         detector = None if landmarks is not None else get_detector(model_folder=folders)
         used = f"Face detector: {detector.name if detector else 'none'}."
-        return io.NodeOutput(faces, "\n".join([describe(faces), *broken(used)]))
+        return io.NodeOutput(faces, "\n".join([describe_faces(faces), *broken(used)]))
 
 
 def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
@@ -198,7 +198,7 @@ class MatchFaces(io.ComfyNode):
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
-        report = "\n".join([describe(matched), *broken(f"Identity embedding: {embedder.name}.")])
+        report = "\n".join([describe_faces(matched), *broken(f"Identity embedding: {embedder.name}.")])
         if image is None:
             return io.NodeOutput(matched, report)
         photos = to_photos(image)
@@ -215,7 +215,7 @@ def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library
         small = [F.interpolate(one, size, mode="bicubic", antialias=True).clamp(0, 1) for one in photos.split(1)]
         photos = torch.cat(small)
     files = ui.PreviewImage(to_image(photos), cls=node).as_dict()["images"]
-    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, outline(faces), strict=True)]
+    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, picker_data(faces), strict=True)]
     return {"pr_pictures": pictures, "pr_people": [person.name for person in library.people]}
 
 
@@ -242,7 +242,7 @@ class ReviewFaces(io.ComfyNode):
         check_same_photos("Review Faces", photos, faces)
         marked, number, told = [], 0, progress()
         for photo, frame in zip(photos, faces.frames, strict=True):
-            marks = [(face.box, label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
+            marks = [(face.box, face_label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
             marked.append(from_pil(mark(to_pil(photo), marks)))
             number += len(frame)
             told(len(marked), len(photos))
@@ -369,7 +369,7 @@ class ImagesToFaces(io.ComfyNode):
         return io.NodeOutput(faces[0].map(take))
 
 
-def describe(faces: Faces) -> str:
+def describe_faces(faces: Faces) -> str:
     """One line per face."""
     lines: list[str] = []
     for face in (face for frame in faces.frames for face in frame):

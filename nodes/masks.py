@@ -119,7 +119,7 @@ class SegmentPeople(io.ComfyNode):
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
         from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
 
-        network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
+        network = keep(yolo_segment.load_segmenter(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
         photos, told, together = to_photos(image), progress(), []
         for photo in photos:
             people = yolo_segment.segment_people(photo, network, threshold)

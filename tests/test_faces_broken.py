@@ -29,7 +29,7 @@ def nothing_known(monkeypatch):
         detect._load_dlib,
         embed._load_dlib,
         embed._load_arcface,
-        mtcnn.load,
+        mtcnn.load_mtcnn,
         outline._predictor,
     )
     for loader in loaders:
@@ -143,6 +143,6 @@ def test_a_lack_of_memory_is_no_broken_file():
 def test_a_broken_ultralytics_is_a_clear_error(tmp_path, fails_on_import, monkeypatch):
     fails_on_import("ultralytics", "OSError('libGL.so.1: cannot open')")
     monkeypatch.setattr(segment, "require", lambda *names: None)
-    segment.load.cache_clear()
+    segment.load_segmenter.cache_clear()
     with pytest.raises(UserError, match=r"installed, but does not start \(OSError: libGL"):
-        segment.load(Path(tmp_path / "yolov8n-seg.pt"))
+        segment.load_segmenter(Path(tmp_path / "yolov8n-seg.pt"))

@@ -14,7 +14,7 @@ from personal_restore.lib.faces.paste import unwarp
 from personal_restore.lib.pictures.files import from_pil, read_picture, to_pil
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import Faces
-from personal_restore.nodes.faces import DetectFaces, describe
+from personal_restore.nodes.faces import DetectFaces, describe_faces
 
 needs_mtcnn = pytest.mark.skipif(
     mtcnn.weight_folder() is None, reason="facenet-pytorch's weights are not installed; python run.py test installs it"
@@ -75,7 +75,7 @@ def test_the_node_finds_a_face_that_stands_on_its_head_and_says_so(astronaut):
     photo = torch.rot90(astronaut, 2, (2, 3)).movedim(1, -1)
     faces, report = DetectFaces.execute(photo, 0.0).args
     assert len(faces) == 1 and abs(abs(faces.frames[0][0].turn) - 180) < 8
-    assert "turned by" in report and "upside down" not in describe(Faces((), (4, 4)))
+    assert "turned by" in report and "upside down" not in describe_faces(Faces((), (4, 4)))
     upright = DetectFaces.execute(astronaut.movedim(1, -1), 0.0).args[1]
     assert "turned by" not in upright
 

@@ -37,8 +37,8 @@ def test_versions_of_torch_with_known_holes_read_no_pickle(file, monkeypatch, ve
     if not names:
         assert torch.equal(read_pickled(file)["a"], torch.ones(2))
         return
-    for read in (read_pickled, segment.load):
-        if read is segment.load:
+    for read in (read_pickled, segment.load_segmenter):
+        if read is segment.load_segmenter:
             pytest.importorskip("ultralytics")
         with pytest.raises(UserError, match=r"weights\.pth.*Update PyTorch to 2\.10") as error:
             read(file)
@@ -50,11 +50,11 @@ def test_the_detectors_own_files_are_known_and_read_by_any_version(monkeypatch, 
     if folder is None:
         pytest.skip("facenet-pytorch, whose wheel carries the weights, is not installed")
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.7.0"))
-    assert len(mtcnn.load.__wrapped__(folder)) == 3
+    assert len(mtcnn.load_mtcnn.__wrapped__(folder)) == 3
     for name in mtcnn.SHA256:
         (tmp_path / f"{name}.pt").write_bytes((folder / f"{name}.pt").read_bytes() + b"\0")
     with pytest.raises(UserError, match="pnet"):
-        mtcnn.load.__wrapped__(tmp_path)
+        mtcnn.load_mtcnn.__wrapped__(tmp_path)
 
 
 def test_only_one_function_reads_pickles():

@@ -46,7 +46,7 @@ def area(pair: torch.Tensor) -> int:
     return pair.shape[-1] * pair.shape[-2]
 
 
-def describe(scalars: dict[str, float]) -> str:
+def describe_damage(scalars: dict[str, float]) -> str:
     """Scalars in plain words, worst first within each kind: ``clear blur (about 2.1 px), ...``."""
     blur, noise = scalars["blur_sigma"], scalars["noise_sigma"]
     quality, factor = scalars["jpeg_quality"], scalars["downscale"]

@@ -23,7 +23,7 @@ from ..vocabulary import Box, Face, Size, UserError
 from . import mtcnn
 from .align import crop_face
 from .broken import attempt, why
-from .detection import Detection, merge, reading_order
+from .detection import Detection, merge_detections, reading_order
 from .paste import face_region
 from .turned import search
 
@@ -91,14 +91,16 @@ def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detecto
         detector = DETECTORS[backend](model_folder)
         if detector is None:
             raise UserError(
-                f"The face detector {backend} is not available.{why(_named(backend))} To use it, {how_to_get(backend)} Or "
+                f"The face detector {backend} is not available.{why(_named(backend))} To use it, {how_to_get_detector(backend)} Or "
                 "choose auto."
             )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. To add one, %s", how_to_get("mtcnn"))
+        log.warning(
+            "No face detector is installed, so no faces are found. To add one, %s", how_to_get_detector("mtcnn")
+        )
     return detector
 
 
@@ -202,7 +204,7 @@ def to_uint8(picture: Tensor) -> np.ndarray:
 def _mtcnn(model_folder: Folders) -> Detector | None:
     folder = mtcnn.weight_folder()
     files = [] if folder is None else [folder / f"{name}.pt" for name in mtcnn.SHA256]
-    networks = None if folder is None else attempt(_named("mtcnn"), partial(mtcnn.load, folder), *files)
+    networks = None if folder is None else attempt(_named("mtcnn"), partial(mtcnn.load_mtcnn, folder), *files)
     if networks is None:
         return None
 
@@ -261,7 +263,7 @@ def _scrfd(model_folder: Folders) -> Detector | None:
             boxes, landmarks = network.detect(picture, input_size=(size, size))
             pairs = zip(boxes.tolist(), landmarks.astype(np.float64), strict=True)
             found += [Detection(tuple(box[:4]), points, box[4]) for box, points in pairs]
-        return merge(found)
+        return merge_detections(found)
 
     return Detector("insightface", 0.5, scan)
 
@@ -300,13 +302,13 @@ def _dlib(model_folder: Folders) -> Detector | None:
             points = np.array([(point.x, point.y) for point in predictor(picture, rectangle).parts()], np.float64)
             left, top, right, bottom = rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()
             score = float(1 / (1 + np.exp(-margin)))
-            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_points(points), score))
+            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_of_68(points), score))
         return found
 
     return Detector("dlib", 0.5, scan, sure=0.7)
 
 
-def five_points(points: np.ndarray) -> np.ndarray:
+def five_of_68(points: np.ndarray) -> np.ndarray:
     """dlib's 68 points ``[68, 2]`` reduced to the five of the template ``[5, 2]``."""
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
@@ -318,7 +320,7 @@ def _named(backend: str) -> str:
     return f"The face detector {backend}"
 
 
-def how_to_get(backend: str) -> str:
+def how_to_get_detector(backend: str) -> str:
     """What a detector needs that is missing, as the end of a sentence."""
     return {
         "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",

@@ -33,7 +33,7 @@ class Detection:
         return replace(self, box=box, landmarks=moved(self.landmarks, matrix))
 
 
-def merge(detections: Sequence[Detection]) -> list[Detection]:
+def merge_detections(detections: Sequence[Detection]) -> list[Detection]:
     """One detection per face: the most confident one, if several passes found the same face."""
     if not detections:
         return []

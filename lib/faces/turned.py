@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..vocabulary import inverted
 from .align import PUBLISHED_BORDER, align, warp
-from .detection import Detection, merge
+from .detection import Detection, merge_detections
 from .paste import face_region
 
 # Degrees counterclockwise. The second are for faces that lie between two of the first.
@@ -32,13 +32,13 @@ def search(
     scan: finds upright faces; threshold, sure: the score from which it reports faces, and from which there is no need to turn the
     photograph. The landmarks are those of the upright face: left is the left of the face as somebody sees it who is upright to it.
     """
-    best = merge([face for look in looks for face in scan(look)])
+    best = merge_detections([face for look in looks for face in scan(look)])
     if any(face.score >= sure for face in best):
         return [_straightened(face, 0, scan, looks) for face in best]
     most, position = evidence(best, threshold) + MARGIN, 0
     for angles in (QUARTERS, EIGHTHS):
         for angle in angles:
-            found = merge([face for look in looks for face in _scan_turned(scan, look, angle)])
+            found = merge_detections([face for look in looks for face in _scan_turned(scan, look, angle)])
             if (weight := evidence(found, threshold)) > most:
                 best, most, position = found, weight, angle
         if best:

@@ -12,7 +12,7 @@ from ...lib.vocabulary import DegradationCode
 from .weights import TOKEN_SPACE, Extractor
 
 
-def estimate(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
+def estimate_code(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
     """The code of one pair ``[6, h, w]``. space: that of the extractor's tokens."""
     weight = extractor.mapnet.embed.weight
     features = extractor.fadex(pair[None].to(weight))
@@ -33,11 +33,11 @@ def estimate_each(
     """
     largest = max((pair for pair in pairs if pair is not None), key=area)
     if one_for_all or len(pairs) == 1:
-        return estimate(extractor, largest, space)
+        return estimate_code(extractor, largest, space)
     codes: list[DegradationCode | None] = []
     best = None
     for number, pair in enumerate(pairs):
-        codes.append(None if pair is None else estimate(extractor, pair, space))
+        codes.append(None if pair is None else estimate_code(extractor, pair, space))
         best = codes[-1] if pair is largest else best
         progress(number + 1, len(pairs))
     assert best is not None  # the largest is one of them
