@@ -16,7 +16,7 @@ from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
 from ..lib.standin.graph import Graph, label, title
 from ..lib.standin.host import allow_folder, folders
-from ..lib.standin.runner import Results, run_graph
+from ..lib.standin.runner import Kept, Results, run_graph
 from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
@@ -39,13 +39,16 @@ class Restored:
     report: dict[str, Any]
 
 
-def restore(graph: Graph) -> Restored:
-    """Runs a graph that ends in SaveImage, ImageCompare and a shown report."""
+def restore(graph: Graph, kept: Kept | None = None) -> Restored:
+    """Runs a graph that ends in SaveImage, ImageCompare and a shown report.
+
+    kept: what it has in common with other photographs' graphs, of which many are restored: nothing is printed then.
+    """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
             results = run_graph(
-                graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
+                graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept
             )
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
@@ -58,6 +61,10 @@ def restore(graph: Graph) -> Restored:
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
     return Restored(before, after, report)
+
+
+def _say(name: str, index: int, count: int) -> None:
+    print(f"[{index + 1}/{count}] {name}", flush=True)
 
 
 def _report(results: Results, graph: Graph) -> dict[str, Any]:
@@ -119,21 +126,32 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
             ) from error
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Path:
+def save_result(photograph: Photograph, after: Image.Image, path: Path) -> None:
+    """The PNG of a restored picture, with the mark of our results and with what the photograph's file held beside the pixels."""
+    finished(photograph, after).save(
+        path, "PNG", pnginfo=_marked(), exif=photograph.exif, icc_profile=photograph.profile
+    )
+
+
+def _marked() -> PngInfo:
     text = PngInfo()
     text.add_text(MARK, "result")
+    return text
+
+
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Path:
     stem = _free_stem(out, photo.stem)
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
-                finished(photograph, done.after).save(
-                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile
-                )
+                save_result(photograph, done.after, partial)
             break
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=text)
+        comparison(done.before, done.after, done.report.get("faces", [])).save(
+            partial, "PNG", pnginfo=_marked()
+        )
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target

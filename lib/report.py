@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from .degradation.estimate import describe
+from .faces.embed import Embedder
+from .faces.likeness import description
 from .pictures.metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
@@ -22,10 +24,11 @@ def summarize(
     faces: Faces | None,
     code: DegradationCode | None,
     truth: torch.Tensor | None,
+    embedder: Embedder | None = None,
 ) -> dict[str, Any]:
     """``faces``, ``damage`` and, with the truth ``[B, 3, h, w]``, ``quality`` (PSNR in dB, SSIM; RGB, no border cut).
 
-    The truth is compared at the size of ``after``; the face's figures are of the largest face's box.
+    embedder: strangers get a ``likeness``, by which they are known again in other photographs. The truth is compared at the size of ``after``; the face's figures are of the largest face's box.
     """
     every = [face for frame in faces.frames for face in frame] if faces else []
     summary: dict[str, Any] = {
@@ -39,6 +42,7 @@ def summarize(
                 "restored": face.restored is not None,
                 "album": None if face.borrowed is None else face.borrowed.totals(),
             }
+            | ({"likeness": description(face, embedder)} if embedder is not None and face.person is None else {})
             for face in every
         ],
         "damage": None
