@@ -74,23 +74,35 @@ class Here:
 def entry(job: Job, photograph: str, run: Callable[[Path], Restored]) -> Entry:
     """Restores a photograph with ``run``, which gets a file to load, and saves the result. Whatever is wrong with the photograph is in
     the entry. Raises OutputError if nothing can be saved any more, and what ``run`` raises beside UserError and Exception."""
-    path, start = job.folder / photograph, time.perf_counter()
-    base = Entry(photograph, 0, 0, "", job.origin)
+    start = time.perf_counter()
+    base = failed(job, photograph)
     try:
-        status = path.stat()
-        base = replace(base, size=status.st_size, modified=status.st_mtime_ns, content=content(path))
-        done = _restored(job, base, path, run)
+        done = base if base.reason else _restored(job, base, job.folder / photograph, run)
     except OutputError:
         raise
     except UserError as error:
         done = replace(base, reason=str(error))
-    except OSError as error:
-        done = replace(base, reason=f"{path.name} cannot be read ({error.strerror or error}).")
     except Exception as error:  # one photograph never ends the others
         log.debug("%s", photograph, exc_info=True)
         done = replace(base, reason=f"{type(error).__name__}: {error}")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return replace(done, seconds=round(time.perf_counter() - start, 3), finished=now)
+    return replace(done, seconds=round(time.perf_counter() - start, 3), finished=_now())
+
+
+def failed(job: Job, photograph: str, reason: str = "") -> Entry:
+    """The entry of a photograph that was not restored, with the state of its file; ``reason`` is replaced if that cannot be read."""
+    path = job.folder / photograph
+    try:
+        status = path.stat()
+        return Entry(
+            photograph, status.st_size, status.st_mtime_ns, content(path), job.origin, reason=reason, finished=_now()
+        )
+    except OSError as error:
+        reason = f"{path.name} cannot be read ({error.strerror or error})."
+        return Entry(photograph, 0, 0, "", job.origin, reason=reason, finished=_now())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]) -> Entry:

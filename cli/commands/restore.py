@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FOR_FOLDERS = "redo", "retry_failed", "workers", "threads"
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
@@ -43,6 +45,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     folder = restore.add_argument_group("for a folder")
     folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
     folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
+    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
+    folder.add_argument(
+        "--threads", type=int, metavar="N", help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)"
+    )
     restore.set_defaults(run=_restore)
 
 
@@ -58,8 +64,11 @@ def _restore(options: argparse.Namespace) -> int:
     folders = [path for path in options.photos if path.is_dir()]
     if folders and len(options.photos) > 1:
         raise UserError(f"{folders[0]} is a folder. Name one folder alone, such as the one that holds all of them, or only pictures.")
-    if not folders and (options.redo or options.retry_failed):
-        raise UserError("--redo and --retry-failed are for a folder. Pictures that are named are always restored.")
+    for name in () if folders else FOR_FOLDERS:
+        if getattr(options, name) not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
+    if any((getattr(options, name) or 1) < 1 for name in ("workers", "threads")):
+        raise UserError("--workers and --threads need a number of at least 1.")
     bundled = WORKFLOWS / f"{options.workflow}.json"
     graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
@@ -79,11 +88,18 @@ def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace
     from ..archive.origin import origin
     from ..archive.photograph import Here, Job
     from ..archive.run import Wanted, run, summary
+    from ..archive.workers import set_threads, workers
     from ..own import with_likeness
 
     graph = with_likeness(graph)
     job = Job(folder.resolve(), options.out.resolve(), graph, album, origin(graph, album), options.album.name if options.album else "")
-    counts = run(job, Here(job).all, Wanted(options.redo, options.retry_failed))
+    if options.workers:
+        restoring = partial(workers, job, options.workers, threads=options.threads)
+    else:
+        if options.threads:
+            set_threads(options.threads)
+        restoring = Here(job).all
+    counts = run(job, restoring, Wanted(options.redo, options.retry_failed))
     if not counts.found:
         raise UserError(f"There are no pictures to restore in {folder}.")
     print(*summary(counts, options.out), sep="\n", flush=True)
