@@ -54,7 +54,7 @@ def restore(graph: Graph, kept: Kept | None = None) -> Restored:
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
         finally:
             folders.clear_temp()  # megabytes for every photograph of a folder
-    report = _report(results, graph)
+    report = report_of(results, graph)
     report["seconds"] = {
         without_path(title(graph[id])) or label(id, graph[id]): round(seconds, 2)
         for id, seconds in results.seconds.items()
@@ -67,7 +67,7 @@ def _say(name: str, index: int, count: int) -> None:
     print(f"[{index + 1}/{count}] {name}", flush=True)
 
 
-def _report(results: Results, graph: Graph) -> dict[str, Any]:
+def report_of(results: Results, graph: Graph) -> dict[str, Any]:
     """The one that the workflow shows as a text; other texts may be shown beside it, or none."""
     for id, node in graph.items():
         if node["class_type"] != "PreviewAny" or id not in results.ui:

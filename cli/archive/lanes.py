@@ -10,12 +10,9 @@ from typing import Protocol
 
 from ...lib.vocabulary import UserError
 from .manifest import Entry
+from .photograph import Lost
 
 LOSSES = 2  # after which a photograph is no longer tried: it may be what the places die of
-
-
-class Lost(Exception):
-    """A place is gone, and nothing is known of the photograph that it had. The message is a sentence."""
 
 
 class Lane(Protocol):

@@ -32,6 +32,10 @@ SIDE, QUALITY = 1024, 85  # of the JPEG of the photograph that the page shows
 ROOM = 1_000_000  # bytes that a preview and the manifest's line need at most
 
 
+class Lost(Exception):
+    """Where a photograph was to be restored is gone, and nothing is known of the photograph. The message is a sentence."""
+
+
 class OutputError(Exception):
     """Nothing more can be saved, so that it would be no use to go on with the next photograph."""
 
@@ -73,12 +77,12 @@ class Here:
 
 def entry(job: Job, photograph: str, run: Callable[[Path], Restored]) -> Entry:
     """Restores a photograph with ``run``, which gets a file to load, and saves the result. Whatever is wrong with the photograph is in
-    the entry. Raises OutputError if nothing can be saved any more, and what ``run`` raises beside UserError and Exception."""
+    the entry. Raises OutputError if nothing can be saved any more, and Lost where ``run`` does."""
     start = time.perf_counter()
     base = failed(job, photograph)
     try:
         done = base if base.reason else _restored(job, base, job.folder / photograph, run)
-    except OutputError:
+    except (OutputError, Lost):
         raise
     except UserError as error:
         done = replace(base, reason=str(error))

@@ -14,9 +14,9 @@ import cv2
 import psutil
 import torch
 
-from .lanes import Lost, spread
+from .lanes import spread
 from .manifest import Entry
-from .photograph import Here, Job, OutputError, failed
+from .photograph import Here, Job, Lost, OutputError, failed
 
 SLACK = 1.3  # times what the first process needed at most: other photographs are larger
 

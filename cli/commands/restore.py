@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 if TYPE_CHECKING:
+    from ..archive.photograph import Job
+    from ..archive.run import Restoring
     from ...lib.standin.graph import Graph
 
 log = logging.getLogger(__name__)
 
-FOR_FOLDERS = "redo", "retry_failed", "workers", "threads"
+FOR_FOLDERS = "redo", "retry_failed", "workers", "threads", "servers"
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
@@ -49,6 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     folder.add_argument(
         "--threads", type=int, metavar="N", help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)"
     )
+    folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
     restore.set_defaults(run=_restore)
 
 
@@ -67,6 +71,8 @@ def _restore(options: argparse.Namespace) -> int:
     for name in () if folders else FOR_FOLDERS:
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
+    if options.servers and (options.workers or options.threads):
+        raise UserError("--servers restores elsewhere. Omit --workers and --threads.")
     if any((getattr(options, name) or 1) < 1 for name in ("workers", "threads")):
         raise UserError("--workers and --threads need a number of at least 1.")
     bundled = WORKFLOWS / f"{options.workflow}.json"
@@ -86,24 +92,35 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace) -> int:
     from ..archive.origin import origin
-    from ..archive.photograph import Here, Job
+    from ..archive.photograph import Job
     from ..archive.run import Wanted, run, summary
-    from ..archive.workers import set_threads, workers
     from ..own import with_likeness
 
     graph = with_likeness(graph)
     job = Job(folder.resolve(), options.out.resolve(), graph, album, origin(graph, album), options.album.name if options.album else "")
-    if options.workers:
-        restoring = partial(workers, job, options.workers, threads=options.threads)
-    else:
-        if options.threads:
-            set_threads(options.threads)
-        restoring = Here(job).all
-    counts = run(job, restoring, Wanted(options.redo, options.retry_failed))
+    counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
     if not counts.found:
         raise UserError(f"There are no pictures to restore in {folder}.")
     print(*summary(counts, options.out), sep="\n", flush=True)
     return 1 if counts.failed else 0
+
+
+def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
+    """Where the photographs of a folder are restored."""
+    if options.servers:
+        require("--servers", "servers")
+        from ..archive.servers import servers
+
+        return partial(servers, job, [url.strip() for url in options.servers.split(",") if url.strip()])
+    from ..archive.workers import set_threads, workers
+
+    if options.workers:
+        return partial(workers, job, options.workers, threads=options.threads)
+    from ..archive.photograph import Here
+
+    if options.threads:
+        set_threads(options.threads)
+    return Here(job).all
 
 
 def _files(graph: Graph, photos: list[Path], out: Path) -> int:
