@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOR_FOLDERS = "redo", "retry_failed", "workers", "threads", "servers"
+FOR_FOLDERS = "redo", "retry_failed", "workers", "threads", "servers", "ray"
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
@@ -53,6 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--threads", type=int, metavar="N", help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)"
     )
     folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
+    folder.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)")
     restore.set_defaults(run=_restore)
 
 
@@ -71,8 +72,8 @@ def _restore(options: argparse.Namespace) -> int:
     for name in () if folders else FOR_FOLDERS:
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
-    if options.servers and (options.workers or options.threads):
-        raise UserError("--servers restores elsewhere. Omit --workers and --threads.")
+    if options.servers and (options.workers or options.threads or options.ray):
+        raise UserError("--servers restores elsewhere. Omit --workers, --threads and --ray.")
     if any((getattr(options, name) or 1) < 1 for name in ("workers", "threads")):
         raise UserError("--workers and --threads need a number of at least 1.")
     bundled = WORKFLOWS / f"{options.workflow}.json"
@@ -112,6 +113,11 @@ def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
         from ..archive.servers import servers
 
         return partial(servers, job, [url.strip() for url in options.servers.split(",") if url.strip()])
+    if options.ray:
+        require("--ray", "cluster")
+        from ..archive.cluster import cluster
+
+        return partial(cluster, job, options.ray, actors=options.workers, threads=options.threads)
     from ..archive.workers import set_threads, workers
 
     if options.workers:
