@@ -134,7 +134,7 @@ def _serve(job: Job, seat: Seat, pipe: Connection) -> None:
             found: Entry | BaseException = here(photograph)
         except OutputError as error:
             found = error
-        pipe.send((found, *_used()))
+        pipe.send((found, *used()))
 
 
 def set_threads(count: int) -> None:
@@ -143,7 +143,7 @@ def set_threads(count: int) -> None:
     cv2.setNumThreads(count)
 
 
-def _used() -> tuple[int, int, int]:
+def used() -> tuple[int, int, int]:
     """Bytes: of memory at most so far, of the graphics card's at most so far, and of it free now."""
     if sys.platform == "win32":
         peak = psutil.Process().memory_info().peak_wset
