@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.data import DataContext
+from ray.data import ActorPoolStrategy, DataContext
 
 from ...lib.vocabulary import UserError
 from .manifest import Entry, parsed
@@ -30,7 +30,7 @@ def cluster(
     photographs wait. threads: CPU cores of each. Every machine must see the pack and all folders under the same paths.
     """
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        ray.init(address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
         raise UserError(f"--ray {address}: there is no cluster ({error}). Check the address.") from error
     try:
@@ -52,7 +52,7 @@ def _restored(job: Job, photographs: list[str], actors: int | None, threads: int
     rows = ray.data.from_items([{"photograph": one} for one in photographs], override_num_blocks=len(photographs)).map(
         Restoring,
         fn_constructor_args=(str(ROOT), cloudpickle.dumps(vars(job)), cores),
-        concurrency=(1, min(most, len(photographs))),
+        compute=ActorPoolStrategy(min_size=1, max_size=min(most, len(photographs))),
         num_cpus=cores,
         num_gpus=1 if cards else 0,
         max_restarts=-1,

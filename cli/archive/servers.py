@@ -78,17 +78,18 @@ class Server:
         return failed(self._job, photograph, reason)
 
     def close(self) -> None:
-        """Takes what it is doing out of the server's queue, or stops it there."""
         self._closed.set()
-        prompt = self._running
-        if not prompt:
-            return
         try:
+            self.cancel()
+        except Lost:
+            pass  # then there is nothing to stop
+
+    def cancel(self) -> None:
+        """Takes what it is doing out of the server's queue, or stops it there."""
+        if prompt := self._running:
             self._call("POST", "/queue", json={"delete": [prompt]})
             if any(prompt in one for one in self._call("GET", "/queue").get("queue_running", ())):
                 self._call("POST", "/interrupt", json={"prompt_id": prompt})
-        except Lost:
-            pass  # then there is nothing to stop
 
     def _run(self, source: Path) -> Restored:
         image = self._upload(source.read_bytes(), f"{self._name}{source.suffix}", FOLDER)
@@ -113,8 +114,12 @@ class Server:
             id: node if node["class_type"] != "SaveImage" else node | {"class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
             for id, node in graph.items()
         }
-        prompt = self._running = self._call("POST", "/prompt", json={"prompt": shown, "client_id": self._name})["prompt_id"]
+        asked = self._call("POST", "/prompt", json={"prompt": shown, "client_id": self._name})
+        prompt = self._running = asked["prompt_id"]
         try:
+            if asked.get("node_errors"):  # ComfyUI runs the rest of a graph of which a part is wrong
+                self.cancel()
+                raise UserError(_refusal(asked))
             while prompt not in (history := self._call("GET", f"/history/{prompt}")):
                 waiting = self._call("GET", "/queue")
                 listed = any(prompt in one for kind in ("queue_running", "queue_pending") for one in waiting.get(kind, ()))
@@ -160,21 +165,24 @@ class Server:
         except requests.RequestException as error:
             raise Lost(f"{self.url} does not answer ({type(error).__name__}).") from error
         if answer.status_code == 400:
-            raise UserError(_refusal(answer))
+            try:
+                said = answer.json()
+            except ValueError:
+                said = answer.text[:500]
+            raise UserError(_refusal(said))
         if not answer.ok:
             raise Lost(f"{self.url} answers with status {answer.status_code}.")
         return answer
 
 
-def _refusal(answer: requests.Response) -> str:
+def _refusal(said: Any) -> str:
     """What ComfyUI says is wrong with a graph, a sentence per node."""
     try:
-        said = answer.json()
         faults = [
             f"{node['class_type']}: {error['message']} ({error['details']})"
             for node in said["node_errors"].values()
             for error in node["errors"]
         ]
         return "ComfyUI refuses the workflow. " + ("; ".join(faults) or json.dumps(said["error"]))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return f"ComfyUI refuses: {answer.text[:500]}"
+    except (LookupError, TypeError, AttributeError):
+        return f"ComfyUI refuses: {said}"
