@@ -47,9 +47,7 @@ def restore(graph: Graph, kept: Kept | None = None) -> Restored:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
-            results = run_graph(
-                graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept
-            )
+            results = run_graph(graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept)
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
         finally:
@@ -149,9 +147,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Pa
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(
-            partial, "PNG", pnginfo=_marked()
-        )
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=_marked())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target

@@ -28,7 +28,8 @@ def summarize(
 ) -> dict[str, Any]:
     """``faces``, ``damage`` and, with the truth ``[B, 3, h, w]``, ``quality`` (PSNR in dB, SSIM; RGB, no border cut).
 
-    embedder: strangers get a ``likeness``, by which they are known again in other photographs. The truth is compared at the size of ``after``; the face's figures are of the largest face's box.
+    embedder: strangers get a ``likeness``, by which they are known again in other photographs. The truth is compared at the size of
+    ``after``; the face's figures are of the largest face's box.
     """
     every = [face for frame in faces.frames for face in frame] if faces else []
     summary: dict[str, Any] = {

@@ -224,7 +224,10 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path, photos_folder, restored
 
 def test_one_folder_alone_is_named(tmp_path, photos_folder, capsys):
     extra = str(photos_folder / "a.png")
-    assert main([*given(tmp_path, photos_folder)[:2], extra, *given(tmp_path, photos_folder)[2:]]) == 1 and "Name one folder alone" in capsys.readouterr().err
+    assert (
+        main([*given(tmp_path, photos_folder)[:2], extra, *given(tmp_path, photos_folder)[2:]]) == 1
+        and "Name one folder alone" in capsys.readouterr().err
+    )
     assert main(given(tmp_path, photos_folder / "a.png", "--redo")) == 1 and "--redo" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(given(tmp_path, tmp_path / "empty")) == 1 and "no pictures to restore" in capsys.readouterr().err
@@ -233,7 +236,14 @@ def test_one_folder_alone_is_named(tmp_path, photos_folder, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
 def test_any_name_is_restored_and_found_again(tmp_path, photos_folder, restored):
     (photos_folder / "<").mkdir()
-    odd = [b"gr\xfc\xdfe.jpg", b"new\nline.png", b"</script>&'\".jpg", "\u2028\u202e日本.png".encode(), b"#?%41.jpg", b"x" * 251 + b".jpg"]
+    odd = [
+        b"gr\xfc\xdfe.jpg",
+        b"new\nline.png",
+        b"</script>&'\".jpg",
+        "\u2028\u202e日本.png".encode(),
+        b"#?%41.jpg",
+        b"x" * 251 + b".jpg",
+    ]
     for name in odd:
         picture().save(Path(os.fsdecode(os.fsencode(photos_folder) + b"/" + name)))
     assert restored(photos_folder)[0] == 0 and restored(photos_folder) == (0, [])
@@ -243,9 +253,21 @@ def test_any_name_is_restored_and_found_again(tmp_path, photos_folder, restored)
     assert page.count("</script>") == 3
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.PNG", "a.jpg.png", "a.jpg.png.png", "b/a.tif", "x" * 251 + ".jpg"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.png", "a.PNG", "a.jpg.png", "a.jpg.png.png", "b/a.tif", "x" * 251 + ".jpg"]
+)
 def test_results_have_names_of_their_own(name):
-    others = ["a.jpg", "a.png", "a.PNG", "a.jpg.png", "a.jpg.png.png", "b/a.tif", "b/a.jpg", "x" * 251 + ".jpg", "x" * 250 + "y.jpg"]
+    others = [
+        "a.jpg",
+        "a.png",
+        "a.PNG",
+        "a.jpg.png",
+        "a.jpg.png.png",
+        "b/a.tif",
+        "b/a.jpg",
+        "x" * 251 + ".jpg",
+        "x" * 250 + "y.jpg",
+    ]
     assert [mirrored(other) for other in others].count(mirrored(name)) == 1
     assert len(mirrored(name).split("/")[-1]) <= LONGEST and mirrored(name).lower().endswith(".png")
 
@@ -272,7 +294,9 @@ def test_a_line_that_was_cut_off_is_as_if_it_was_not_there(tmp_path):
     assert (tmp_path / "manifest.jsonl").read_bytes() == entry("a", result="r").line + entry("c").line
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b'{"photograph": 3}', b"[" * 9999, b'{"photograph": "a", "origin": 1}'])
+@pytest.mark.parametrize(
+    "line", [b"", b"[]", b"{}", b'{"photograph": 3}', b"[" * 9999, b'{"photograph": "a", "origin": 1}']
+)
 def test_a_line_of_something_else_is_no_entry(line):
     assert parsed(line) is None
 

@@ -23,7 +23,9 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 pytestmark = pytest.mark.slow
 
 ROWS, PICTURES, STRANGERS = 10_000, 20, 41
-HOSTILE = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>'&amp;\u2028.jpg"
+HOSTILE = (
+    "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>'&amp;\u2028.jpg"
+)
 SCREENSHOTS = os.environ.get("PR_SCREENSHOTS")
 ORIGIN = Origin("0" * 16, "1" * 16, "2" * 16)
 
@@ -45,7 +47,12 @@ def entries(rng: np.random.Generator):
             yield Entry(**{**vars(base), "reason": "not a picture that can be opened"})
             continue
         box = [180, 60, 270, 190]
-        anna = {"person": "Anna", "confidence": 0.55, "doubt": "not sure: check" if number % 10 == 0 else "", "box": box}
+        anna = {
+            "person": "Anna",
+            "confidence": 0.55,
+            "doubt": "not sure: check" if number % 10 == 0 else "",
+            "box": box,
+        }
         other = {"person": None, "confidence": 0, "doubt": "", "box": [20, 20, 90, 110]}
         if number % 50 < 2:
             other["likeness"] = likeness(rng, stranger if number < 50 * STRANGERS and number % 50 == 1 else None)
@@ -171,7 +178,9 @@ def test_the_slider_shows_before_and_after(page):
 def test_hostile_names_are_only_text(page):
     page.fill("#search", "onerror")
     page.wait_for_timeout(200)
-    assert page.inner_text("#count") == "1 photograph" and page.locator("#main h2").inner_text().startswith("<img src=x")
+    assert page.inner_text("#count") == "1 photograph" and page.locator("#main h2").inner_text().startswith(
+        "<img src=x"
+    )
     assert page.locator("img[src=x]").count() == 0
     seen(page, "hostile")
 

@@ -149,7 +149,10 @@ def test_without_a_server_the_run_ends_with_words_and_goes_on_later(tmp_path, ph
     assert len(lines(tmp_path / "out" / "manifest.jsonl")) == 1
     assert len(restored(photos_folder, "--servers", f"{dead.url},{stub().url}")[1]) == 3
     assert "It is left out" in capsys.readouterr().out
-    assert main(given(tmp_path, photos_folder, "--servers", "ftp://x")) == 1 and "not an address" in capsys.readouterr().err
+    assert (
+        main(given(tmp_path, photos_folder, "--servers", "ftp://x")) == 1
+        and "not an address" in capsys.readouterr().err
+    )
 
 
 def test_what_a_server_refuses_is_the_reason(tmp_path, photos_folder, restored, stub):  # noqa: F811

@@ -41,7 +41,9 @@ def test_two_spaces_never_mix_and_one_that_only_proposes_makes_no_groups(people)
     assert [groups.add(text(people[0], "classical"), set()) for _ in range(2)] == [2, 3]
 
 
-@pytest.mark.parametrize("bad", [None, 3, "", "dlib", "dlib:%%%", "dlib:AA==", "x:AAA=", text([np.nan, 1]), text([0, 0])])
+@pytest.mark.parametrize(
+    "bad", [None, 3, "", "dlib", "dlib:%%%", "dlib:AA==", "x:AAA=", text([np.nan, 1]), text([0, 0])]
+)
 def test_what_describes_no_face_has_no_group(bad):
     assert described(bad) is None and Groups().add(bad, set()) is None
 

@@ -30,7 +30,9 @@ def cluster(
     photographs wait. threads: CPU cores of each. Every machine must see the pack and all folders under the same paths.
     """
     try:
-        ray.init(address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level="ERROR"
+        )
     except (ConnectionError, ValueError) as error:
         raise UserError(f"--ray {address}: there is no cluster ({error}). Check the address.") from error
     try:

@@ -98,7 +98,9 @@ class Manifest:
     def __init__(self, out: Path) -> None:
         self._path = out / NAME
         self._file = self._path.open("a+b")
-        self._database = sqlite3.connect("", isolation_level=None)  # SQLite's name for a file that goes when it is closed
+        self._database = sqlite3.connect(
+            "", isolation_level=None
+        )  # SQLite's name for a file that goes when it is closed
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE lines (photograph BLOB PRIMARY KEY, start INTEGER) WITHOUT ROWID")
         self._database.execute("CREATE TABLE found (photograph BLOB PRIMARY KEY) WITHOUT ROWID")

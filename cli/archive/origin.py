@@ -16,7 +16,16 @@ from ...lib.vocabulary import UserError
 from .manifest import Origin
 
 DIGITS = 16  # of SHA-256
-KINDS = "personal_restore", "facerestore_models", "checkpoints", "upscale_models", "diffusers", "controlnet", "loras", "vae"
+KINDS = (
+    "personal_restore",
+    "facerestore_models",
+    "checkpoints",
+    "upscale_models",
+    "diffusers",
+    "controlnet",
+    "loras",
+    "vae",
+)
 EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 

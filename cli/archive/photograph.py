@@ -119,7 +119,9 @@ def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]
             raise OutputError(str(error)) from error
         result = mirrored(base.photograph)
         if (job.out / result).exists() and not is_result(job.out / result):
-            raise UserError(f"{result} in the output folder is not a result of this command. Move it, or choose another folder.")
+            raise UserError(
+                f"{result} in the output folder is not a result of this command. Move it, or choose another folder."
+            )
         done = run(photo.source)
         preview = f"{PREVIEWS}/{result}.jpg"
         workshop = job.out / WORKSHOP
@@ -130,7 +132,9 @@ def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]
                 save_result(photo, done.after, partial)
         except OSError as error:
             reason = error.strerror or error
-            raise OutputError(f"{job.out / result} cannot be saved ({reason}). Make room, or check the folder.") from error
+            raise OutputError(
+                f"{job.out / result} cannot be saved ({reason}). Make room, or check the folder."
+            ) from error
     report = done.report
     return replace(
         base,

@@ -14,7 +14,7 @@ from ...lib.pictures.mirror import photographs
 from ...lib.storage.whole import alone, check_room
 from ...lib.vocabulary import UserError
 from ..restore import is_result
-from .manifest import FAILED, NAME, Entry, Manifest, Origin, is_output
+from .manifest import FAILED, NAME, Entry, Manifest, is_output
 from .origin import content
 from .page import PAGE, write_page
 from .photograph import WORKSHOP, Job, OutputError
@@ -70,7 +70,9 @@ def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
 def check_folders(job: Job) -> None:
     """Raises UserError if input and output are the same, or the output cannot be written."""
     if job.folder.is_relative_to(job.out):
-        raise UserError(f"--out {job.out}: the photographs themselves are there. Choose another folder for the results.")
+        raise UserError(
+            f"--out {job.out}: the photographs themselves are there. Choose another folder for the results."
+        )
     if not is_output(job.out) and any(taken := [name for name in (NAME, FAILED, PAGE) if (job.out / name).exists()]):
         raise UserError(f"--out {job.out}: {taken[0]} in it is not from this command. Choose another folder.")
     check_room(job.out, 0, f"--out {job.out}")
@@ -116,16 +118,18 @@ def _is_current(job: Job, manifest: Manifest, last: Entry, retry_failed: bool) -
 
 
 def _restore(manifest: Manifest, restoring: Restoring, counts: Counts) -> None:
-    with tqdm(total=counts.pending, unit="photo", dynamic_ncols=True, smoothing=0.05, disable=not counts.pending) as bar:
-        with closing(restoring(manifest.pending())) as entries:
-            for entry in entries:
-                manifest.add(entry)
-                counts.done += 1
-                counts.failed += bool(entry.reason)
-                if entry.reason:
-                    bar.write(f"{entry.photograph}: {entry.reason}")
-                bar.set_postfix(failed=counts.failed, refresh=False)
-                bar.update()
+    with (
+        tqdm(total=counts.pending, unit="photo", dynamic_ncols=True, smoothing=0.05, disable=not counts.pending) as bar,
+        closing(restoring(manifest.pending())) as entries,
+    ):
+        for entry in entries:
+            manifest.add(entry)
+            counts.done += 1
+            counts.failed += bool(entry.reason)
+            if entry.reason:
+                bar.write(f"{entry.photograph}: {entry.reason}")
+            bar.set_postfix(failed=counts.failed, refresh=False)
+            bar.update()
 
 
 def summary(counts: Counts, out: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,10 +80,8 @@ class Server:
 
     def close(self) -> None:
         self._closed.set()
-        try:
+        with suppress(Lost):  # then there is nothing to stop
             self.cancel()
-        except Lost:
-            pass  # then there is nothing to stop
 
     def cancel(self) -> None:
         """Takes what it is doing out of the server's queue, or stops it there."""
@@ -111,7 +110,9 @@ class Server:
         """Queues the graph, and waits for what its nodes show. Raises UserError with what ComfyUI says is wrong with it."""
         # Previews go into the server's temp folder, which it empties itself.
         shown = {
-            id: node if node["class_type"] != "SaveImage" else node | {"class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
+            id: node
+            if node["class_type"] != "SaveImage"
+            else node | {"class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
             for id, node in graph.items()
         }
         asked = self._call("POST", "/prompt", json={"prompt": shown, "client_id": self._name})
@@ -122,7 +123,9 @@ class Server:
                 raise UserError(_refusal(asked))
             while prompt not in (history := self._call("GET", f"/history/{prompt}")):
                 waiting = self._call("GET", "/queue")
-                listed = any(prompt in one for kind in ("queue_running", "queue_pending") for one in waiting.get(kind, ()))
+                listed = any(
+                    prompt in one for kind in ("queue_running", "queue_pending") for one in waiting.get(kind, ())
+                )
                 if not listed and prompt not in self._call("GET", f"/history/{prompt}"):
                     raise Lost(f"{self.url} has forgotten its work, perhaps because it was started again.")
                 if self._closed.wait(PAUSE):

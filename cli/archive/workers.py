@@ -59,7 +59,9 @@ def workers(job: Job, count: int, photographs: Iterator[str], threads: int | Non
     def more() -> list[Worker]:
         room = [other for number, other in enumerate(others, 1) if first.fits(number, first.sharing(others[:number]))]
         if len(room) < len(others):
-            print(f"\nMemory holds {len(room) + 1} of {count} workers, {first.peak / 1e9:.1f} GB each.", file=sys.stderr)
+            print(
+                f"\nMemory holds {len(room) + 1} of {count} workers, {first.peak / 1e9:.1f} GB each.", file=sys.stderr
+            )
         for other in room:
             other.start()
         return room

@@ -109,7 +109,9 @@ def _content(out: Path) -> dict[str, object]:
             found[path.relative_to(out).as_posix()] = path.read_bytes()
     for line in (out / NAME).read_text().splitlines():
         entry = json.loads(line)
-        found[entry["photograph"]] = {name: value for name, value in entry.items() if name not in ("seconds", "finished")}
+        found[entry["photograph"]] = {
+            name: value for name, value in entry.items() if name not in ("seconds", "finished")
+        }
     return found
 
 
@@ -144,7 +146,14 @@ def _stubs(job: Job, photographs: Iterator[str]) -> Generator[Entry]:
 
 
 def _face(person: str | None, likeness: str) -> dict[str, Any]:
-    face = {"person": person, "confidence": 0.6, "doubt": "", "box": [100, 100, 200, 240], "score": 0.99, "restored": True}
+    face = {
+        "person": person,
+        "confidence": 0.6,
+        "doubt": "",
+        "box": [100, 100, 200, 240],
+        "score": 0.99,
+        "restored": True,
+    }
     return face | ({"likeness": likeness} if likeness else {"album": {"1.jpg": 0.6}})
 
 

@@ -57,9 +57,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    scale = bench.add_parser("scale", help="what a folder of photographs costs beside their restoration, and what kills lose")
+    scale = bench.add_parser(
+        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
+    )
     scale.add_argument(
-        "--counts", type=_numbers, default=(2000, 20_000, 200_000), metavar="N,N", help="photographs (default: 2000,20000,200000)"
+        "--counts",
+        type=_numbers,
+        default=(2000, 20_000, 200_000),
+        metavar="N,N",
+        help="photographs (default: 2000,20000,200000)",
     )
     scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
     scale.set_defaults(run=_bench_scale)

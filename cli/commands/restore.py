@@ -14,9 +14,9 @@ from ...lib.extras import require
 from ...lib.vocabulary import UserError
 
 if TYPE_CHECKING:
+    from ...lib.standin.graph import Graph
     from ..archive.photograph import Job
     from ..archive.run import Restoring
-    from ...lib.standin.graph import Graph
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,11 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 def add(commands: argparse._SubParsersAction) -> None:
     restore = commands.add_parser("restore", help="restore your own photographs")
     restore.add_argument(
-        "photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or one folder, whose subfolders are restored too"
+        "photos",
+        type=Path,
+        nargs="+",
+        metavar="PHOTO",
+        help="pictures, or one folder, whose subfolders are restored too",
     )
     restore.add_argument(
         "--album",
@@ -50,10 +54,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
     folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
     folder.add_argument(
-        "--threads", type=int, metavar="N", help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)",
     )
     folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
-    folder.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)")
+    folder.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)"
+    )
     restore.set_defaults(run=_restore)
 
 
@@ -68,7 +77,9 @@ def _restore(options: argparse.Namespace) -> int:
         raise UserError(f"--strength {options.strength} is not between 0 and 1.")
     folders = [path for path in options.photos if path.is_dir()]
     if folders and len(options.photos) > 1:
-        raise UserError(f"{folders[0]} is a folder. Name one folder alone, such as the one that holds all of them, or only pictures.")
+        raise UserError(
+            f"{folders[0]} is a folder. Name one folder alone, such as the one that holds all of them, or only pictures."
+        )
     for name in () if folders else FOR_FOLDERS:
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
@@ -98,7 +109,14 @@ def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace
     from ..own import with_likeness
 
     graph = with_likeness(graph)
-    job = Job(folder.resolve(), options.out.resolve(), graph, album, origin(graph, album), options.album.name if options.album else "")
+    job = Job(
+        folder.resolve(),
+        options.out.resolve(),
+        graph,
+        album,
+        origin(graph, album),
+        options.album.name if options.album else "",
+    )
     counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
     if not counts.found:
         raise UserError(f"There are no pictures to restore in {folder}.")

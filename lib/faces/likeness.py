@@ -90,7 +90,9 @@ class _Space:
             place = int(self._joined.argmin())
         elif place == len(self._sums):
             room = min(max(64, 2 * place), LIVELY)
-            self._sums = np.resize(self._sums, (room, len(vector))) if place else np.zeros((room, len(vector)), np.float32)
+            self._sums = (
+                np.resize(self._sums, (room, len(vector))) if place else np.zeros((room, len(vector)), np.float32)
+            )
             self._numbers, self._joined = np.resize(self._numbers, room), np.resize(self._joined, room)
         self._length = max(self._length, place + 1)
         self._sums[place], self._numbers[place], self._joined[place] = vector, number, self._clock

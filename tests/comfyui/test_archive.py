@@ -32,6 +32,6 @@ def test_a_server_makes_what_this_machine_makes(comfyui, tmp_path, restored, cap
 
 def test_what_a_node_raises_there_is_the_reason_here(comfyui, tmp_path, restored):  # noqa: F811
     folder = made(tmp_path / "photos", ["a.jpg"])
-    assert restored(folder, "--servers", f"127.0.0.1:{comfyui.port}", "--set", "2.images=[\"1\", 1]")[0] == 1
+    assert restored(folder, "--servers", f"127.0.0.1:{comfyui.port}", "--set", '2.images=["1", 1]')[0] == 1
     (failure,) = lines(tmp_path / "out" / "failed.jsonl")
     assert failure["reason"].startswith("ComfyUI refuses the workflow. ")
