@@ -33,8 +33,8 @@ def cluster(
         ray.init(
             address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level="ERROR"
         )
-    except (ConnectionError, ValueError) as error:
-        raise UserError(f"--ray {address}: there is no cluster ({error}). Check the address.") from error
+    except Exception as error:  # Ray raises any
+        raise UserError(f"--ray {address}: the cluster cannot be reached or started ({error}).") from error
     try:
         context = DataContext.get_current()
         context.enable_progress_bars = False
