@@ -62,8 +62,10 @@ def given(tmp_path, folder, *options) -> list[str]:
 def restored(tmp_path, monkeypatch):
     """restored(folder, *options) -> exit code and the photographs that were computed."""
     computed: list[str] = []
-    real = one.prepared
-    monkeypatch.setattr(one, "prepared", lambda path, folder: (computed.append(path.name), real(path, folder))[1])
+    real = one.prepared_photograph
+    monkeypatch.setattr(
+        one, "prepared_photograph", lambda path, folder: (computed.append(path.name), real(path, folder))[1]
+    )
 
     def run(folder, *options: str) -> tuple[int, list[str]]:
         computed.clear()

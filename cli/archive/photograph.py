@@ -20,7 +20,7 @@ from ...lib.standin.runner import Kept
 from ...lib.storage.whole import check_room, whole
 from ...lib.vocabulary import UserError
 from ..own import opened_album, with_photo
-from ..photograph import prepared
+from ..photograph import prepared_photograph
 from ..restore import Restored, is_result, restore, save_result
 from .manifest import Entry, Origin
 from .origin import content
@@ -111,7 +111,7 @@ def _now() -> str:
 
 def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]) -> Entry:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photo = prepared(path, Path(folder))
+        photo = prepared_photograph(path, Path(folder))
         width, height = photo.size
         try:
             check_room(job.out, ROOM + 5 * width * height, f"The output folder {job.out}")

@@ -167,7 +167,7 @@ def _bench_fullsize(options: argparse.Namespace) -> int:
     require("run.py bench fullsize", "diffusion")
     from ..benchmarks import fullsize
 
-    return _show(fullsize, fullsize.measure(), options.json)
+    return _show(fullsize, fullsize.measure_full_size(), options.json)
 
 
 def _bench_context(options: argparse.Namespace) -> int:

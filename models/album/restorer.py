@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...lib.vocabulary import Conditions, Reference
 from .face_mesh import mesh_points
-from .fusion import fuse
+from .fusion import fuse_album
 from .gate import LEVELS, Candidates, Gate
 from .registration import Frame, Registered
 from .survival import band_survival, cutoff, power, survival
@@ -62,7 +62,7 @@ class AlbumRestorer:
         survives, frame, registered = laid_over(small, [(crop, album_mesh(crop)) for crop in crops], scalars, pixel)
         if self.load is None:
             parts = torch.from_numpy(frame.inside)[None]
-            result, shares = fuse(small, registered, survives, frame.survives, parts, self.trust)
+            result, shares = fuse_album(small, registered, survives, frame.survives, parts, self.trust)
         else:
             result, shares = self._chosen(small, small_photo, registered, survives, frame)
         heard = self.strength * (LEAST_HEARD + (1 - LEAST_HEARD) * conditions.certainty)

@@ -28,13 +28,13 @@ LAST = 999
 class FaceMeRestorer:
     """load() returns the network on its device; identify(crop ``[3, S, S]``) the unit embedding ``[512]`` of antelopev2's ArcFace.
 
-    steps, guidance: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colors as they come out.
+    steps, cfg: of FaceMe's script. color: ``wavelet``, ``adain``, or None to leave the colors as they come out.
     """
 
     load: Callable[[], FaceMe]
     identify: Callable[[torch.Tensor], np.ndarray]
     steps: int = 50
-    guidance: float = 5.0
+    cfg: float = 5.0
     color: str | None = "wavelet"
     name: str = "FaceMe"
     native_size: int | None = 512
@@ -77,7 +77,7 @@ class FaceMeRestorer:
         noise = torch.randn(shape, generator=generator).to(latent)
         latent = scheduler.add_noise(latent, noise, torch.tensor([LAST]))
         for step, time in enumerate(scheduler.timesteps.tolist(), 1):
-            noise = net.predict(latent, time, damaged, person, self.guidance)
+            noise = net.predict(latent, time, damaged, person, self.cfg)
             latent = scheduler.step(noise, time, latent, generator=generator).prev_sample
             progress(step)
         out = (net.decode(latent) / 2 + 0.5).cpu()

@@ -13,7 +13,7 @@ from ...lib.bridge import place
 VAE = torch.bfloat16  # whose range float16 has not: it overflows in the VAE of some pictures
 
 
-def settle(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half: torch.dtype) -> None:
+def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half: torch.dtype) -> None:
     """Puts UNets and ControlNets into ``half``, and VAEs into bfloat16, as far as the user and the device allow it."""
     for kind, precision, parts in (("unet", half, unets), ("vae", VAE, vaes)):
         for part in parts:

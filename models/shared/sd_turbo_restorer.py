@@ -36,7 +36,7 @@ class Network(Protocol):
         damage: torch.Tensor | None,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor: ...
 
 
@@ -44,7 +44,7 @@ class Network(Protocol):
 class SDTurboRestorer:
     """load() returns the network on its device; positive, negative: the embedded prompts ``[1, N, C]``.
 
-    guidance: 1 runs only the positive branch; above 1, the result moves away from the negative one.
+    cfg: 1 runs only the positive branch; above 1, the result moves away from the negative one.
     scale: the picture is enlarged first, S3Diff's own setting is 4. color: ``wavelet``, ``adain``, or None to leave
     the colors as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
     as the public code does, with a window that is off its center, to reproduce its pictures; ours has no seams.
@@ -53,7 +53,7 @@ class SDTurboRestorer:
     load: Callable[[], Network]
     positive: torch.Tensor
     negative: torch.Tensor
-    guidance: float = 1.07
+    cfg: float = 1.07
     scale: int = 1
     color: str | None = "wavelet"
     tile: int = 96
@@ -94,7 +94,7 @@ class SDTurboRestorer:
         """The noise that the UNet sees in a latent ``[B, 4, h, w]``, tile by tile."""
 
         def apply(part):
-            return net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)
+            return net.predict(part.to(latent), damage, self.positive, self.negative, self.cfg)
 
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)

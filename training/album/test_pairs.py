@@ -35,7 +35,7 @@ class Pair:
     correlation: float | None = None
 
 
-def joined(congress: Path, senate: Path, house: Path) -> list[Pair]:
+def joined_people(congress: Path, senate: Path, house: Path) -> list[Pair]:
     """Everyone who is in ``congress`` (folder of portraits) and in one of the two repositories, by id."""
     pairs = {}
     for repository, name in ((senate, "us-senate"), (house, "us-house")):
@@ -105,7 +105,7 @@ def _weighted_correlation(first: np.ndarray, second: np.ndarray, weight: np.ndar
 
 def _compared(path: Path) -> np.ndarray | None:
     """The aligned luma ``[S, S]`` in 0..1 of a portrait's face, or None where it has not exactly one clear face."""
-    picture = photographs.read(path)
+    picture = photographs.read_photograph(path)
     face = photographs.clear_face(picture)
     if face is None:
         return None
