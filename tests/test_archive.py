@@ -217,7 +217,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tmp_path, photos_fold
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, photos_folder, restored, capsys):
-    with archive.alone((tmp_path / "out").resolve() / "manifest.jsonl"):
+    with archive.exclusive((tmp_path / "out").resolve() / "manifest.jsonl"):
         code = subprocess.run(
             [sys.executable, str(ROOT / "run.py"), *given(tmp_path, photos_folder)], capture_output=True, text=True
         )

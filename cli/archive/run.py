@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...lib.pictures.mirror import photographs
-from ...lib.storage.whole import alone, check_room
+from ...lib.storage.whole import check_room, exclusive
 from ...lib.vocabulary import UserError
 from ..restore import is_result
 from .manifest import FAILED, NAME, Entry, Manifest, is_output
@@ -49,7 +49,7 @@ def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
     """
     check_folders(job)
     busy = f"--out {job.out}: another run is writing there. Wait for it, or choose another folder."
-    with alone(job.out / NAME, busy):
+    with exclusive(job.out / NAME, busy):
         workshop = job.out / WORKSHOP
         shutil.rmtree(workshop, ignore_errors=True)  # of a run that was killed
         workshop.mkdir()
