@@ -216,6 +216,20 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tmp_path, photos_fold
     assert len(restored(photos_folder)[1]) == 4
 
 
+def test_a_disk_that_is_full_for_the_page_too_is_one_error_with_words(
+    tmp_path, photos_folder, restored, monkeypatch, capsys
+):
+    def full(*given) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as during:
+        during.setattr(archive, "write_page", full)
+        assert restored(photos_folder)[0] == 1
+    said = capsys.readouterr().err
+    assert "Make room" in said and "Traceback" not in said
+    assert restored(photos_folder) == (0, [])  # what was done is known
+
+
 def test_two_runs_do_not_write_into_one_folder(tmp_path, photos_folder, restored, capsys):
     with archive.exclusive((tmp_path / "out").resolve() / "manifest.jsonl"):
         code = subprocess.run(

@@ -60,11 +60,21 @@ def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
             _restore(manifest, restoring, counts)
         except OutputError as error:
             raise UserError(str(error)) from error
+        except OSError as error:
+            raise _incomplete(job, error) from error
         finally:
-            write_page(manifest, job, workshop)
-            manifest.close(workshop)
+            try:
+                write_page(manifest, job, workshop)
+                manifest.close(workshop)
+            except OSError as error:
+                raise _incomplete(job, error) from error
             shutil.rmtree(workshop, ignore_errors=True)
     return counts
+
+
+def _incomplete(job: Job, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"--out {job.out}: manifest and page cannot be written ({reason}). Make room, and run it again.")
 
 
 def check_folders(job: Job) -> None:
