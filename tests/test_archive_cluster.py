@@ -26,7 +26,7 @@ def test_actors_make_what_one_process_makes_and_one_that_dies_loses_nothing(tmp_
     while process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True) if not killed else ():
             try:
-                if "Restoring" in " ".join(child.cmdline()):
+                if "MapWorker" in " ".join(child.cmdline()):
                     child.kill()
                     killed = True
                     break

@@ -11,7 +11,7 @@ from ..vocabulary import Face
 from .align import onto_template
 from .embed import SCALES, SIMILARITIES, Embedder
 
-LIVELY = 20_000  # groups that a face is compared with: the last ones that anybody was added to
+LIVELY = 10_000  # groups that a face is compared with: the last ones that anybody was added to
 
 
 def description(face: Face, embedder: Embedder) -> str:
@@ -64,21 +64,21 @@ class _Space:
 
     def __init__(self, name: str) -> None:
         self._similarity, self._sure = SIMILARITIES[name], SCALES[name][1]
-        self._sums = np.zeros((0, 0), np.float32)
+        self._sums = self._means = np.zeros((0, 0), np.float32)
         self._numbers, self._joined = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._length = self._clock = 0
 
     def joined(self, vector: np.ndarray, taken: set[int]) -> int | None:
         if not self._length:
             return None
-        sums = self._sums[: self._length]
-        means = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)
-        similarity = self._similarity(vector[None], means)[0].copy()
-        similarity[np.isin(self._numbers[: self._length], list(taken))] = -1
+        similarity = self._similarity(vector[None], self._means[: self._length])[0].copy()
+        for number in taken:
+            similarity[self._numbers[: self._length] == number] = -1
         best = int(similarity.argmax())
         if similarity[best] < self._sure:
             return None
         self._sums[best] += vector
+        self._means[best] = self._sums[best] / max(float(np.linalg.norm(self._sums[best])), 1e-12)
         self._clock += 1
         self._joined[best] = self._clock
         return int(self._numbers[best])
@@ -90,9 +90,15 @@ class _Space:
             place = int(self._joined.argmin())
         elif place == len(self._sums):
             room = min(max(64, 2 * place), LIVELY)
-            self._sums = (
-                np.resize(self._sums, (room, len(vector))) if place else np.zeros((room, len(vector)), np.float32)
-            )
+            self._sums, self._means = (_longer(one, room, len(vector)) for one in (self._sums, self._means))
             self._numbers, self._joined = np.resize(self._numbers, room), np.resize(self._joined, room)
         self._length = max(self._length, place + 1)
-        self._sums[place], self._numbers[place], self._joined[place] = vector, number, self._clock
+        self._sums[place] = self._means[place] = vector
+        self._numbers[place], self._joined[place] = number, self._clock
+
+
+def _longer(rows: np.ndarray, length: int, width: int) -> np.ndarray:
+    """The rows, followed by rows of zeros."""
+    longer = np.zeros((length, width), np.float32)
+    longer[: len(rows)] = rows.reshape(len(rows), width)
+    return longer
