@@ -55,12 +55,9 @@ class DiffusionBase(io.ComfyNode):
                 io.Int.Input(
                     "steps", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "control",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="How strongly the damaged face guides the result. 0 is Restoration by Generation: only "
                     "the noisy face guides it.",
                 ),
@@ -350,12 +347,9 @@ class ApplyPersona(io.ComfyNode):
             inputs=[
                 sockets.Restorer.Input("restorer", tooltip="The restorer that the persona was trained on."),
                 sockets.Persona.Input("persona", tooltip="A persona from Train Persona or Load Persona."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 leaves the restorer unchanged, bit for bit.",
                 ),
                 io.String.Input(

@@ -21,12 +21,9 @@ def sampling(steps: int, shown: str) -> list[io.Input]:
             max=1000,
             tooltip="Number of sampling steps used to remove the noise: 50 for DiffBIR, 200 for PFStorer.",
         ),
-        io.Float.Input(
+        sockets.share_input(
             "control",
             default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
             tooltip=f"How strongly the {shown} guides the result. 0 runs Stable Diffusion alone.",
         ),
         io.Float.Input(

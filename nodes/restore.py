@@ -109,21 +109,15 @@ class ReferenceDetail(io.ComfyNode):
                     tooltip="How closely face and album must agree locally before detail is used. Lower values use more detail with more "
                     "risk. Workflows from before 'trust' use it; in new ones, leave it alone and set 'trust'.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="0 leaves the face unchanged, 1 applies the album detail fully.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "trust",
                     default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="0 stays closest to the evidence in the photograph, 1 is most like the album.",
                 ),
@@ -198,12 +192,9 @@ class RestoreFaces(io.ComfyNode):
                 io.Image.Input("image", tooltip="The photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="Faces, matched to people if the restorer uses an album."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 leaves the faces unchanged. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),
@@ -269,12 +260,9 @@ class RestoreScene(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer that works on whole pictures."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 returns the photograph unchanged, bit for bit. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),

@@ -27,6 +27,11 @@ def seed(tooltip: str, most: int = 2**53 - 1, **more: Any) -> io.Int.Input:
     return io.Int.Input("seed", control_after_generate=False, default=0, min=0, max=most, tooltip=tooltip, **more)
 
 
+def share_input(id: str, *, default: float, tooltip: str, **more: Any) -> io.Float.Input:
+    """A slider from 0 to 1."""
+    return io.Float.Input(id, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip, **more)
+
+
 def skip_guidance_input(**more: Any) -> io.Float.Input:
     return io.Float.Input(
         "skip_guidance",

@@ -109,6 +109,11 @@ def test_the_catalogue_survives_a_round_trip(sources):
     assert localise.Chinese(chinese.po()).known == {'He said "no"\n\\': ""}
 
 
+def test_a_text_that_an_editor_wrapped_is_read():
+    po = 'msgid "The damaged photograph."\nmsgstr ""\n"受损的"\n"照片。"\n'
+    assert localise.Chinese(po).known == {"The damaged photograph.": "受损的照片。"}
+
+
 def test_a_node_without_help_and_help_without_a_node_are_named(sources):
     schemas, help, po = sources
     with pytest.raises(ValueError, match="no section for PR_Sample"):

@@ -8,11 +8,10 @@ from functools import partial
 import pytest
 import torch
 from personal_restore.lib.bridge import keep
-from personal_restore.lib.vocabulary import UserError, abilities
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import kept as room
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.kept import KEPT, kept
-from personal_restore.models.shared.precision import weight_bytes
 from personal_restore.nodes.face2scene import Face2SceneRestorer
 from personal_restore.nodes.s3diff import S3DiffRestorer
 from personal_restore.tests import tiny_s3diff as tiny
@@ -54,7 +53,6 @@ def test_another_setting_does_not_load_again_and_a_changed_file_does(reads, tmp_
     public = tmp_path / "s3diff.pkl"
     os.utime(public, ns=(0, public.stat().st_mtime_ns + 10**9))
     assert node(cfg=1.1).args[0].load() is not first.load() and len(reads) == 2
-    assert abilities(first).half is torch.float16 and abilities(first).memory == weight_bytes(first.load()) > 0
 
 
 def test_methods_on_the_same_checkpoint_keep_networks_of_their_own(reads):

@@ -39,7 +39,7 @@ class Gates:
 
     short_side: int = 1000
     face_share: float = 0.01
-    laplacian_variance: float = 30.0
+    sharpness: float = 30.0
     identity: float = 0.55
     musiq: float = 65.0
     clipiqa: float = 0.65

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polib
+
 ROOT = Path(__file__).resolve().parents[2]
 if not __package__:  # run as a script
     sys.path.insert(0, str(ROOT))
@@ -48,8 +50,7 @@ class Chinese:
     """The translations in ``zh.po``. Records every requested text, and where it first occurs."""
 
     def __init__(self, po: str):
-        pairs = re.findall(r'^msgid (".+")\nmsgstr (".*")$', po, re.MULTILINE)
-        self.known = {json.loads(text): json.loads(translation) for text, translation in pairs}
+        self.known = {entry.msgid: entry.msgstr for entry in polib.pofile(po)}
         self.asked: dict[str, str] = {}
 
     def __call__(self, text: str, place: str) -> str:
@@ -63,16 +64,13 @@ class Chinese:
 
     def po(self) -> str:
         """The updated `zh.po`, in the order of the nodes."""
-
-        def quoted(text):
-            return json.dumps(text, ensure_ascii=False)  # PO's escapes are JSON's
-
-        head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: zh_CN\\n"\n'
-        entries = (
-            f"#: {place}\nmsgid {quoted(text)}\nmsgstr {quoted(self.known.get(text, ''))}\n"
+        file = polib.POFile(wrapwidth=0)
+        file.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Language": "zh_CN"}
+        file.extend(
+            polib.POEntry(msgid=text, msgstr=self.known.get(text, ""), occurrences=[(place, "")])
             for text, place in self.asked.items()
         )
-        return "\n".join([head, *entries])
+        return str(file)
 
 
 @dataclass(frozen=True)

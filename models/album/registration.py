@@ -16,6 +16,7 @@ import torch
 from scipy.linalg import lu_factor, lu_solve
 from torch import Tensor
 
+from ...lib.pictures.color import luma_of
 from .face_mesh import FACE_OVAL, NOSE_TIP, mean_shape, mesh_triangles, mirror_index
 
 # The spline is evaluated on a grid of this many points each way and enlarged from there; the mesh holds nothing finer.
@@ -190,11 +191,7 @@ def expression(mesh: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def luma_array(picture: Tensor) -> np.ndarray:
     """``[3, S, S]`` to float32 ``[S, S]`` (BT.601)."""
-    return luma_of(picture.permute(1, 2, 0).float().cpu().numpy())
-
-
-def luma_of(picture: np.ndarray) -> np.ndarray:
-    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
+    return luma_of(_array(picture))
 
 
 def gaussian_blur(picture: np.ndarray, sigma: float) -> np.ndarray:
@@ -246,7 +243,7 @@ def _folded(place: np.ndarray) -> np.ndarray:
 
 def _shrunk(reference: Tensor, side: int) -> np.ndarray:
     """The album crop ``[S, S, 3]`` at the face's own size, averaged where it is larger."""
-    picture = reference.permute(1, 2, 0).float().cpu().numpy()
+    picture = _array(reference)
     mode = cv2.INTER_AREA if picture.shape[0] > side else cv2.INTER_CUBIC
     return cv2.resize(picture, (side, side), interpolation=mode)
 
@@ -256,3 +253,8 @@ def _grid(count: int) -> np.ndarray:
     at = (np.arange(count) + 0.5) / count
     x, y = np.meshgrid(at, at)
     return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _array(picture: Tensor) -> np.ndarray:
+    """``[C, S, S]`` to float32 ``[S, S, C]``."""
+    return picture.permute(1, 2, 0).float().cpu().numpy()

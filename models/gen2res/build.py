@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ...lib.extras import require
 from ..shared.kept import kept
-from ..shared.precision import weight_bytes
 from ..shared.weight_files import catalogued
 
 if TYPE_CHECKING:
@@ -34,5 +33,4 @@ def _built(keep: Callable, path: Path) -> DiffusionRestorer:
     from .pixel_diffusion import PixelDiffusion
 
     net = PixelDiffusion(adm_unet.load_adm_unet(path))
-    made = generation(keep(net), f"{NAME} {weights_fingerprint(net)}", net.native_size)
-    return replace(made, memory=weight_bytes(net))
+    return generation(keep(net), f"{NAME} {weights_fingerprint(net)}", net.native_size)

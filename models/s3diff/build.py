@@ -11,7 +11,6 @@ import torch
 
 from ...lib.extras import require
 from ..shared.kept import file_stamp, kept
-from ..shared.precision import weight_bytes
 from ..shared.sd_turbo_restorer import SDTurboRestorer
 from ..shared.weight_files import checkpoint_and, own_files
 
@@ -43,7 +42,7 @@ def _built(keep: Callable, turbo: Path, *files: Path) -> SDTurboRestorer:
 
     net = s3diff.S3Diff(sd_turbo.load_settled(turbo), s3diff.read_s3diff(*files))
     none = torch.empty(0)  # in the place of prompts, which every restorer gets for itself
-    return SDTurboRestorer(keep(net), none, none, memory=weight_bytes(net))
+    return SDTurboRestorer(keep(net), none, none)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import torch
 
 from ...lib.bridge import clip_vocabulary, weight_folders
 from ...lib.storage.fingerprint import weights_fingerprint
-from .precision import settle_precision, weight_bytes
+from .precision import settle_precision
 from .weight_files import catalogued, weight_files
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def base_restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) ->
 
     base = f"{kind} {weights_fingerprint(net)}"
     settle_precision([net], [net.vae], HALF)
-    return DiffusionRestorer(keep(net), base, net.native_size, name=name, half=HALF, memory=weight_bytes(net))
+    return DiffusionRestorer(keep(net), base, net.native_size, name=name)

@@ -36,7 +36,7 @@ class DiffusionRestorer:
     of the ControlNet, 0 leaves it out. cfg: 1 runs the model once per step; above 1, it also runs with the negative
     prompt and extrapolates away from it. prompt: added to the persona's.
     skip_guidance: `SkipGuidance`, say, toward the damaged picture, whose `every` counts steps of the 1000, not strides.
-    A picture larger than native_size is denoised in tiles of it, which overlap by half. half, memory: see `Abilities`.
+    A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
 
     load: Callable[[], Diffusion]
@@ -54,13 +54,11 @@ class DiffusionRestorer:
     scale: int = 1
     tileable: bool = True
     needs_references: bool = False
-    half: torch.dtype | None = None
-    memory: int = 0
 
     @property
     def abilities(self) -> Abilities:
         """With an adapter as persona it looks at the album."""
-        return Abilities(self.base, True, True, True, self.half, self.memory)
+        return Abilities(self.base, True, True, True)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to the same. The same seed gives the same picture; denoise 0 returns the input

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 
 import torch
 from torch import nn
@@ -20,8 +19,3 @@ def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half
             nn.Module.to(
                 part, place(kind, precision).dtype
             )  # diffusers' own warns of layers that it does not even have
-
-
-def weight_bytes(net: nn.Module) -> int:
-    """How much memory the weights of a network take up."""
-    return sum(one.nbytes for one in chain(net.parameters(), net.buffers()))

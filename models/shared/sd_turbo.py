@@ -21,6 +21,7 @@ from diffusers.loaders.single_file_utils import (
 from torch import nn
 from transformers import CLIPTextModelWithProjection
 
+from ...lib.diffusion.noise_schedule import stable_diffusion_schedule
 from . import clip_text, sd_vae
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
@@ -53,10 +54,7 @@ TEXT_PREFIXES = (
 )  # of Stable Diffusion 2's code and of SDXL's
 PADDING = 0  # what the text encoder was trained to see behind the text
 TIMESTEP = 999
-BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots grow evenly over 1000 steps
-
-_FIRST, _LAST = map(math.sqrt, BETAS)
-ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step in range(TIMESTEP + 1))
+ALPHA_BAR = stable_diffusion_schedule().left(TIMESTEP + 1)
 
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 
 from ...lib.pictures.color import color_fix
 from ...lib.pictures.tiles import VARIANCE, as_memory_allows, memory_for, tiled
-from ...lib.vocabulary import Abilities, Conditions, DegradationCode
+from ...lib.vocabulary import Conditions, DegradationCode
+from .batches import one_by_one
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .sd_turbo import SDTurbo
@@ -63,26 +65,13 @@ class SDTurboRestorer:
     native_size: int | None = None
     tileable: bool = False
     needs_references: bool = False
-    memory: int = 0
-
-    @property
-    def abilities(self) -> Abilities:
-        return Abilities(half=torch.float16, memory=self.memory)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1, one picture after the other.
 
         Raises UserError for a degradation code of another token space than the network's, and NotEnoughMemory.
         """
-        net, count = self.load(), len(image)
-
-        def restored(index: int) -> torch.Tensor:
-            def progress(done, total):
-                return conditions.progress(index * total + done, count * total)
-
-            return self._restore_one(net, image[index : index + 1], replace(conditions, progress=progress))
-
-        return torch.cat([restored(index) for index in range(count)]).to(image)
+        return one_by_one(partial(self._restore_one, self.load()), image, conditions)
 
     def noise_in(
         self,

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ...lib.faces.align import crop_face
+from ...lib.pictures.color import luma_of
 from . import photographs
 
 COMPARED = 128  # px: side of the crops that are compared
@@ -110,4 +111,4 @@ def _compared(path: Path) -> np.ndarray | None:
     if face is None:
         return None
     crop, _, _ = crop_face(photographs.to_tensor(picture), face.landmarks, COMPARED)
-    return crop.numpy().transpose(1, 2, 0) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return luma_of(crop.numpy().transpose(1, 2, 0))
