@@ -59,7 +59,19 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, blend, batch, context, fullsize, personas):
+    scale = bench.add_parser(
+        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
+    )
+    scale.add_argument(
+        "--counts",
+        type=_numbers,
+        default=(2000, 20_000, 200_000),
+        metavar="N,N",
+        help="photographs (default: 2000,20000,200000)",
+    )
+    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
+    scale.set_defaults(run=_bench_scale)
+    for subject in (quality, blend, batch, context, fullsize, personas, scale):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -194,6 +206,12 @@ def _bench_personas(options: argparse.Namespace) -> int:
     )
     print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
     return 0
+
+
+def _bench_scale(options: argparse.Namespace) -> int:
+    from ..benchmarks import scale
+
+    return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
