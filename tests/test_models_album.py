@@ -19,7 +19,7 @@ from personal_restore.models.album.fusion import filtered
 from personal_restore.models.album.gate import LEVELS, Candidates, Gate, bands, joined
 from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
 from personal_restore.models.album.restorer import AlbumRestorer, likest, luma, resized, working_side
-from personal_restore.models.album.survival import band_survival, cutoff, frequencies, power, survival
+from personal_restore.lib.degradation.survival import band_survival, cutoff, frequencies, power, survival
 
 SIDE = 128
 MIDDLE = (slice(None), slice(50, 105), slice(38, 90))

@@ -23,7 +23,7 @@ from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
 from ...models.album.restorer import laid_over, working_side
-from ...models.album.survival import band_survival
+from ...lib.degradation.survival import band_survival
 from ...models.embedded.estimate import estimate
 from ...models.embedded.weights import Extractor
 from . import photographs
