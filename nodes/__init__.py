@@ -12,6 +12,7 @@ from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, Review
 from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
+from .keep import KeepPerson
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
@@ -76,6 +77,7 @@ NODES = (
     GenerativeAlbum,
     NoiseToSigmas,
     StableSRRestorer,
+    KeepPerson,
 )
 
 

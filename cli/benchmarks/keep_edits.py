@@ -13,6 +13,8 @@ from ...lib.degradation.operators import unsharp_mask
 from ...lib.faces.align import crop_face
 from ...lib.faces.detect import Detection, make_face
 from ...lib.fusion.compose import compose_faces
+from ...lib.fusion.light import relit
+from ...lib.fusion.mask import face_mask
 from ...lib.vocabulary import Faces
 from .faces_cases import Subject
 
@@ -63,8 +65,9 @@ def simulated(subject: Subject, other: torch.Tensor, kind: str, seed: int) -> Si
 def swapped(subject: Subject, other: torch.Tensor) -> torch.Tensor:
     """The picture ``[3, h, w]`` with the other person's face in the colors of the first."""
     face = make_face(subject.picture, Detection(subject.box, subject.landmarks, 1.0))
-    faces = Faces(((replace(face, restored=other),),), (subject.picture.shape[-2], subject.picture.shape[-1]))
-    return compose_faces(subject.picture[None], faces, color="adain")[0][0]
+    drawn = replace(face, restored=relit(other, face.crop, face.valid * face_mask(), face.similarity.size))
+    faces = Faces(((drawn,),), (subject.picture.shape[-2], subject.picture.shape[-1]))
+    return compose_faces(subject.picture[None], faces, color="none")[0][0]
 
 
 def recolored(pictures: torch.Tensor, random: np.random.Generator) -> torch.Tensor:

@@ -24,6 +24,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     quality.set_defaults(run=_bench_quality)
     _add_faces(bench)
+    keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
+    keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    keep.add_argument("--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)")
+    keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    keep.add_argument(
+        "--kinds",
+        type=_words,
+        default=("face", "color", "enlarged", "warp", "crop", "all"),
+        metavar="NAME,NAME",
+        help="what the editing model did beside the face (default: face,color,enlarged,warp,crop,all)",
+    )
+    keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
+    keep.set_defaults(run=_bench_keep)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
     context = bench.add_parser(
@@ -57,7 +70,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, blend, context, fullsize, personas):
+    for subject in (quality, keep, blend, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -142,6 +155,15 @@ def _bench_faces(options: argparse.Namespace) -> int:
     )
     _show(faces, figures, options.json)
     print(f"Pictures: {options.out.resolve()}: {', '.join(figures['pictures'])}; all figures in figures.json.")
+    return 0
+
+
+def _bench_keep(options: argparse.Namespace) -> int:
+    from ..benchmarks import keep
+
+    figures = keep.bench(options.photos, options.out, most=options.most, width=options.width, kinds=options.kinds)
+    _show(keep, figures, options.json)
+    print(f"Picture: {(options.out / 'keep.png').resolve()}: truth, damaged, edit, result, result for a stranger.")
     return 0
 
 

@@ -25,6 +25,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="a folder with one subfolder of good pictures per person, or just pictures of one person",
     )
     restore.add_argument(
+        "--edit", type=Path, help="with --workflow keep_the_person: what an editing model made of the one photograph"
+    )
+    restore.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
     )
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
@@ -41,6 +44,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _restore(options: argparse.Namespace) -> int:
     from ...lib.standin.core_nodes import CORE_NODES
     from ...lib.standin.graph import apply_overrides, kinds, load_graph
+    from ...lib.standin.host import allow_folder
     from ...lib.storage.whole import check_room
     from ...nodes import NODES
     from .. import own
@@ -57,6 +61,8 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
+        if options.edit is not None:
+            graph = own.with_edit(graph, allow_folder(options.edit).resolve())
         photos = list(_pictures(options.photos))
         if not photos:
             raise UserError(f"There are no pictures to restore in {', '.join(map(str, options.photos))}.")

@@ -30,7 +30,9 @@ FEWEST, LEAST_SHARE = 16, 0.2
 LEAST_NEIGHBORS, NEIGHBORHOOD, ODD = 3, 0.08, 0.01
 # Of the flow: how far beyond the features it may go, how smooth it is, how much a face counts in it, and how far one reaches in the
 # width and height of its box: an editor draws forehead and chin anew, too.
-FURTHEST, SMOOTHNESS, IN_A_FACE = 0.02, (0.015, 0.04, 0.12), 0.02
+FURTHEST, SMOOTHNESS, IN_A_FACE = 0.04, (0.015, 0.04, 0.12), 0.02
+# The same where nothing but a face gave the first guess: what is around it says little.
+IN_THE_ONLY_FACE = 0.3
 REACH = 0.65, 0.8
 DENSE = 0.25
 # Standard deviations of the bands that are compared: pixels, and shares; the finest for a first guess.
@@ -117,6 +119,7 @@ def register(
     found = [_by_features(here, there, outside)]
     if found[0] is None:
         found = [_by_faces(here, there, pair, to_photo, to_edit) for pair in _pairs(faces, edit_faces)]
+        outside = outside.clip(min=IN_THE_ONLY_FACE)
     tried = [_bent(here, there, guess, outside) for guess in found if guess is not None]
     if not tried:
         still = np.zeros((1, 1, 2), np.float32)

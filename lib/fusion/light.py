@@ -1,7 +1,8 @@
-"""Light and colors of one picture for another that shows the same place: curves fitted to both, then what is left, smoothly.
+"""Light and colors of one picture for another that shows the same face: the mean colors and how they vary, then what is left, smoothly.
 
 A color fix that exchanges low frequencies alone would also bring over the shading by which a face is told from another. Here the
-colors are changed as the whole region says, and only the broadest light and the chroma are taken as they lie.
+colors are moved as a whole (the linear Monge-Kantorovich transport of Pitie and Kokaram 2007, which does not ask that both faces lie on
+each other), and only the broadest light is taken as it lies.
 """
 
 from __future__ import annotations
@@ -11,48 +12,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Standard deviations in widths of an aligned crop: what the fit sees, and what of chroma and of light is taken as it lies.
-SEEN, CHROMA, LIGHT = 0.012, 0.03, 0.15
-# How much the fit is held to leave colors alone, per pixel, and the error in 0..1 from which a pixel counts less.
-RIDGE, TOLERATED = 1e-3, 0.06
+# Standard deviations in widths of an aligned crop: of what is compared, and of what is taken as it lies; of chroma more where the
+# picture has none of its own, because nothing in it says that lips are red.
+SEEN, LIGHT, CHROMA_OF_GRAY = 0.012, 0.15, 0.03
+GRAY = 0.01  # mean difference of the colors from their luma, in 0..1
+# Variance that both get: colors that hardly vary are moved, not stretched.
+FLOOR = 2e-4
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def relit(picture: Tensor, below: Tensor, valid: Tensor, crop: float) -> Tensor:
+def relit(picture: Tensor, below: Tensor, weight: Tensor, crop: float) -> Tensor:
     """``picture`` ``[3, h, w]`` in the light and the colors of ``below`` ``[3, h, w]``, which shows the same place; clamped to 0..1.
 
-    valid: ``[1, h, w]`` in 0..1, where the picture shows something; crop: the width of an aligned face crop in these pixels.
+    weight: ``[1, h, w]`` in 0..1, where both show the face; crop: the width of an aligned face crop in these pixels.
     """
     ours, theirs = (np.ascontiguousarray(one.permute(1, 2, 0).cpu().numpy(), np.float32) for one in (picture, below))
-    known = valid[0].cpu().numpy().astype(np.float32)
+    known = weight[0].cpu().numpy().astype(np.float32)
     if known.sum() < 16:
         return picture
-    matched = _basis(ours) @ _fitted(_mean(ours, known, SEEN * crop), _mean(theirs, known, SEEN * crop), known)
+    matched = _moved(ours, *(_mean(one, known, SEEN * crop) for one in (ours, theirs)), known)
     left = theirs - matched
     light = (left @ LUMA)[..., None]
-    matched += _mean(left - light, known, CHROMA * crop) + _mean(light, known, LIGHT * crop)
+    gray = np.abs(ours - (ours @ LUMA)[..., None]).mean() < GRAY
+    chroma = _mean(left - light, known, (CHROMA_OF_GRAY if gray else LIGHT) * crop)
+    matched = matched + _mean(light, known, LIGHT * crop) + chroma
     return torch.from_numpy(matched.astype(np.float32)).permute(2, 0, 1).to(picture).clamp(0, 1)
 
 
-def _basis(colors: np.ndarray) -> np.ndarray:
-    """``[..., 8]``: the colors, their squares, the product of luma and its cube, and one."""
-    luma = (colors @ LUMA)[..., None]
-    return np.concatenate([colors, colors**2, luma**3, np.ones_like(luma)], -1)
+def _moved(colors: np.ndarray, ours: np.ndarray, theirs: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """``colors`` ``[h, w, 3]`` after the linear map that gives ``ours`` the mean and the covariance of ``theirs``."""
+    (mean, own), (wanted, other) = (_moments(one.reshape(-1, 3), weight.reshape(-1)) for one in (ours, theirs))
+    root = _root(own)
+    inverse = np.linalg.inv(root)
+    change = inverse @ _root(root @ other @ root) @ inverse
+    return (colors - mean) @ change.T + wanted
 
 
-def _fitted(ours: np.ndarray, theirs: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """``[8, 3]``: the basis of our colors to theirs, with the least error, where outliers count little."""
-    step = max(1, int(np.sqrt(weight.size / 20_000)))
-    x, y = (one[::step, ::step].reshape(-1, 3).astype(np.float64) for one in (ours, theirs))
-    basis, known = _basis(x), weight[::step, ::step].reshape(-1).astype(np.float64)
-    least = np.eye(8, 3)
-    for _ in range(4):
-        error = np.abs(y - basis @ least).mean(1)
-        share = known / (1 + (error / TOLERATED) ** 2) if _ else known
-        held = RIDGE * share.sum()
-        normal = (basis * share[:, None]).T @ basis + held * np.eye(8)
-        least = np.linalg.solve(normal, (basis * share[:, None]).T @ y + held * np.eye(8, 3))
-    return least
+def _moments(colors: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ``[3]`` and covariance ``[3, 3]`` of colors ``[N, 3]``."""
+    share = weight.astype(np.float64) / weight.sum()
+    mean = share @ colors
+    offset = colors - mean
+    return mean, (offset * share[:, None]).T @ offset + FLOOR * np.eye(3)
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """The symmetric square root."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
 
 def _mean(field: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:

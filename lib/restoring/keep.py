@@ -125,7 +125,7 @@ def known_patch(face: Face, found: Registration, edit: Tensor, amount: float) ->
     content, box, crop = laid_into(torch.cat([face.best, face.valid, own_mask(face)]), face, found, edit)
     valid, mask = content[3:4].clamp(0, 1), content[4:5].clamp(0, 1)
     below = edit[:, box[1] : box[3], box[0] : box[2]]
-    return Patch(relit(content[:3], below, valid, crop), mask * amount, valid, box)
+    return Patch(relit(content[:3], below, valid * mask, crop), mask * amount, valid, box)
 
 
 def stranger_patch(
@@ -135,8 +135,10 @@ def stranger_patch(
 
     Only the change is laid into the edit, so that what it has of finer detail is not resampled.
     """
-    change = surviving(relit(face.best, seen, face.valid, face.similarity.size) - seen, seen, scalars, face.similarity.scale)
-    content, box, _ = laid_into(torch.cat([change * face.valid, face.valid, own_mask(face)]), face, found, edit)
+    inside = own_mask(face)
+    own = relit(face.best, seen, face.valid * inside, face.similarity.size)
+    change = surviving(own - seen, seen, scalars, face.similarity.scale)
+    content, box, _ = laid_into(torch.cat([change * face.valid, face.valid, inside]), face, found, edit)
     valid, mask = content[3:4].clamp(0, 1), content[4:5].clamp(0, 1)
     below = edit[:, box[1] : box[3], box[0] : box[2]]
     return Patch((below + content[:3]).clamp(0, 1), mask * amount, valid, box)
