@@ -37,6 +37,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
     keep.set_defaults(run=_bench_keep)
+    evidence = bench.add_parser("evidence", help="foreign details in a restoration, found by comparing it with the photograph")
+    evidence.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    evidence.add_argument(
+        "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
+    )
+    evidence.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    evidence.add_argument("--family", default="trial", help="family of damage (default: trial)")
+    evidence.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    evidence.set_defaults(run=_bench_evidence)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
     context = bench.add_parser(
@@ -70,7 +79,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, keep, blend, context, fullsize, personas):
+    for subject in (quality, keep, evidence, blend, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -164,6 +173,17 @@ def _bench_keep(options: argparse.Namespace) -> int:
     figures = keep.bench(options.photos, options.out, most=options.most, width=options.width, kinds=options.kinds)
     _show(keep, figures, options.json)
     print(f"Picture: {(options.out / 'keep.png').resolve()}: truth, damaged, edit, result, result for a stranger.")
+    return 0
+
+
+def _bench_evidence(options: argparse.Namespace) -> int:
+    from ..benchmarks import evidence
+
+    figures = evidence.bench(
+        options.photos, options.out, most=options.most, width=options.width, family=options.family
+    )
+    _show(evidence, figures, options.json)
+    print(f"Picture: {(options.out / 'evidence.png').resolve()}: damaged, with another eye, deviation, pulled back.")
     return 0
 
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from ..degradation.survival import power, survival
 from ..faces.align import moved
 from ..fusion.blend import Patch, blend_faces
-from ..fusion.compose import grained, own_mask
+from ..fusion.compose import grained
 from ..fusion.edit import Found, Registration, register
 from ..fusion.light import relit
+from ..fusion.mask import features_mask
 from ..vocabulary import Face
 
 # Mean distance of the landmarks from where they should be, in distances of the eyes: beyond it the edit has turned or moved the head.
@@ -122,7 +123,7 @@ def shows(face: Face, found: Registration, edit: Tensor) -> bool:
 
 def known_patch(face: Face, found: Registration, edit: Tensor, amount: float) -> Patch:
     """The restored face in the edit's frame, in its light."""
-    content, box, crop = laid_into(torch.cat([face.best, face.valid, own_mask(face)]), face, found, edit)
+    content, box, crop = laid_into(torch.cat([face.best, face.valid, features_mask(face)]), face, found, edit)
     valid, mask = content[3:4].clamp(0, 1), content[4:5].clamp(0, 1)
     below = edit[:, box[1] : box[3], box[0] : box[2]]
     return Patch(relit(content[:3], below, valid * mask, crop), mask * amount, valid, box)
@@ -135,7 +136,7 @@ def stranger_patch(
 
     Only the change is laid into the edit, so that what it has of finer detail is not resampled.
     """
-    inside = own_mask(face)
+    inside = features_mask(face)
     own = relit(face.best, seen, face.valid * inside, face.similarity.size)
     change = surviving(own - seen, seen, scalars, face.similarity.scale)
     content, box, _ = laid_into(torch.cat([change * face.valid, face.valid, inside]), face, found, edit)

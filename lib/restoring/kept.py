@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..faces.align import onto_template
 from ..faces.embed import Embedder
+from ..fusion.edit import Registration
 from ..pictures.files import from_pil, to_pil
 from ..vocabulary import Library
 from .keep import Kept, Result
@@ -27,7 +28,8 @@ def table(results: Sequence[Result], library: Library, embedder: Embedder) -> di
     A distance is 1 minus the embedder's similarity, 0 (the same) to 1; ``same_person_below`` is where it stops to speak of one person.
     """
     usable = embedder if library.embedder == embedder.name else None
-    faces = [row(number, kept, library, embedder, usable) for number, kept in enumerate(_everyone(results))]
+    every = [(kept, one.registration) for one in results for kept in one.people]
+    faces = [row(number, *one, library, embedder, usable) for number, one in enumerate(every)]
     return {
         "edits": [
             {
@@ -45,9 +47,13 @@ def table(results: Sequence[Result], library: Library, embedder: Embedder) -> di
     }
 
 
-def row(number: int, kept: Kept, library: Library, embedder: Embedder, of_album: Embedder | None) -> dict[str, Any]:
-    """One face. Distances are pairs, before and after; None where there is nothing to compare."""
+def row(
+    number: int, kept: Kept, found: Registration, library: Library, embedder: Embedder, of_album: Embedder | None
+) -> dict[str, Any]:
+    """One face; its ``box`` is in the edit. Distances are pairs, before and after; None where there is nothing to compare."""
     face = kept.face
+    x0, y0, x1, y1 = face.box
+    corners = found.to_edit(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
     person = library.get(face.person)
     references = [one.embedding for one in person.references if one.embedding is not None] if person else []
     looks = [None if look is None else embedder.embed(onto_template(face, look)) for look in (kept.edited, kept.kept)]
@@ -61,7 +67,7 @@ def row(number: int, kept: Kept, library: Library, embedder: Embedder, of_album:
     return {
         "number": number,
         "person": face.person,
-        "box": [round(side) for side in face.box],
+        "box": [round(float(side)) for side in (*corners.min(0), *corners.max(0))],
         "put_back": not kept.reason,
         "reason": kept.reason,
         "to_photograph": distances([own]),
