@@ -38,6 +38,7 @@ def summarize(
                 "score": round(float(face.score), 3),
                 "restored": face.restored is not None,
                 "album": None if face.borrowed is None else face.borrowed.totals(),
+                **({} if face.supported is None else {"evidence": face.supported.rounded()}),
             }
             for face in every
         ],

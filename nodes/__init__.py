@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..lib.bridge import ComfyExtension, io, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .diffbir import DiffBIRRestorer
+from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
@@ -78,6 +79,7 @@ NODES = (
     NoiseToSigmas,
     StableSRRestorer,
     KeepPerson,
+    PhotographEvidence,
 )
 
 
