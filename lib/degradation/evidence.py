@@ -26,9 +26,10 @@ WINDOWS = (1.0, 2.0, 4.0)
 IMPRECISION = 0.15
 # A place is contradicted from the threshold on, and fully from this many times the threshold on.
 FULL = 2.0
+# Pulling back asks for this many times the threshold: noise that exceeds it somewhere must not move anything.
+CERTAIN = 1.5
 # Detail fainter than this, in 0..1, is no detail; it is measured in a window of that many pixels of the result, per pixel of the photograph.
 FAINT, DETAIL_WINDOW, BROAD = 0.01, 3.0, 8.0
-STEPS = 3
 LUMA = (0.299, 0.587, 0.114)
 
 Scalars = Mapping[str, float]
@@ -78,21 +79,27 @@ def pulled_back(
 ) -> Tensor:
     """The result ``[3, h, w]`` moved toward the photograph where that contradicts it, by as much as survived the damage; elsewhere unchanged.
 
-    Back projection (Irani and Peleg 1991) with Wiener's filter; see ``evidence`` for the rest.
+    One step of back projection (Irani and Peleg 1991) with Wiener's filter, for a difference with as much power as exceeds the noise;
+    more steps would bring in the noise. See ``evidence`` for the rest.
     """
     factor, zones = _factor(result, photo), _zones(damage)
-    out = result
-    for _ in range(STEPS):
-        found = evidence(out, photo, zones, threshold)
-        against = F.interpolate(found.contradicted[None, None], photo.shape[-2:], mode="area")[0]
-        if not against.any():
-            break
-        missing = (photo - _predicted(out, photo, zones)) * _widened(against)
-        change = _weighted([_filtered(missing, _wiener(missing, zone.scalars)) for zone in zones], zones)
-        if factor > 1:
-            change = F.interpolate(change[None], out.shape[-2:], mode="bicubic")[0]
-        out = (out + strength * change).clamp(0, 1)
-    return out
+    against = evidence(result, photo, zones, CERTAIN * threshold).contradicted
+    weight = _widened(F.interpolate(against[None, None], photo.shape[-2:], mode="area")[0])
+    if not against.any():
+        return result
+    missing = photo - _predicted(result, photo, zones)
+    power = float((_luma(missing).square() * weight).sum() / weight.sum())
+    changes = []
+    for zone in zones:
+        excess = power - _noise(zone.scalars) ** 2
+        if excess < power / 3:  # mostly noise: moving toward it would gain nothing
+            return result
+        passed, _, ratio = _survived(missing, zone.scalars, 1.0, excess)
+        changes.append(_filtered(missing, passed / (passed**2 + ratio)))
+    change = _weighted(changes, zones) * weight
+    if factor > 1:
+        change = F.interpolate(change[None], result.shape[-2:], mode="bicubic")[0]
+    return torch.where(change == 0, result, (result + strength * change).clamp(0, 1))
 
 
 def _factor(result: Tensor, photo: Tensor) -> int:
@@ -174,23 +181,21 @@ def _passed(picture: Tensor, scalars: Scalars) -> Tensor:
     return transfer(scalars, *torch.broadcast_tensors(fx, fy))
 
 
-def _survived(picture: Tensor, scalars: Scalars, pixel: float) -> tuple[Tensor, Tensor, Tensor]:
+def _survived(
+    picture: Tensor, scalars: Scalars, pixel: float, variance: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Of every frequency the share that passed, Wiener's share that survived, and noise over signal; see ``_filtered``.
 
-    Natural pictures have power that falls with the square of the frequency; how much they have is the picture's own.
+    Natural pictures have power that falls with the square of the frequency; how much they have, the picture's own variance says.
     """
+    variance = float(_luma(picture).var()) if variance is None else variance
     fx, fy = torch.broadcast_tensors(*_frequencies(picture, pixel))
     radius = torch.hypot(fx, fy).clamp(min=1 / (2 * max(picture.shape[-2:])))
     power = radius**-2.0
-    power = power * float(_luma(picture).var()) / float(power[radius <= 0.5].mean())
+    power = power * variance / float(power[radius <= 0.5].mean())
     ratio = disturbance(scalars, fx, fy) / power
     passed = transfer(scalars, fx, fy) * (torch.maximum(fx.abs(), fy.abs()) <= 0.5)
     return passed, passed**2 / (passed**2 + ratio), ratio
-
-
-def _wiener(picture: Tensor, scalars: Scalars) -> Tensor:
-    passed, _, ratio = _survived(picture, scalars, 1.0)
-    return passed / (passed**2 + ratio.clamp(min=0.05))
 
 
 def _silent(result: Tensor, zones: Sequence[Zone], factor: int) -> Tensor:
