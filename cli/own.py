@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 from ..lib.faces.match import EVERYBODY_KNOWN, STRANGERS
-from ..lib.standin.graph import Graph, Node, sources, title
+from ..lib.standin.graph import Graph, Node, linked_sources, title
 from ..lib.standin.host import allow_folder
 from ..lib.vocabulary import UserError
 
@@ -31,7 +31,7 @@ def with_album(graph: Graph, album: Path) -> Graph:
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
     for node in graph.values():
-        for name, (source, output) in sources(graph, node).items():
+        for name, (source, output) in linked_sources(graph, node).items():
             kind = graph[source]["class_type"]
             if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
@@ -58,7 +58,7 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
             f"{PHOTOGRAPH!r}."
         )
     for node in graph.values():
-        for name, (source, output) in sources(graph, node).items():
+        for name, (source, output) in linked_sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
             elif graph[source]["class_type"] in SAMPLES and output in (0, 2):  # the photograph, and its edit
@@ -99,7 +99,7 @@ def with_strength(graph: Graph, strength: float) -> Graph:
 
 def _source(graph: Graph, node: Node, name: str) -> Node | None:
     """The node that an input comes from; None for a value, or for a link that leads nowhere, which is reported when the graph runs."""
-    found = sources(graph, node).get(name)
+    found = linked_sources(graph, node).get(name)
     return graph[found[0]] if found else None
 
 

@@ -14,7 +14,7 @@ from ..lib.pictures.opening import (
     kept_exif,
     kept_profile,
     levels,
-    opened,
+    opened_picture,
     orientation,
     upright,
 )
@@ -39,9 +39,9 @@ class Photograph:
     notes: tuple[str, ...]
 
 
-def prepared(photo: Path, folder: Path) -> Photograph:
+def prepared_photograph(photo: Path, folder: Path) -> Photograph:
     """Looks at a file before anything is computed; ``folder`` is for a copy. Raises UserError if it cannot be restored."""
-    with opened(photo, RESTORING) as file:
+    with opened_picture(photo, RESTORING) as file:
         frames, note = _frames(file.image)
         exif, lost = kept_exif(file.image)
         profile, unfit = kept_profile(file.image)
@@ -56,7 +56,7 @@ def prepared(photo: Path, folder: Path) -> Photograph:
         return Photograph(source, picture.size, exif, profile, alpha, tuple(filter(None, notes)))
 
 
-def finished(photograph: Photograph, restored: Image.Image) -> Image.Image:
+def with_transparency(photograph: Photograph, restored: Image.Image) -> Image.Image:
     """The restored picture with the photograph's transparency."""
     if photograph.alpha is None:
         return restored

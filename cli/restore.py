@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
-from ..lib.standin.graph import Graph, label, title
+from ..lib.standin.graph import Graph, node_label, title
 from ..lib.standin.host import allow_folder, folders
 from ..lib.standin.runner import Results, run_graph
 from ..lib.storage.whole import check_room, whole, write_whole
@@ -22,7 +22,7 @@ from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
 from .own import with_photo
-from .photograph import Photograph, finished, prepared
+from .photograph import Photograph, prepared_photograph, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
@@ -53,7 +53,7 @@ def restore(graph: Graph) -> Restored:
             folders.clear_temp()  # megabytes for every photograph of a folder
     report = _report(results, graph)
     report["seconds"] = {
-        without_path(title(graph[id])) or label(id, graph[id]): round(seconds, 2)
+        without_path(title(graph[id])) or node_label(id, graph[id]): round(seconds, 2)
         for id, seconds in results.seconds.items()
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
@@ -100,7 +100,7 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
     computed, and is among the report's ``notes``. Returns the restored picture's path.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared(photo, Path(folder))
+        photograph = prepared_photograph(photo, Path(folder))
         for note in photograph.notes:
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
@@ -126,7 +126,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Pa
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
-                finished(photograph, done.after).save(
+                with_transparency(photograph, done.after).save(
                     partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile
                 )
             break

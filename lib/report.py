@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .degradation.estimate import describe
+from .degradation.estimate import describe_damage
 from .pictures.metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
@@ -45,7 +45,7 @@ def summarize(
         "damage": None
         if code is None
         else {
-            "words": describe(code.scalars),
+            "words": describe_damage(code.scalars),
             **{name: round(value, 2) for name, value in code.scalars.items()},
         },
     }
@@ -61,7 +61,7 @@ def summarize(
     truth, before = (
         F.interpolate(x, size, mode="bicubic").clamp(0, 1) if x.shape[-2:] != size else x for x in (truth, before)
     )
-    summary["quality"] = quality(truth, before, after)
+    summary["quality"] = quality_scores(truth, before, after)
     largest = (
         max(
             ((f, i) for i, frame in enumerate(faces.frames) for f in frame), key=lambda p: _area(p[0].box), default=None
@@ -73,11 +73,13 @@ def summarize(
         face, index = largest
         factor = size[0] / faces.size[0]
         x0, y0, x1, y1 = (max(round(v * factor), 0) for v in face.box)
-        summary["quality"]["face"] = quality(*(x[index : index + 1, :, y0:y1, x0:x1] for x in (truth, before, after)))
+        summary["quality"]["face"] = quality_scores(
+            *(x[index : index + 1, :, y0:y1, x0:x1] for x in (truth, before, after))
+        )
     return summary
 
 
-def quality(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:
+def quality_scores(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:
     """PSNR and SSIM against the truth before and after; all ``[B, 3, H, W]`` in 0..1."""
     return {
         f"{name}_{when}": round(measure(picture, truth), 4)

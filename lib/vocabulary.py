@@ -288,15 +288,12 @@ class Abilities:
     base: the model that its personas belong to, by the name that is stored in them; empty if it cannot wear any.
     teachable: Train Persona can train it. generates: Generative Album can make pictures with it.
     takes_references: it looks at the album; `Restorer.needs_references` says that it does nothing without one.
-    half: the half precision that its networks tolerate, or None. memory: bytes that its weights take up.
     """
 
     base: str = ""
     teachable: bool = False
     generates: bool = False
     takes_references: bool = False
-    half: torch.dtype | None = None
-    memory: int = 0
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lib.bridge import ComfyExtension, io, serve_odd_folder
+from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .diffbir import DiffBIRRestorer
 from .evidence import PhotographEvidence
@@ -86,6 +86,7 @@ NODES = (
 class PersonalRestore(ComfyExtension):
     async def on_load(self) -> None:
         serve_odd_folder()
+        rename_inputs_of_prompts()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -7,14 +7,14 @@ import json
 import torch
 
 from ..lib.bridge import io, keep
-from ..lib.degradation.estimate import describe, face_pair
+from ..lib.degradation.estimate import describe_damage, face_pair
 from ..lib.degradation.families import FAMILIES
-from ..lib.degradation.picture import gauge, sheet
+from ..lib.degradation.picture import damage_sheet, gauge
 from ..lib.degradation.recipe import Recipe
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import DegradationCode, Faces, UserError
 from ..models.embedded import ready as embedded
-from ..models.embedded.estimate import estimate
+from ..models.embedded.estimate import estimate_code
 from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named
@@ -136,12 +136,12 @@ class EstimateDegradation(io.ComfyNode):
             return io.NodeOutput(None, words, to_image(gauge(None)))
         largest = max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2])
         if extractor == EMBEDDED:
-            code = estimate(embedded.extractor(keep)(), largest)
+            code = estimate_code(embedded.extractor(keep)(), largest)
         else:
-            weights = face2scene.read(trained_named(extractor, "Estimate Degradation"), only="extractor.")
-            code = estimate(keep(weights.extractor())(), largest, weights.token_space)
+            weights = face2scene.read_face2scene(trained_named(extractor, "Estimate Degradation"), only="extractor.")
+            code = estimate_code(keep(weights.extractor())(), largest, weights.token_space)
         numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
-        return io.NodeOutput(code, f"{describe(code.scalars)}\n{numbers}", to_image(gauge(code.scalars)))
+        return io.NodeOutput(code, f"{describe_damage(code.scalars)}\n{numbers}", to_image(gauge(code.scalars)))
 
 
 class CompareWithTruth(io.ComfyNode):
@@ -200,4 +200,4 @@ class CompareWithTruth(io.ComfyNode):
         captions = {name: f"{name}   {one['psnr']:.2f} dB   {one['ssim']:.3f}" for name, one in quality.items()}
         tiles = [*((captions[name], one) for name, one in pictures.items()), ("truth", goal)]
         figures = {"quality": quality, "true_damage": true, "estimated_damage": estimated}
-        return io.NodeOutput(to_image(sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))
+        return io.NodeOutput(to_image(damage_sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))

@@ -17,7 +17,7 @@ from ..lib.faces.review import judged
 from ..lib.fusion.mask import features_mask
 from ..lib.vocabulary import DegradationCode, Face, Faces, Supported, UserError
 from ..models.embedded import ready as embedded
-from ..models.embedded.estimate import estimate
+from ..models.embedded.estimate import estimate_code
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
@@ -43,15 +43,12 @@ class PhotographEvidence(io.ComfyNode):
                     min=1.0,
                     max=20.0,
                     step=0.5,
-                    tooltip="How many times the difference that noise and JPEG compression explain a contradiction needs. Lower values find "
-                    "more, also where there is nothing.",
+                    tooltip="How many times the difference that noise and JPEG compression explain a contradiction needs. Lower values "
+                    "find more, also where there is nothing.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "pull_back",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="Moves contradicted places back toward what the photograph shows. 0 leaves the result unchanged, bit for bit.",
                 ),
                 io.Combo.Input(
@@ -77,7 +74,8 @@ class PhotographEvidence(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="JSON: the shares of the picture and of each face."),
                 io.Image.Output(display_name="image", tooltip="The result, pulled back toward the photograph."),
                 sockets.Faces.Output(
-                    display_name="faces", tooltip="The faces with their scores, for Restoration Report and Review Faces."
+                    display_name="faces",
+                    tooltip="The faces with their scores, for Restoration Report and Review Faces.",
                 ),
             ],
         )
@@ -112,7 +110,9 @@ class PhotographEvidence(io.ComfyNode):
             frames.append(tuple(replace(face, supported=score(found[-1], face)) for face in frame))
         scored = replace(faces, frames=tuple(frames))
         return io.NodeOutput(
-            to_image(torch.stack([judged(one, it.contradicted, it.silent) for one, it in zip(pulled, found, strict=True)])),
+            to_image(
+                torch.stack([judged(one, it.contradicted, it.silent) for one, it in zip(pulled, found, strict=True)])
+            ),
             torch.stack([one.contradicted for one in found]),
             torch.stack([one.silent for one in found]),
             json.dumps(summary(found, scored, code), indent=2, ensure_ascii=False),
@@ -128,7 +128,7 @@ def zones_of(photo: torch.Tensor, frame: tuple[Face, ...]) -> list[Zone]:
         pair = face_pair(photo, face)
         if pair is not None:
             x0, y0, x1, y1 = face.box
-            zones.append(Zone(((x0 + x1) / 2, (y0 + y1) / 2), estimate(embedded.extractor(keep)(), pair).scalars))
+            zones.append(Zone(((x0 + x1) / 2, (y0 + y1) / 2), estimate_code(embedded.extractor(keep)(), pair).scalars))
     return zones
 
 

@@ -15,13 +15,13 @@ from ..lib.faces.detect import (
     detect_faces,
     detections_from_boxes,
     detections_from_mesh,
-    merge,
+    merge_detections,
     reading_order,
 )
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS, extract_face
 from ..lib.faces.match import match_faces
-from ..lib.faces.review import album_label, label, mark, outline, tinted
+from ..lib.faces.review import album_label, face_label, mark, picker_data, tinted
 from ..lib.fusion.compose import parse_strengths
 from ..lib.pictures.files import from_pil, to_pil
 from ..lib.vocabulary import Face, Faces, Library, UserError
@@ -116,13 +116,13 @@ class DetectFaces(io.ComfyNode):
                 found += detect_faces(
                     look, threshold=threshold or None, model_folder=weight_folders("personal_restore")
                 )
-            return reading_order(merge(found))
+            return reading_order(merge_detections(found))
 
         frames = tuple(
             tuple(extract_face(photo, one, alignment) for one in find(index)) for index, photo in enumerate(photos)
         )
         faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
-        return io.NodeOutput(faces, describe(faces))
+        return io.NodeOutput(faces, describe_faces(faces))
 
 
 def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
@@ -205,10 +205,10 @@ class MatchFaces(io.ComfyNode):
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
         if image is None:
-            return io.NodeOutput(matched, describe(matched))
+            return io.NodeOutput(matched, describe_faces(matched))
         photos = to_photos(image)
         check_same_photos("Match Faces", photos, matched)
-        return io.NodeOutput(matched, describe(matched), ui=picker(cls, photos, matched, library))
+        return io.NodeOutput(matched, describe_faces(matched), ui=picker(cls, photos, matched, library))
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list[Any]]:
@@ -218,7 +218,7 @@ def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library
     size = [max(1, round(side * scale)) for side in photos.shape[-2:]]
     small = photos if scale == 1 else F.interpolate(photos, size, mode="bicubic", antialias=True).clamp(0, 1)
     files = ui.PreviewImage(to_image(small), cls=node).as_dict()["images"]
-    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, outline(faces), strict=True)]
+    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, picker_data(faces), strict=True)]
     return {"pr_pictures": pictures, "pr_people": [person.name for person in library.people]}
 
 
@@ -245,7 +245,7 @@ class ReviewFaces(io.ComfyNode):
         check_same_photos("Review Faces", photos, faces)
         marked, number = [], 0
         for photo, frame in zip(photos, faces.frames, strict=True):
-            marks = [(face.box, label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
+            marks = [(face.box, face_label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
             marked.append(from_pil(mark(to_pil(photo), marks)))
             number += len(frame)
         return io.NodeOutput(to_image(torch.stack(marked)))
@@ -370,7 +370,7 @@ class ImagesToFaces(io.ComfyNode):
         return io.NodeOutput(faces[0].map(take))
 
 
-def describe(faces: Faces) -> str:
+def describe_faces(faces: Faces) -> str:
     """One line per face."""
     lines: list[str] = []
     for face in (face for frame in faces.frames for face in frame):

@@ -28,12 +28,9 @@ class BlendFaces(io.ComfyNode):
                     "scene", tooltip="The restored scene, or the photograph itself to restore only the faces."
                 ),
                 sockets.Faces.Input("faces", tooltip="Restored faces. Faces that have not been restored are skipped."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 returns the scene unchanged, bit for bit. 1 uses the restored faces fully.",
                 ),
                 io.String.Input(
@@ -75,12 +72,9 @@ class BlendFaces(io.ComfyNode):
                     tooltip="Warps each face by a few pixels to align it with the scene. Restorers that generate a "
                     "new face need this. If it does not help, the face is left unchanged.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "grain",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="Adds the fine noise of the surrounding scene to each face, so that the face does not "
                     "look too clean. 1 matches the scene, 0 adds none.",

@@ -34,12 +34,9 @@ class KeepPerson(io.ComfyNode):
                 ),
                 io.Image.Input("photograph", tooltip="The damaged photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="The faces of the photograph, matched and restored."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 returns the edit unchanged, bit for bit. 1 puts the faces back fully.",
                 ),
                 io.Boolean.Input(
@@ -48,12 +45,9 @@ class KeepPerson(io.ComfyNode):
                     tooltip="Also gives people who are not in the album their own structure back, as far as the damage left it. The finer "
                     "detail stays that of the edit.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "grain",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="Adds the fine noise of the edit to the faces. 1 matches the edit, 0 adds none.",
                 ),
                 sockets.seed("Seed for the grain. The same seed gives the same noise."),
@@ -76,7 +70,8 @@ class KeepPerson(io.ComfyNode):
                     "photograph and from the album, before and after.",
                 ),
                 io.Image.Output(
-                    display_name="sheet", tooltip="Every face in the photograph, in the edit, in the result and in the album."
+                    display_name="sheet",
+                    tooltip="Every face in the photograph, in the edit, in the result and in the album.",
                 ),
             ],
         )

@@ -118,7 +118,7 @@ class SegmentPeople(io.ComfyNode):
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
         from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
 
-        network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
+        network = keep(yolo_segment.load_segmenter(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
         people = [yolo_segment.segment_people(photo, network, threshold) for photo in to_photos(image)]
         if len(people) == 1:
             return io.NodeOutput(people[0] if len(people[0]) else torch.zeros(1, *people[0].shape[1:]))

@@ -25,7 +25,9 @@ def subject():
 
 @pytest.fixture(scope="module")
 def other():
-    return Subject(samples.bent(samples.photograph(), 8, 0, 6, 0, 0)[0].flip(-1), FOUND.box, LANDMARKS * [-1, 1] + [511, 0])
+    return Subject(
+        samples.bent(samples.photograph(), 8, 0, 6, 0, 0)[0].flip(-1), FOUND.box, LANDMARKS * [-1, 1] + [511, 0]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,12 @@ def test_a_smooth_result_of_a_blurred_photograph_is_supported(subject):
     smooth = blur(subject.picture[None], size=25, sigma_x=3.0, sigma_y=3.0)[0]
     damage = CLEAN | {"blur_sigma": 2.0, "noise_sigma": 3.0}
     photo = blur(smooth[None], size=17, sigma_x=2.0, sigma_y=2.0)[0]
-    assert evidence(smooth, photo, damage).silent.mean() < 0.001 < 0.05 < evidence(subject.picture, photo, damage).silent.mean()
+    assert (
+        evidence(smooth, photo, damage).silent.mean()
+        < 0.001
+        < 0.05
+        < evidence(subject.picture, photo, damage).silent.mean()
+    )
 
 
 def test_a_larger_result_is_judged_at_its_own_size(pairs, subject):
@@ -80,7 +87,9 @@ def test_a_larger_result_is_judged_at_its_own_size(pairs, subject):
 def test_damage_that_varies_is_interpolated_between_places(subject):
     """The left half blurred little, the right half much: one code for both accuses one of them."""
     mild, heavy = (CLEAN | {"blur_sigma": sigma, "noise_sigma": 2.0} for sigma in (0.5, 3.0))
-    halves = [blur(subject.picture[None], size=21, sigma_x=s["blur_sigma"], sigma_y=s["blur_sigma"])[0] for s in (mild, heavy)]
+    halves = [
+        blur(subject.picture[None], size=21, sigma_x=s["blur_sigma"], sigma_y=s["blur_sigma"])[0] for s in (mild, heavy)
+    ]
     photo = torch.cat([halves[0][..., :256], halves[1][..., 256:]], -1)
     zones = [Zone((64, 256), mild), Zone((448, 256), heavy)]
     varying, flat = (evidence(subject.picture, photo, one).contradicted.mean() for one in (zones, mild))

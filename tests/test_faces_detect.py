@@ -124,12 +124,12 @@ def test_reading_order_is_rows_from_the_top_each_from_the_left():
 
 def test_the_same_face_seen_twice_is_merged_into_the_surer_one():
     twice = [detection(0, 0, 100, 100, 0.9), detection(4, 4, 104, 104, 0.99), detection(300, 0, 400, 100, 0.9)]
-    assert [face.score for face in detect.merge(twice)] == [0.99, 0.9]
+    assert [face.score for face in detect.merge_detections(twice)] == [0.99, 0.9]
 
 
 def test_a_false_face_inside_of_a_larger_one_goes():
     nested = [detection(0, 0, 500, 600, 0.95), detection(300, 200, 400, 320, 0.97)]
-    assert [face.box for face in detect.merge(nested)] == [nested[0].box]
+    assert [face.box for face in detect.merge_detections(nested)] == [nested[0].box]
 
 
 @needs_mtcnn

@@ -63,7 +63,12 @@ def test_another_face_does_not_pull(damaged):
 
 
 def test_what_shows_something_else_is_refused(astronaut, damaged):
-    for other in (astronaut[0].flip(-1), astronaut[0].flip(-2).roll(200, -1), torch.rand(3, 400, 300), torch.ones(3, 64, 64)):
+    for other in (
+        astronaut[0].flip(-1),
+        astronaut[0].flip(-2).roll(200, -1),
+        torch.rand(3, 400, 300),
+        torch.ones(3, 64, 64),
+    ):
         found = register(damaged, other, [FACE], [FACE])
         assert found.reason, found.agreement
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from personal_restore.cli.tools.registry import filled
+from personal_restore.cli.tools.registry import with_registry_fields
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -17,7 +17,7 @@ TEXT = (ROOT / "pyproject.toml").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def project():
-    return tomllib.loads(filled(TEXT, "https://github.com/somebody/personal-restore.git"))
+    return tomllib.loads(with_registry_fields(TEXT, "https://github.com/somebody/personal-restore.git"))
 
 
 def test_every_field_of_the_registry_is_there(project):
@@ -44,13 +44,13 @@ def test_icon_and_banner_have_the_shapes_of_the_registry(project):
 @pytest.mark.parametrize("address", ["", "github.com/a/b", "https://github.com/a", 'https://github.com/a/b"\nx = "'])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="not an address"):
-        filled(TEXT, address)
+        with_registry_fields(TEXT, address)
 
 
 def test_nothing_is_filled_in_twice():
-    once = filled(TEXT, "https://github.com/a/b")
+    once = with_registry_fields(TEXT, "https://github.com/a/b")
     with pytest.raises(ValueError, match="already"):
-        filled(once, "https://github.com/a/b")
+        with_registry_fields(once, "https://github.com/a/b")
 
 
 def test_the_package_carries_everything_that_the_nodes_need_at_run_time():

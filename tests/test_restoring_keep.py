@@ -63,7 +63,10 @@ def test_the_same_happens_in_other_colors_and_the_colors_stay_the_edits(photo, e
     before, after = inner(sepia).mean((1, 2)), inner(result.picture).mean((1, 2))
     assert (before - after).abs().max() < 0.03
     truth = torch.nn.functional.interpolate(photo[None], scale_factor=1.5, mode="bicubic").clamp(0, 1)[0].mean(0)
-    pairs = [np.corrcoef(inner(one).mean(0).flatten(), inner(truth[None])[0].flatten())[0, 1] for one in (sepia, result.picture)]
+    pairs = [
+        np.corrcoef(inner(one).mean(0).flatten(), inner(truth[None])[0].flatten())[0, 1]
+        for one in (sepia, result.picture)
+    ]
     assert pairs[1] > pairs[0] and pairs[1] > 0.9
 
 
@@ -71,7 +74,10 @@ def test_a_stranger_gets_back_what_the_damage_left_and_no_more(photo, edit, face
     stranger = replace(face, person=None)
     mild, heavy = (
         keep_people(photo, edit, [stranger], [THERE], scalars=scalars).picture
-        for scalars in (BLURRED | {"blur_sigma": 0.3, "noise_sigma": 1.0, "jpeg_quality": 95.0, "downscale": 1.0}, BLURRED)
+        for scalars in (
+            BLURRED | {"blur_sigma": 0.3, "noise_sigma": 1.0, "jpeg_quality": 95.0, "downscale": 1.0},
+            BLURRED,
+        )
     )
     moved = [float((inner(one) - inner(edit)).abs().mean()) for one in (mild, heavy)]
     assert moved[0] > 1.5 * moved[1] > 0
@@ -130,5 +136,7 @@ def test_light_is_taken_over_and_structure_is_not(photo):
     dark = crop.flip(-1) * torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
     lit = relit(crop, dark, torch.ones(1, 160, 160), 160)
     assert (lit.mean((1, 2)) - dark.mean((1, 2))).abs().max() < 0.02
-    high = [one.mean(0) - torch.nn.functional.avg_pool2d(one.mean(0)[None, None], 15, 1, 7)[0, 0] for one in (crop, lit)]
+    high = [
+        one.mean(0) - torch.nn.functional.avg_pool2d(one.mean(0)[None, None], 15, 1, 7)[0, 0] for one in (crop, lit)
+    ]
     assert np.corrcoef(high[0].flatten(), high[1].flatten())[0, 1] > 0.95

@@ -14,7 +14,7 @@ import pytest
 import torch
 from personal_restore.lib.storage import whole as storage
 from personal_restore.lib.storage.tensors import read_tensors, write_tensors
-from personal_restore.lib.storage.whole import alone, check_room, remains, remove_whole, whole, write_whole
+from personal_restore.lib.storage.whole import check_room, exclusive, remains, remove_whole, whole, write_whole
 from personal_restore.lib.vocabulary import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,12 +119,12 @@ def test_the_longest_names_can_be_written(tmp_path):
 
 def test_only_one_is_inside_and_the_other_is_told(tmp_path):
     with (
-        alone(tmp_path / "x"),
+        exclusive(tmp_path / "x"),
         pytest.raises(UserError, match="somebody trains"),
-        alone(tmp_path / "x", "somebody trains"),
+        exclusive(tmp_path / "x", "somebody trains"),
     ):
         pass
-    with alone(tmp_path / "x", "somebody trains"), alone(tmp_path / "y", "somebody trains"):
+    with exclusive(tmp_path / "x", "somebody trains"), exclusive(tmp_path / "y", "somebody trains"):
         pass
     assert list(tmp_path.iterdir()) == []
 

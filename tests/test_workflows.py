@@ -19,7 +19,7 @@ from personal_restore.lib.standin.graph import GraphError, kinds
 from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
@@ -142,7 +142,7 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
 def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
     graph = bundled(workflow)
     slot = node(graph, "PR_ReferenceRestorer")
-    few = {"noise_steps": 100, "samples": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "guidance": 0.0}
+    few = {"denoise": 0.1, "steps": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "skip_guidance": 0.0}
     given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
     graph[slot] = {"class_type": restorer, "inputs": given}
     if restorer == "persona":
@@ -343,8 +343,10 @@ def tiny_public_files(tmp_path, monkeypatch) -> Path:
     save_file(stability, folder / "checkpoints" / "sd_turbo.safetensors")
     tiny.write_public_files(folder)
     monkeypatch.setenv("PR_MODELS_DIR", str(folder))
-    monkeypatch.setattr(sd_turbo, "load", partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE))
-    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    monkeypatch.setattr(
+        sd_turbo, "load_sd_turbo", partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE)
+    )
+    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
     return folder
 
 
@@ -356,7 +358,7 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     def change(text):
         return ("--set", f"PR_S3DiffRestorer.{text}")
 
-    for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
+    for options in ((), change("cfg=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
         assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
     report = json.loads((out / "photo_report.json").read_text())
     assert report["faces"] == [] and "S3Diff" in report["seconds"]
@@ -401,12 +403,12 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
         run_graph(graph, NODES)
     graph[id]["inputs"]["photographs"] = "photographs"
     run_graph(graph, NODES)
-    weights = face2scene.read(made)
+    weights = face2scene.read_face2scene(made)
     assert weights.provenance["config"]["schedule"]["steps"] == 3 and weights.provenance["data"] == "2 photographs"
     scene = bundled("s3diff_scene")
     slot = node(scene, "PR_S3DiffRestorer")
     scene[slot] = {"class_type": "PR_Face2SceneRestorer", "inputs": {"checkpoint": "sd_turbo.safetensors", "model": made.name,
-                   "guidance": 1.0, "scale": 1}}  # fmt: skip
+                   "cfg": 1.0, "scale": 1}}  # fmt: skip
     assert run_graph(scene, NODES).ui[node(scene, "SaveImage")]["images"]
 
 
@@ -439,7 +441,8 @@ def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tm
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
         assert all(
-            part in line for part in (size, licence, f"It belongs in {shown(folder)}.", "python run.py models get")
+            part in line
+            for part in (size, licence, f"It belongs in {shown_folder(folder)}.", "python run.py models get")
         )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from ..lib.storage.whole import alone, put, write_whole
+from ..lib.storage.whole import exclusive, put, write_whole
 from ..lib.vocabulary import Place
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class _From(Sampler):
         return self.stop - self.start
 
 
-def train(
+def train_loop(
     folder: Path,
     trained: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -72,7 +72,7 @@ def train(
     precision = "bf16" if place.dtype == torch.bfloat16 else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=place.device.type == "cpu")
     busy = f"Another process is training in {folder.name}. Wait for it, or choose another name or folder."
-    with alone(folder, busy) if accelerator.is_main_process else nullcontext():
+    with exclusive(folder, busy) if accelerator.is_main_process else nullcontext():
         return _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report)
 
 

@@ -1,4 +1,4 @@
-"""The five stages that make the embedded weights, in order: blind, reading, fadex, projector, guided; then ``export``.
+"""The five stages that make the embedded weights, in order: blind, reading, fadex, projector, guided; then `export_weights`.
 
 python run.py train all --out runs/embedded
 """
@@ -18,15 +18,15 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..lib.storage.fingerprint import fingerprint
-from ..lib.storage.resume import settle
+from ..lib.storage.fingerprint import weights_fingerprint
+from ..lib.storage.resume import settle_folder
 from ..lib.storage.tensors import read_tensors, write_tensors
 from ..lib.vocabulary import Place, UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.one_step import OneStepNet
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
-from .loop import Schedule, train
+from .loop import Schedule, train_loop
 from .projector import Draws, ProjectorLoss, features
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 
@@ -82,7 +82,7 @@ def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return read_tensors(path)
 
 
-def run(stage: str, folder: Path, config: Config, place: Place) -> None:
+def run_stage(stage: str, folder: Path, config: Config, place: Place) -> None:
     """Runs or resumes one stage, based on the results of the earlier stages in ``folder``."""
     pictures = bank(folder.parent, config.data)
     schedule: Schedule = getattr(config, stage)
@@ -106,9 +106,9 @@ def run(stage: str, folder: Path, config: Config, place: Place) -> None:
             task = ContrastLoss(contrast, extractor.gauge, restorer)
         case "projector":
             seen = extractor.fadex.E, extractor.fadex.spectrum
-            parts = [fingerprint(part) for part in seen if part is not None]
+            parts = [weights_fingerprint(part) for part in seen if part is not None]
             made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
-            settle(
+            settle_folder(
                 folder / stage,
                 made_of,
                 str(folder / stage),
@@ -121,7 +121,7 @@ def run(stage: str, folder: Path, config: Config, place: Place) -> None:
             task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
     learnt = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    train(
+    train_loop(
         folder / stage,
         task,
         optimizer,
@@ -134,7 +134,7 @@ def run(stage: str, folder: Path, config: Config, place: Place) -> None:
         write_tensors(folder / f"{name}.safetensors", module.state_dict())
 
 
-def export(folder: Path, config: Config, target: Path) -> None:
+def export_weights(folder: Path, config: Config, target: Path) -> None:
     """Writes the float16 files that the pack ships, with configuration and provenance in their metadata."""
     provenance = {
         "trained_by": "python run.py train all",

@@ -1,8 +1,9 @@
 """Foreign details found by the photograph: ``python run.py bench evidence --photos ALBUM``.
 
-Every chosen picture is damaged and restored as in ``bench keep``, without its album. Then a detail that is not in the photograph is drawn into the
-restoration: another person's eye, a mole, a patch from elsewhere in the picture. Measured are how well the deviation separates its pixels from
-all others (AUC, the area under the ROC curve), and PSNR before and after the result was pulled back, with and without the detail.
+Every chosen picture is damaged and restored as in ``bench keep``, without its album. Then a detail that is not in the photograph is
+drawn into the restoration: another person's eye, a mole, a patch from elsewhere in the picture. Measured are how well the deviation
+separates its pixels from all others (AUC, the area under the ROC curve), and PSNR before and after the result was pulled back, with and
+without the detail.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def _patched(scene: torch.Tensor, subject: Subject) -> tuple[torch.Tensor, torch
     side = round(PATCH * subject.width)
     top, left = min(max(round(subject.box[3]), 0), height - side), max(round(subject.box[0]) - side, 0)
     result, where = scene.clone(), torch.zeros(height, width)
-    result[:, top : top + side, left : left + side] = scene[:, height - side - top :, width - side - left :][:, :side, :side]
+    result[:, top : top + side, left : left + side] = scene[:, height - side - top :, width - side - left :][
+        :, :side, :side
+    ]
     where[top : top + side, left : left + side] = 1
     return result, where
 
@@ -139,9 +142,14 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def table(figures: dict) -> str:
-    lines = [f"{figures['faces']} faces.", f"{'detail':8} {'AUC':>15} {'worst':>7} {'PSNR':>7} {'pulled back':>17} {'worst':>7}"]
+    lines = [
+        f"{figures['faces']} faces.",
+        f"{'detail':8} {'AUC':>15} {'worst':>7} {'PSNR':>7} {'pulled back':>17} {'worst':>7}",
+    ]
     for name, one in figures["details"].items():
         auc = f"{one['auc']:.3f} +-{one['auc_error']:.3f}"
         gain = f"{one['gain']:+.2f} +-{one['gain_error']:.2f} dB"
-        lines.append(f"{name:8} {auc:>15} {one['auc_worst']:>7.3f} {one['psnr']:>7.2f} {gain:>17} {one['gain_worst']:>+7.3f}")
+        lines.append(
+            f"{name:8} {auc:>15} {one['auc_worst']:>7.3f} {one['psnr']:>7.2f} {gain:>17} {one['gain_worst']:>+7.3f}"
+        )
     return "\n".join(lines)

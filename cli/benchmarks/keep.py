@@ -1,9 +1,9 @@
 """Edits that gave people other faces, and their own faces given back: ``python run.py bench keep --photos ALBUM``.
 
-ALBUM has one subfolder per person. Every chosen picture is damaged; an editor is simulated on the undamaged picture, who draws somebody else's
-face (``keep_edits.py``); the face is restored from the damaged picture and the person's other pictures, and put back. Nothing comes from
-the truth but the measure: dlib's distance of the edit and of the result to the undamaged face. What the edit had added is its distance less
-the damaged picture's.
+ALBUM has one subfolder per person. Every chosen picture is damaged; an editor is simulated on the undamaged picture, who draws somebody
+else's face (``keep_edits.py``); the face is restored from the damaged picture and the person's other pictures, and put back. Nothing comes
+from the truth but the measure: dlib's distance of the edit and of the result to the undamaged face. What the edit had added is its
+distance less the damaged picture's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ...lib.restoring.keep import keep_people
 from ...lib.vocabulary import Face, Library, UserError
 from ...models.album import ready as album
 from .faces import pictures_of
-from .faces_cases import Case, Subject, alone, at_width, make_case, recipe_of, subject_of
+from .faces_cases import Case, Subject, at_width, lone_face, make_case, recipe_of, subject_of
 from .faces_methods import distances, without
 from .keep_edits import KINDS, other_crop, simulated
 
@@ -62,7 +62,9 @@ class Row:
         return self.edit - self.damaged
 
 
-def bench(photos: Path, target: Path, *, most: int = 24, width: int = 96, kinds: tuple[str, ...] = tuple(KINDS)) -> dict:
+def bench(
+    photos: Path, target: Path, *, most: int = 24, width: int = 96, kinds: tuple[str, ...] = tuple(KINDS)
+) -> dict:
     """All figures; writes ``keep.json`` and ``keep.png`` into ``target``. most: faces, taken from all people in turn; width: of the face
     in the damaged picture, pixels. Raises UserError if there is nothing to measure."""
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -75,7 +77,9 @@ def bench(photos: Path, target: Path, *, most: int = 24, width: int = 96, kinds:
     missed = 0
     people = sorted({one.person for one in pictures_of(photos)})
     files = {name: [one.path for one in pictures_of(photos) if one.person == name] for name in people}
-    turns = [(name, path) for paths in zip_longest(*files.values()) for name, path in zip(people, paths, strict=True) if path]
+    turns = [
+        (name, path) for paths in zip_longest(*files.values()) for name, path in zip(people, paths, strict=True) if path
+    ]
     for person, path in tqdm(turns, desc="faces"):
         if len({(row.person, row.file) for row in rows}) == most:
             break
@@ -102,7 +106,8 @@ def bench(photos: Path, target: Path, *, most: int = 24, width: int = 96, kinds:
         "people": len({row.person for row in rows}),
         "faces": len(tiles),
         "not_found": missed,
-        "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in kinds} | {"together": summary(rows)},
+        "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in kinds}
+        | {"together": summary(rows)},
         "rows": [asdict(row) for row in rows],
     }
     (target / "keep.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -115,7 +120,7 @@ def restored(small: Subject, path: Path, person: str, library: Library) -> tuple
     own = without(library, person, path.name).get(person)
     if case.face is None or own is None or not own.references:
         return None, None
-    known = alone(replace(case.face, person=person, confidence=1.0), case.faces.size)
+    known = lone_face(replace(case.face, person=person, confidence=1.0), case.faces.size)
     done = restore_faces(case.damaged, known, album.restorer(kept_by_host), Library((own,), "dlib"), code=case.code)
     return case, done.frames[0][0]
 
@@ -155,7 +160,10 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
         fell = [(row.file, row.edit - getattr(row, name)) for row in rows]
         result[f"{name}_taken_back"] = sum(value for _, value in fell) / sum(value for _, value in added)
         # Of a ratio of means (delta method), a picture counting once however many edits it has.
-        left = [(file, value - result[f"{name}_taken_back"] * more) for (file, value), (_, more) in zip(fell, added, strict=True)]
+        left = [
+            (file, value - result[f"{name}_taken_back"] * more)
+            for (file, value), (_, more) in zip(fell, added, strict=True)
+        ]
         result[f"{name}_taken_back_error"] = mean_of(left)[1] / mean_of(added)[0]
     return {name: round(value, 4) for name, value in result.items()}
 
@@ -178,7 +186,9 @@ def table(figures: dict) -> str:
     ]
     for kind, one in figures["kinds"].items():
         cells = [f"{one[name]:.3f} +-{one[f'{name}_error']:.3f}" for name in ("damaged", "edit", "known")]
-        cells += [f"{one[f'{name}_taken_back']:.0%} +-{one[f'{name}_taken_back_error']:.0%}" for name in ("known", "stranger")]
+        cells += [
+            f"{one[f'{name}_taken_back']:.0%} +-{one[f'{name}_taken_back_error']:.0%}" for name in ("known", "stranger")
+        ]
         lines.append(f"{kind:10} {one['put_back']:>4}/{one['edits']:<4} " + " ".join(f"{cell:>14}" for cell in cells))
     whole = figures["kinds"]["together"]
     lines.append(f"Bit for bit the edit outside of the faces: {whole['unchanged_outside']} of {whole['edits']}.")

@@ -26,7 +26,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_faces(bench)
     keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
     keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
-    keep.add_argument("--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)")
+    keep.add_argument(
+        "--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)"
+    )
     keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
     keep.add_argument(
         "--kinds",
@@ -37,8 +39,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
     keep.set_defaults(run=_bench_keep)
-    evidence = bench.add_parser("evidence", help="foreign details in a restoration, found by comparing it with the photograph")
-    evidence.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    evidence = bench.add_parser(
+        "evidence", help="foreign details in a restoration, found by comparing it with the photograph"
+    )
+    evidence.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
     evidence.add_argument(
         "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
     )
@@ -179,9 +185,7 @@ def _bench_keep(options: argparse.Namespace) -> int:
 def _bench_evidence(options: argparse.Namespace) -> int:
     from ..benchmarks import evidence
 
-    figures = evidence.bench(
-        options.photos, options.out, most=options.most, width=options.width, family=options.family
-    )
+    figures = evidence.bench(options.photos, options.out, most=options.most, width=options.width, family=options.family)
     _show(evidence, figures, options.json)
     print(f"Picture: {(options.out / 'evidence.png').resolve()}: damaged, with another eye, deviation, pulled back.")
     return 0
@@ -197,7 +201,7 @@ def _bench_fullsize(options: argparse.Namespace) -> int:
     require("run.py bench fullsize", "diffusion")
     from ..benchmarks import fullsize
 
-    return _show(fullsize, fullsize.measure(), options.json)
+    return _show(fullsize, fullsize.measure_full_size(), options.json)
 
 
 def _bench_context(options: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 
-def describe(scalars: dict[str, float]) -> str:
+def describe_damage(scalars: dict[str, float]) -> str:
     """Scalars in plain words, worst first within each kind: ``clear blur (about 2.1 px), ...``."""
     blur, noise = scalars["blur_sigma"], scalars["noise_sigma"]
     quality, factor = scalars["jpeg_quality"], scalars["downscale"]

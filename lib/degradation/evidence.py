@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pictures.color import luma
 from ..vocabulary import UserError
 from .survival import GUESS, disturbance, transfer
 
@@ -28,9 +29,9 @@ IMPRECISION = 0.15
 FULL = 2.0
 # Pulling back asks for this many times the threshold: noise that exceeds it somewhere must not move anything.
 CERTAIN = 1.5
-# Detail fainter than this, in 0..1, is no detail; it is measured in a window of that many pixels of the result, per pixel of the photograph.
+# Detail fainter than this, in 0..1, is no detail. Standard deviations of the window in which it is measured and of what is no detail but
+# shading, in pixels of the photograph.
 FAINT, DETAIL_WINDOW, BROAD = 0.01, 3.0, 8.0
-LUMA = (0.299, 0.587, 0.114)
 
 Scalars = Mapping[str, float]
 
@@ -57,7 +58,9 @@ class Evidence:
         return (1 - self.contradicted) * (1 - self.silent)
 
 
-def evidence(result: Tensor, photo: Tensor, damage: Scalars | Sequence[Zone] | None, threshold: float = 4.0) -> Evidence:
+def evidence(
+    result: Tensor, photo: Tensor, damage: Scalars | Sequence[Zone] | None, threshold: float = 4.0
+) -> Evidence:
     """What ``photo`` ``[3, H, W]`` says about ``result`` ``[3, h, w]``, a whole multiple of its size; both in 0..1.
 
     damage: of the whole photograph; or at several places, between which it is interpolated; None takes a guess of hardly any.
@@ -75,9 +78,13 @@ def evidence(result: Tensor, photo: Tensor, damage: Scalars | Sequence[Zone] | N
 
 
 def pulled_back(
-    result: Tensor, photo: Tensor, damage: Scalars | Sequence[Zone] | None, strength: float = 1.0, threshold: float = 4.0
+    result: Tensor,
+    photo: Tensor,
+    damage: Scalars | Sequence[Zone] | None,
+    strength: float = 1.0,
+    threshold: float = 4.0,
 ) -> Tensor:
-    """The result ``[3, h, w]`` moved toward the photograph where that contradicts it, by as much as survived the damage; elsewhere unchanged.
+    """The result ``[3, h, w]`` moved toward the photograph where that contradicts it, by as much as survived; elsewhere unchanged.
 
     One step of back projection (Irani and Peleg 1991) with Wiener's filter, for a difference with as much power as exceeds the noise;
     more steps would bring in the noise. See ``evidence`` for the rest.
@@ -88,7 +95,7 @@ def pulled_back(
     if not against.any():
         return result
     missing = photo - _predicted(result, photo, zones)
-    power = float((_luma(missing).square() * weight).sum() / weight.sum())
+    power = float((luma(missing)[0].square() * weight).sum() / weight.sum())
     changes = []
     for zone in zones:
         excess = power - _noise(zone.scalars) ** 2
@@ -134,9 +141,9 @@ def _weighted(pictures: Sequence[Tensor], zones: Sequence[Zone]) -> Tensor:
 def _deviation(result: Tensor, photo: Tensor, zones: Sequence[Zone]) -> Tensor:
     """``[H, W]``: the largest difference over the windows, in multiples of what was to be expected there."""
     predicted = _predicted(result, photo, zones)
-    difference = _luma(photo - predicted)
+    difference = luma(photo - predicted)[0]
     noise = _weighted([torch.full(difference.shape, _noise(zone.scalars)) for zone in zones], zones)
-    light = _luma(predicted)
+    light = luma(predicted)[0]
     contrast = _blurred((light - _blurred(light, 2.0)).square(), 2.0).sqrt() * IMPRECISION
     # What the picture as a whole disagrees by, such as a change of tone, is no detail.
     difference = difference - _blurred(difference, 0.05 * max(difference.shape))
@@ -188,7 +195,7 @@ def _survived(
 
     Natural pictures have power that falls with the square of the frequency; how much they have, the picture's own variance says.
     """
-    variance = float(_luma(picture).var()) if variance is None else variance
+    variance = float(luma(picture)[0].var()) if variance is None else variance
     fx, fy = torch.broadcast_tensors(*_frequencies(picture, pixel))
     radius = torch.hypot(fx, fy).clamp(min=1 / (2 * max(picture.shape[-2:])))
     power = radius**-2.0
@@ -200,21 +207,16 @@ def _survived(
 
 def _silent(result: Tensor, zones: Sequence[Zone], factor: int) -> Tensor:
     """``[h, w]`` in 0..1: how much of the result's local detail lies at frequencies that did not survive."""
-    luma = _luma(result)[None]
+    light = luma(result)
     parts = []
     for zone in zones:
-        kept = _filtered(luma, _survived(luma.expand(3, -1, -1), zone.scalars, factor)[1])[0]
-        lost = _blurred((luma[0] - kept).square(), DETAIL_WINDOW * factor)
+        kept = _filtered(light, _survived(light.expand(3, -1, -1), zone.scalars, factor)[1])[0]
+        lost = _blurred((light[0] - kept).square(), DETAIL_WINDOW * factor)
         shown = _blurred((kept - _blurred(kept, BROAD * factor)).square(), DETAIL_WINDOW * factor)
         parts.append(lost / (lost + shown + FAINT**2))
     small = parts if len(parts) == 1 else [F.avg_pool2d(part[None], factor) for part in parts]
     mixed = _weighted(small, zones)
-    return mixed if len(parts) == 1 else F.interpolate(mixed[None], luma.shape[-2:], mode="bilinear")[0, 0]
-
-
-def _luma(picture: Tensor) -> Tensor:
-    """``[3, H, W]`` to ``[H, W]`` (BT.601)."""
-    return (picture * picture.new_tensor(LUMA)[:, None, None]).sum(0)
+    return mixed if len(parts) == 1 else F.interpolate(mixed[None], light.shape[-2:], mode="bilinear")[0, 0]
 
 
 def _blurred(plane: Tensor, sigma: float) -> Tensor:

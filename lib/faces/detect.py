@@ -74,7 +74,7 @@ def detect_faces(
     height, width = photo.shape[-2:]
     if (not found or min(height, width) < SMALL_PICTURE) and 4 * height * width <= ENLARGED_PIXELS:
         found += _scan_scaled(detector, photo, threshold, 2)
-    return reading_order(merge([face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]))
+    return reading_order(merge_detections([face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]))
 
 
 def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detector | None:
@@ -85,17 +85,19 @@ def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detecto
         detector = DETECTORS[backend](model_folder)
         if detector is None:
             raise UserError(
-                f"The face detector {backend} is not available. To use it, {how_to_get(backend)} Or choose auto."
+                f"The face detector {backend} is not available. To use it, {how_to_get_detector(backend)} Or choose auto."
             )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. To add one, %s", how_to_get("mtcnn"))
+        log.warning(
+            "No face detector is installed, so no faces are found. To add one, %s", how_to_get_detector("mtcnn")
+        )
     return detector
 
 
-def merge(detections: Sequence[Detection]) -> list[Detection]:
+def merge_detections(detections: Sequence[Detection]) -> list[Detection]:
     """One detection per face: the most confident one, if several passes found the same face."""
     if not detections:
         return []
@@ -214,7 +216,7 @@ def _mtcnn(model_folder: Folders) -> Detector | None:
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
         # In a large photograph, the smallest faces are irrelevant, and they determine the time of the scan.
         min_face = max(20.0, min(photo.shape[-2:]) / 100)
-        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), mtcnn.load(folder), min_face, threshold)
+        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), mtcnn.load_mtcnn(folder), min_face, threshold)
         found = zip(boxes.tolist(), landmarks.double().numpy(), scores.tolist(), strict=True)
         return [Detection(tuple(box), points, score) for box, points, score in found]
 
@@ -261,7 +263,7 @@ def _scrfd(model_folder: Folders) -> Detector | None:
             boxes, landmarks = network.detect(picture, input_size=(size, size))
             pairs = zip(boxes.tolist(), landmarks.astype(np.float64), strict=True)
             found += [Detection(tuple(box[:4]), points, box[4]) for box, points in pairs]
-        return merge(found)
+        return merge_detections(found)
 
     return Detector("insightface", 0.5, scan)
 
@@ -297,13 +299,13 @@ def _dlib(model_folder: Folders) -> Detector | None:
             points = np.array([(point.x, point.y) for point in predictor(picture, rectangle).parts()], np.float64)
             left, top, right, bottom = rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()
             score = float(1 / (1 + np.exp(-margin)))
-            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_points(points), score))
+            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_of_68(points), score))
         return found
 
     return Detector("dlib", 0.5, scan)
 
 
-def five_points(points: np.ndarray) -> np.ndarray:
+def five_of_68(points: np.ndarray) -> np.ndarray:
     """dlib's 68 points ``[68, 2]`` reduced to the five of the template ``[5, 2]``."""
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
@@ -311,7 +313,7 @@ def five_points(points: np.ndarray) -> np.ndarray:
 DETECTORS: dict[str, Callable[[Folders], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
 
 
-def how_to_get(backend: str) -> str:
+def how_to_get_detector(backend: str) -> str:
     """What a detector needs that is missing, as the end of a sentence."""
     return {
         "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",

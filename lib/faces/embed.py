@@ -138,7 +138,7 @@ def by_name(name: str, model_folder: Folders = None) -> Embedder:
     embedder = _find(name, model_folder)
     if embedder is None:
         raise UserError(
-            f"The identity embedding {name} is not available. To use it, {how_to_get(name)} Or choose auto."
+            f"The identity embedding {name} is not available. To use it, {how_to_get_embedding(name)} Or choose auto."
         )
     return embedder
 
@@ -170,7 +170,7 @@ EMBEDDERS = ("arcface", "dlib", "classical")  # best first
 SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
 
 
-def how_to_get(name: str) -> str:
+def how_to_get_embedding(name: str) -> str:
     """What an embedding needs that is missing, as the end of a sentence. The classical one needs nothing."""
     return {
         "arcface": f"run {command('insightface')} and put its recognition model (w600k_*.onnx) into the models folder.",

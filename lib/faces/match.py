@@ -175,7 +175,7 @@ def _entries(text: str) -> list[str]:
     return ["".join(entry).strip(GAPS) for entry in entries]
 
 
-def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
+def chosen_people(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
     """``"Anna, strangers"`` to whether a person (None for a stranger) is meant; an empty text means everybody.
 
     people: the names there are; "known" stands for all of them, "strangers" for everyone else. Case does not matter,

@@ -98,7 +98,7 @@ def weight_folder() -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def load(folder: Path) -> tuple[PNet, RNet, ONet]:
+def load_mtcnn(folder: Path) -> tuple[PNet, RNet, ONet]:
     """The three networks from ``pnet.pt``, ``rnet.pt`` and ``onet.pt``."""
     networks = PNet(), RNet(), ONet()
     for network in networks:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..vocabulary import Face, inverted
 from .align import TEMPLATE_512, moved
-from .detect import dlib_file, five_points, to_uint8
+from .detect import dlib_file, five_of_68, to_uint8
 
 # Half of it: jaw from the ear to the chin, then the brow from its outer end, for a crop of 512 px. Medians of dlib's points
 # over 49 aligned faces, made symmetric about the template's middle.
@@ -74,7 +74,7 @@ def predicted(face: Face) -> np.ndarray | None:
     box = dlib.rectangle(*(round(side) for side in corners.flatten().tolist()))
     found = _predictor(path)(to_uint8(face.best), box)
     points = np.array([(point.x, point.y) for point in found.parts()], np.float64)
-    miss = np.abs(five_points(points) - moved(face.landmarks, face.similarity.matrix))[[0, 1, 3, 4]].max()
+    miss = np.abs(five_of_68(points) - moved(face.landmarks, face.similarity.matrix))[[0, 1, 3, 4]].max()
     return points if miss < FURTHEST_MISS * scale else None
 
 

@@ -63,7 +63,7 @@ def judged(result: torch.Tensor, contradicted: torch.Tensor, silent: torch.Tenso
     return shown
 
 
-def label(number: int, face: Face) -> str:
+def face_label(number: int, face: Face) -> str:
     """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match.
 
     A match that should be checked ends in a question mark. What the photograph says about the face follows, if it was asked.
@@ -79,7 +79,7 @@ def album_label(face: Face) -> str:
     return f"{face.person}: {', '.join(named) or 'nothing from the album'}"
 
 
-def outline(faces: Faces) -> list[list[dict[str, Any]]]:
+def picker_data(faces: Faces) -> list[list[dict[str, Any]]]:
     """The picker data for each photograph and face: number, label, strength, and (left, top, width, height) of the box in
     fractions of the photograph's sides.
     """
@@ -91,7 +91,7 @@ def outline(faces: Faces) -> list[list[dict[str, Any]]]:
         for face in frame:
             x0, y0, x1, y1 = face.box
             box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
-            shown = {"number": number, "label": label(number, face), "known": face.person is not None}
+            shown = {"number": number, "label": face_label(number, face), "known": face.person is not None}
             frames[-1].append(shown | {"strength": face.strength, "box": [round(float(side), 4) for side in box]})
             number += 1
     return frames

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..faces.align import least_squares_similarity
 from ..faces.detect import Detection
+from ..pictures.color import luma
 from ..vocabulary import Face, Size, UserError
 
 # The longer side of the pictures where they are compared, in pixels, at most the photograph's own: what is enlarged is noise.
@@ -156,8 +157,7 @@ def _by_faces(
 ) -> Guess | None:
     """From the landmarks of a face in both, then from the correlation of the pictures; None where that cannot be."""
     ours, theirs = (
-        projected(np.linalg.inv(frame), face.landmarks)
-        for frame, face in zip((to_photo, to_edit), pair, strict=True)
+        projected(np.linalg.inv(frame), face.landmarks) for frame, face in zip((to_photo, to_edit), pair, strict=True)
     )
     try:
         matrix = np.vstack([least_squares_similarity(ours, theirs), [0, 0, 1]])
@@ -192,10 +192,10 @@ def projected(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _gray(picture: Tensor, side: int) -> np.ndarray:
     """uint8 luma, its longer side that many pixels."""
-    luma = (picture * picture.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0).clamp(0, 1).cpu().numpy()
-    factor = side / max(luma.shape)
-    size = (max(1, round(luma.shape[1] * factor)), max(1, round(luma.shape[0] * factor)))
-    resized = cv2.resize(luma, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    light = luma(picture)[0].clamp(0, 1).cpu().numpy()
+    factor = side / max(light.shape)
+    size = (max(1, round(light.shape[1] * factor)), max(1, round(light.shape[0] * factor)))
+    resized = cv2.resize(light, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     return (resized.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -344,9 +344,7 @@ def _contrast(gray: np.ndarray, fine: float = FINE) -> np.ndarray:
     return np.clip(detail / spread * 40 + 128, 0, 255).astype(np.uint8)
 
 
-def _agreement(
-    here: np.ndarray, there: np.ndarray, matrix: np.ndarray, flow: np.ndarray, outside: np.ndarray
-) -> float:
+def _agreement(here: np.ndarray, there: np.ndarray, matrix: np.ndarray, flow: np.ndarray, outside: np.ndarray) -> float:
     """The correlation of local contrast where both show something."""
     brought, known = _brought(there, matrix, flow)
     first, second = (_contrast(gray).astype(np.float32) - 128 for gray in (here, brought))

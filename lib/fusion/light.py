@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..pictures.color import luma_of
+
 # Standard deviations in widths of an aligned crop: of what is compared, and of what is taken as it lies; of chroma more where the
 # picture has none of its own, because nothing in it says that lips are red.
 SEEN, LIGHT, CHROMA_OF_GRAY = 0.012, 0.15, 0.03
 GRAY = 0.01  # mean difference of the colors from their luma, in 0..1
 # Variance that both get: colors that hardly vary are moved, not stretched.
 FLOOR = 2e-4
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def relit(picture: Tensor, below: Tensor, weight: Tensor, crop: float) -> Tensor:
@@ -32,8 +33,8 @@ def relit(picture: Tensor, below: Tensor, weight: Tensor, crop: float) -> Tensor
         return picture
     matched = _moved(ours, *(_mean(one, known, SEEN * crop) for one in (ours, theirs)), known)
     left = theirs - matched
-    light = (left @ LUMA)[..., None]
-    gray = np.abs(ours - (ours @ LUMA)[..., None]).mean() < GRAY
+    light = luma_of(left)[..., None]
+    gray = np.abs(ours - luma_of(ours)[..., None]).mean() < GRAY
     chroma = _mean(left - light, known, (CHROMA_OF_GRAY if gray else LIGHT) * crop)
     matched = matched + _mean(light, known, LIGHT * crop) + chroma
     return torch.from_numpy(matched.astype(np.float32)).permute(2, 0, 1).to(picture).clamp(0, 1)

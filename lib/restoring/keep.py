@@ -21,11 +21,11 @@ from ..fusion.compose import grained
 from ..fusion.edit import Found, Registration, register
 from ..fusion.light import relit
 from ..fusion.mask import features_mask
+from ..pictures.color import luma
 from ..vocabulary import Face
 
 # Mean distance of the landmarks from where they should be, in distances of the eyes: beyond it the edit has turned or moved the head.
 FURTHEST = 0.4
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ def keep_people(
     return Result(picture, mask, people, found)
 
 
-def objection(
-    face: Face, found: Registration, edit: Tensor, edit_faces: Sequence[Found], strangers: bool
-) -> str:
+def objection(face: Face, found: Registration, edit: Tensor, edit_faces: Sequence[Found], strangers: bool) -> str:
     """Why a face cannot be put back, or an empty text."""
     if face.person is None and not strangers:
         return "a stranger"
@@ -151,8 +149,7 @@ def surviving(change: Tensor, seen: Tensor, scalars: Mapping[str, float] | None,
     seen: ``[3, S, S]``, an undamaged face of the same scale; pixel: crop pixels per pixel of the photograph.
     """
     size = change.shape[-1]
-    luma = (seen * seen.new_tensor(LUMA)[:, None, None]).sum(0)
-    share = survival(scalars, power(luma[None]), 2 * size, pixel)
+    share = survival(scalars, power(luma(seen)), 2 * size, pixel)
     # Mirrored, so that the crop's borders do not meet.
     mirrored = torch.cat([change, change.flip(-1)], -1)
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -103,7 +102,10 @@ def sheet(results: Sequence[Result], library: Library, summary: dict[str, Any]) 
         top = GAP + LINE + number * tall
         person = library.get(kept.face.person)
         album = person.references[0].crop if person and person.references else None
-        own = [None if look is None else onto_template(kept.face, look) for look in (kept.face.crop, kept.edited, kept.kept)]
+        own = [
+            None if look is None else onto_template(kept.face, look)
+            for look in (kept.face.crop, kept.edited, kept.kept)
+        ]
         for column, tile in enumerate((*own, album)):
             if tile is not None:
                 small = F.interpolate(tile[None], (TILE, TILE), mode="bicubic", antialias=True)[0]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..vocabulary import UserError
 from . import host, io
 from .core_nodes import CORE_NODES
-from .graph import Graph, Kind, Node, apply_overrides, kinds, label, links, title
+from .graph import Graph, Kind, Node, apply_overrides, kinds, links, node_label, title
 from .validate import checked
 
 
@@ -117,11 +117,11 @@ def _named(id: str, node: Node) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"Stopped in {label(id, node)}.") from error
+        raise KeyboardInterrupt(f"Stopped in {node_label(id, node)}.") from error
     except UserError as error:
-        raise UserError(f"{label(id, node)}: {error}") from error
+        raise UserError(f"{node_label(id, node)}: {error}") from error
     except Exception as error:
-        raise UserError(f"{label(id, node)} failed: {type(error).__name__}: {error}") from error
+        raise UserError(f"{node_label(id, node)} failed: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

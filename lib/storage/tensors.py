@@ -42,7 +42,7 @@ class OpenTensors:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[OpenTensors]:
+def opened_tensors(path: Path) -> Iterator[OpenTensors]:
     """A .safetensors file, of which only what is asked for is read. Raises Unreadable."""
     try:
         with safe_open(path, "pt") as file:
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[OpenTensors]:
 
 def read_tensors(path: Path) -> Tensors:
     """All tensors of a .safetensors file. Raises Unreadable."""
-    with opened(path) as file:
+    with opened_tensors(path) as file:
         return file.tensors()
 
 

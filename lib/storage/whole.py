@@ -66,13 +66,13 @@ def remains(path: Path) -> list[Path]:
 
 
 def remove_whole(path: Path) -> None:
-    """Removes a file and every partial one of it. Call it inside `alone`, so that nobody is writing. Raises OSError."""
+    """Removes a file and every partial one of it. Call it inside `exclusive`, so that nobody is writing. Raises OSError."""
     for one in (path, *remains(path)):
         one.unlink(missing_ok=True)
 
 
 @contextmanager
-def alone(path: Path, busy: str = "") -> Iterator[None]:
+def exclusive(path: Path, busy: str = "") -> Iterator[None]:
     """Inside the block no other thread or process on this machine is inside one for the same path.
 
     busy: what to say, in a UserError, instead of waiting for the other one. The lock goes when its process ends, however it ends.

@@ -8,7 +8,7 @@ from ...lib.vocabulary import DegradationCode
 from .weights import TOKEN_SPACE, Extractor
 
 
-def estimate(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
+def estimate_code(extractor: Extractor, pair: torch.Tensor, space: str = TOKEN_SPACE) -> DegradationCode:
     """The code of one pair ``[6, h, w]``. space: that of the extractor's tokens."""
     weight = extractor.mapnet.embed.weight
     features = extractor.fadex(pair[None].to(weight))

@@ -42,7 +42,7 @@ def others_left_alone() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def load(path: Path) -> nn.Module:
+def load_segmenter(path: Path) -> nn.Module:
     """The network of a published ``yolov8?-seg.pt``. Raises UserError if ultralytics is missing or too old, and for a file
     that is no such network or asks for anything that is not part of one."""
     # ultralytics would install packages at run time.

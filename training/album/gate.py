@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...lib.vocabulary import Place, UserError
-from ...models.album.gate import LEVELS, Candidates, Gate, bands
+from ...models.album.gate import LEVELS, Candidates, Gate, band_passes
 from ...models.album.ready import WEIGHTS, save_gate
-from ..loop import Schedule, train
+from ..loop import Schedule, train_loop
 from .samples import ALBUM, BYTES, REFERENCES
 
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
@@ -70,8 +70,8 @@ def train_gate(
     def dataset(length: int) -> Dataset:
         return Samples(shards[HELD_BACK:], length, schedule.seed)
 
-    gate = train(work, gate, optimizer, dataset, loss, schedule, place, report).eval()
-    figures = quality(gate, Samples(shards[:HELD_BACK], 128, 1))
+    gate = train_loop(work, gate, optimizer, dataset, loss, schedule, place, report).eval()
+    figures = gate_quality(gate, Samples(shards[:HELD_BACK], 128, 1))
     (work / "held_back.json").write_text(json.dumps(figures, indent=2))
     save_gate(gate, {"samples": len(shards), "schedule": asdict(schedule), "held_back": figures}, weights)
     return gate
@@ -104,7 +104,7 @@ def loss(gate: Callable[[Candidates], object], batch: dict[str, Tensor]) -> dict
 def band_errors(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute error of each band, relative to the truth's own mean size there, summed over the bands."""
     total = result.new_zeros(())
-    for one, other in list(zip(bands(result), bands(truth), strict=True))[:LEVELS]:
+    for one, other in list(zip(band_passes(result), band_passes(truth), strict=True))[:LEVELS]:
         inside = F.interpolate(weight, one.shape[-2:], mode="area")
         over = {"dim": (1, 2, 3), "keepdim": True}
         size = (inside * other.abs()).sum(**over) / inside.sum(**over) / 3 + 0.004
@@ -127,7 +127,7 @@ def dissimilarity(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def quality(gate: Gate, samples: Samples, batch: int = 16) -> dict[str, list[float]]:
+def gate_quality(gate: Gate, samples: Samples, batch: int = 16) -> dict[str, list[float]]:
     """PSNR in dB and 1 - SSIM inside the face, of the scene restoration and of the gate."""
     rows = []
     for start in range(0, len(samples), batch):

@@ -69,7 +69,7 @@ class Material:
     others: torch.Tensor | None = None
 
 
-def prompt_of(settings: Settings) -> str:
+def person_prompt(settings: Settings) -> str:
     """The UNet's prompt for the person; empty if only an album is learned."""
     word = {"album": None, "adapter": PLACEHOLDER}.get(settings.method, RARE)
     if word is None:
@@ -87,7 +87,7 @@ def noise_loss(
 def textual_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Stage A: the UNet learns what the rare word means; DreamBooth, out of context or with the frozen ControlNet connected."""
     groups, learnt = _tune(net, "unet", settings)
-    text = net.prompt(prompt_of(settings), settings.batch)
+    text = net.prompt(person_prompt(settings), settings.batch)
     nothing, general = net.prompt("", settings.batch), net.prompt(f"a photo of a {settings.noun}", settings.batch)
 
     def instance(batches: tuple[Batch, Batch | None]) -> torch.Tensor:
@@ -118,7 +118,7 @@ def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
         groups, learnt = _whole(net.control, names[: settings.first], "control", settings)
     else:
         groups, learnt = _tune(net, "control", settings)
-    text = net.prompt(prompt_of(settings), settings.batch)
+    text = net.prompt(person_prompt(settings), settings.batch)
     pictures = material.pictures if material.others is None else material.others
     return Task(
         groups,
@@ -148,7 +148,7 @@ def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
         blocks = personalise(net.unet, net.places)
         for block in blocks.values():
             block.float_own()
-    indices = net.text.indices([prompt_of(settings)]).to(net.text.rows.device)
+    indices = net.text.indices([person_prompt(settings)]).to(net.text.rows.device)
     row = net.text.row(PLACEHOLDER)
     token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone().float())
     gates = [block.gamma.requires_grad_(settings.gate is None) for block in blocks.values()]
