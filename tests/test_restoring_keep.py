@@ -57,6 +57,13 @@ def test_a_known_face_comes_back_and_everything_else_is_the_edits_bit_for_bit(ph
     assert far.float().mean() > 0.5 and torch.equal(result.picture[:, far], edit[:, far])
 
 
+def test_values_beyond_the_range_stay_outside_of_the_faces(photo, edit, face):
+    bright = edit * 1.3
+    result = keep_people(photo, bright, [face], [THERE])
+    far = torch.nn.functional.max_pool2d(result.mask[None, None], 33, 1, 16)[0, 0] == 0
+    assert result.mask.any() and bright[:, far].max() > 1 and torch.equal(result.picture[:, far], bright[:, far])
+
+
 def test_the_same_happens_in_other_colors_and_the_colors_stay_the_edits(photo, edit, face):
     sepia = edit.mean(0, keepdim=True) ** 0.8 * torch.tensor([1.0, 0.8, 0.55]).view(3, 1, 1)
     result = keep_people(photo, sepia, [face], [THERE], grain=0)

@@ -89,7 +89,9 @@ def keep_people(
         patches.append(patch)
         x0, y0, x1, y1 = patch.box
         torch.maximum(mask[y0:y1, x0:x1], (patch.mask * patch.valid)[0], out=mask[y0:y1, x0:x1])
-    picture = blend_faces(edit, patches).clamp_(0, 1) if patches else edit.clone()
+    picture = blend_faces(edit, patches) if patches else edit.clone()
+    # An edit may leave 0..1 where nothing is put back.
+    picture = torch.where(picture == edit, edit, picture.clamp(0, 1))
     after = [None if seen is None else in_face(picture, face, found) for face, seen in zip(faces, before, strict=True)]
     people = tuple(Kept(*one) for one in zip(faces, before, after, reasons, strict=True))
     return Result(picture, mask, people, found)
