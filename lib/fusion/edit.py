@@ -165,9 +165,10 @@ def _by_faces(
         return None
     steps = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4
     fixed, moving = (_contrast(gray, FIRST * max(gray.shape)) for gray in (here, there))
+    everywhere = np.ones(moving.shape, np.uint8)
     try:
         start = matrix[:2].astype(np.float32)
-        matrix[:2] = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, steps, None, 5)[1]
+        matrix[:2] = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, steps, everywhere, 5)[1]
     except cv2.error:  # it does not converge: the landmarks stay the guess
         matrix[:2] = least_squares_similarity(ours, theirs)
     nothing = np.zeros((0, 2))
@@ -212,7 +213,7 @@ def _frame(small: Size, shape: Size) -> np.ndarray:
 
 def _matches(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features of both that are each other's best and clearly so, ``[N, 2]`` each."""
-    detector = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=CONTRAST)
+    detector = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=CONTRAST)
     (first, ours), (second, theirs) = (detector.detectAndCompute(_even(gray), None) for gray in (here, there))
     if ours is None or theirs is None or min(len(ours), len(theirs)) < 2:
         return np.zeros((0, 2)), np.zeros((0, 2))
@@ -315,7 +316,7 @@ def _residual_flow(
     """What dense inverse search adds to the flow, as far as it is the same both ways."""
     brought, known = _brought(there, matrix, flow)
     fixed, moving = (_contrast(gray) for gray in (here, brought))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     forth, back = search.calc(fixed, moving, None), search.calc(moving, fixed, None)
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     returned = forth + cv2.remap(back, x + forth[..., 0], y + forth[..., 1], cv2.INTER_LINEAR)

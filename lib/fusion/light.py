@@ -31,7 +31,8 @@ def relit(picture: Tensor, below: Tensor, weight: Tensor, crop: float) -> Tensor
     known = weight[0].cpu().numpy().astype(np.float32)
     if known.sum() < 16:
         return picture
-    matched = _moved(ours, *(_mean(one, known, SEEN * crop) for one in (ours, theirs)), known)
+    own, wanted = (_mean(one, known, SEEN * crop) for one in (ours, theirs))
+    matched = _moved(ours, own, wanted, known)
     left = theirs - matched
     light = luma_of(left)[..., None]
     gray = np.abs(ours - luma_of(ours)[..., None]).mean() < GRAY
