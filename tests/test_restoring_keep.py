@@ -125,7 +125,7 @@ def test_without_a_registration_nothing_is_touched(photo, face):
 
 def test_the_table_and_the_sheet_say_how_far_the_edit_had_moved_each_face(photo, edit, face):
     embedder = Classical()
-    library = library_from_images(samples.album_pictures(), samples.PERSON, embedder)
+    library = library_from_images(samples.sample_album(), samples.PERSON, embedder)
     if not library.people:
         pytest.skip("no face detector is installed")
     results = [keep_people(photo, edit, [face, replace(face, person=None, strength=0.0)], [THERE])]
