@@ -317,7 +317,9 @@ def _residual_flow(
     brought, known = _brought(there, matrix, flow)
     fixed, moving = (_contrast(gray) for gray in (here, brought))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forth, back = search.calc(fixed, moving, None), search.calc(moving, fixed, None)
+    forth, back = (
+        search.calc(*pair, np.zeros((*here.shape, 2), np.float32)) for pair in ((fixed, moving), (moving, fixed))
+    )
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     returned = forth + cv2.remap(back, x + forth[..., 0], y + forth[..., 1], cv2.INTER_LINEAR)
     length = np.linalg.norm(forth, axis=2)
