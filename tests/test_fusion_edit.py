@@ -8,7 +8,7 @@ import pytest
 import torch
 from personal_restore.lib import samples
 from personal_restore.lib.degradation.families import FAMILIES
-from personal_restore.lib.faces.detect import Detection
+from personal_restore.lib.faces.detection import Detection
 from personal_restore.lib.fusion.edit import register
 from personal_restore.lib.pictures.files import read_picture
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from ...lib.degradation.operators import unsharp_mask
 from ...lib.faces.align import crop_face
-from ...lib.faces.detect import Detection, make_face
+from ...lib.faces.detect import make_face
+from ...lib.faces.detection import Detection
 from ...lib.fusion.compose import compose_faces
 from ...lib.fusion.light import relit
 from ...lib.fusion.mask import face_mask

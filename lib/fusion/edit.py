@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ..faces.align import least_squares_similarity
-from ..faces.detect import Detection
+from ..faces.detection import Detection
 from ..pictures.color import luma
 from ..vocabulary import Face, Size, UserError
 
@@ -224,8 +224,8 @@ def _matches(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarra
     second_best = np.partition(likeness, -2, 1)[:, -2]
     nearest, next_one = (np.sqrt(np.maximum(2 - 2 * one, 0)) for one in (likeness.max(1), second_best))
     chosen = np.flatnonzero((back[best] == np.arange(len(ours))) & (nearest < RATIO * next_one))
-    start = np.array([first[index].pt for index in chosen]).reshape(-1, 2)
-    end = np.array([second[best[index]].pt for index in chosen]).reshape(-1, 2)
+    start = np.array([first[int(index)].pt for index in chosen]).reshape(-1, 2)
+    end = np.array([second[int(best[index])].pt for index in chosen]).reshape(-1, 2)
     return start, end
 
 
