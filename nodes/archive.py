@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 
-from ..lib.bridge import io, output_folder, resolve_input
-from ..lib.pictures.comfy_files import load_image
-from ..lib.pictures.files import to_pil
-from ..lib.pictures.mirror import mirrored, photographs
+from ..lib.bridge import ExecutionBlocker, io, output_folder, resolve_input
+from ..lib.pictures.comfy_files import eight_bit, load_image
+from ..lib.pictures.mark import is_marked, mark
+from ..lib.pictures.mirror import mirrored, pending
+from ..lib.storage.inputs import writable
 from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from . import sockets
-from .layout import to_photos
+from .layout import check_numbers
 
 MOST = 100  # photographs in one run
 RESULTS: dict[str, Any] = dict(
@@ -67,15 +67,16 @@ class LoadNextPhotographs(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder: str, results: str, count: int) -> io.NodeOutput:
-        source, target = resolve_input(folder), _inside(results)
+        source = resolve_input(folder)
         if not source.is_dir():
-            raise UserError(f"Load Next Photographs: {folder!r} is not a folder. Enter one inside the input folder.")
-        every = sorted(photographs(source))
-        left = [name for name in every if not (target / mirrored(name)).exists()]
+            raise UserError(f"{folder!r} is not a folder. Enter one inside the input folder.")
+        todo = pending(source, writable(results, output_folder()))
+        if not todo.total:
+            raise UserError(f"There are no photographs in {folder!r}. Put them there, or enter another folder.")
         images: list[torch.Tensor] = []
         names: list[str] = []
         unread: list[str] = []
-        for name in left:
+        for name in todo.names:
             if len(names) == count:
                 break
             try:
@@ -83,11 +84,16 @@ class LoadNextPhotographs(io.ComfyNode):
                 names.append(name)
             except UserError as error:
                 unread.append(f"{name}: {error}")
-        rest = len(left) - len(names) - len(unread)
-        if not names:
-            skipped = f" {len(unread)} cannot be read: {'; '.join(unread)}" if unread else ""
-            raise UserError(f"Load Next Photographs: nothing is left to do in {folder!r}, which holds {len(every)} photographs.{skipped}")
-        return io.NodeOutput(images, names, "\n".join([f"{rest} of {len(every)} photographs are left after this run.", *unread]))
+        if names:
+            rest = len(todo.names) - len(names) - len(unread)
+            return io.NodeOutput(
+                images, names, "\n".join([f"After this run, {rest} of {todo.total} are left.", *unread])
+            )
+        done = f"Nothing is left to do: {todo.total - len(unread)} of {todo.total} photographs have a result."
+        if unread:
+            done += f" The others cannot be read: {len(unread)}."
+        # One message, at Save Photographs, and no error; Run (Instant) stops there. All other nodes are passed over in silence.
+        return io.NodeOutput(ExecutionBlocker(None), ExecutionBlocker(done), "\n".join([done, *unread]))
 
 
 class SavePhotographs(io.ComfyNode):
@@ -97,13 +103,16 @@ class SavePhotographs(io.ComfyNode):
             node_id="PR_SavePhotographs",
             display_name="Save Photographs",
             category=sockets.SCENE,
-            description="Saves a result in the same subfolder and under the same name as its photograph, with the report beside it. A result "
-            "that is there already is replaced.",
+            description="Saves a result in the same subfolder and under the same name as its photograph, with the report beside it. "
+            "A result that is there already is replaced, another picture never.",
             search_aliases=["batch", "folder", "directory", "save images", "mirror"],
             is_output_node=True,
             inputs=[
+                # First, because ComfyUI looks at blocked inputs in this order, and that of the names says why.
+                io.String.Input(
+                    "names", force_input=True, tooltip="The path of the photograph, from Load Next Photographs."
+                ),
                 io.Image.Input("images", tooltip="The restored photograph."),
-                io.String.Input("name", force_input=True, tooltip="Its path from Load Next Photographs."),
                 io.String.Input("results", **RESULTS),
                 io.String.Input(
                     "report", force_input=True, optional=True, tooltip="The report to save beside it, for example JSON."
@@ -113,28 +122,23 @@ class SavePhotographs(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: torch.Tensor, name: str, results: str, report: str = "") -> io.NodeOutput:
-        photos = to_photos(images)
-        if len(photos) != 1:
-            raise UserError(f"Save Photographs: {len(photos)} pictures have one name. Connect one picture per photograph.")
-        target = _inside(f"{results}/{mirrored(name)}")
-        check_room(target.parent, 4 * photos[0].numel(), "The output folder")
+    def execute(cls, names: str, images: torch.Tensor, results: str, report: str = "") -> io.NodeOutput:
+        check_numbers(images, "The picture")
+        if len(images) != 1:
+            raise UserError(f"{len(images)} pictures have one name. Connect one picture for each photograph.")
+        if not PurePosixPath(names).name:
+            raise UserError("A name is empty. Connect the names from Load Next Photographs.")
+        target = writable(mirrored(names), writable(results, output_folder()))
+        if target.exists() and not is_marked(target):
+            raise UserError(
+                f"{mirrored(names)!r} is there already and is not a result. Choose another folder for the results."
+            )
+        check_room(target.parent, 4 * images.numel(), "The output folder")
         if report:
             write_whole(target.with_name(f"{target.name}.json"), report)
-        mark = PngInfo()
-        mark.add_text("personal-restore", "result")
         with whole(target) as partial:  # last, because it says that the photograph is done
-            to_pil(photos[0]).save(partial, "PNG", pnginfo=mark)
+            eight_bit(images[0]).save(partial, "PNG", pnginfo=mark())
         path = target.relative_to(output_folder().resolve())
         folder = path.parent.as_posix()
-        shown = {"filename": path.name, "subfolder": "" if folder == "." else folder, "type": "output"}
+        shown = {"filename": path.name, "subfolder": folder, "type": "output"}
         return io.NodeOutput(path.as_posix(), ui={"images": [shown]})
-
-
-def _inside(path: str) -> Path:
-    """A path in the output folder, which need not exist. Raises UserError if it leads out."""
-    base = output_folder().resolve()
-    found = (base / path).resolve()
-    if PurePosixPath(path).is_absolute() or not found.is_relative_to(base) or found == base:
-        raise UserError(f"{path!r} is not a folder inside the output folder. Enter a name such as 'restored'.")
-    return found
