@@ -96,4 +96,4 @@ def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False)
         LookupError,
         pickle.UnpicklingError,
     ) as error:
-        raise MoreThanWeights(str(error).partition("\n")[0]) from error
+        raise MoreThanWeights(str(error).partition("\n")[0] or type(error).__name__) from error
