@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
+from .frames import Together, further, kept, options, together
 from .own import with_photo
-from .photograph import Photograph, prepared_photograph, with_transparency
+from .photograph import Photograph, noticed, prepared_photograph, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
@@ -94,24 +95,26 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
 
 def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
     """Restores one photograph into ``out``: NAME_restored.png, NAME_comparison.png and NAME_report.json. Nothing is overwritten, and
-    each of the three is there whole or not at all.
+    each of the three is there whole or not at all. Of a file with several frames or pages every one is restored, and all of them are
+    saved in a file of the same kind, too.
 
     EXIF (with the orientation applied), ICC profile and transparency are carried over; what cannot be is printed before anything is
     computed, and is among the report's ``notes``. Returns the restored picture's path.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared_photograph(photo, Path(folder))
+        photograph = prepared_photograph(photo, Path(folder), every_frame=True)
         for note in photograph.notes:
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
-        check_room(out, COMPARISON + 6 * width * height, f"The output folder {out}")
-        allow_folder(photograph.source)
+        check_room(out, COMPARISON + 6 * width * height * photograph.frames, f"The output folder {out}")
+        done = _restored(graph, photograph)
+        noted = noticed(done.report)
+        for note in noted:
+            print(f"note: {photo.name}: {note}.", flush=True)
+        photograph = replace(photograph, notes=(*photograph.notes, *noted))
+        frames = _further(graph, photo, photograph, Path(folder)) if photograph.frames > 1 else None
         try:
-            done = restore(with_photo(graph, photograph.source.resolve()))
-        finally:
-            folders.allowed.pop()
-        try:
-            return _saved(photo, photograph, done, out)
+            return _saved(photo, photograph, done, out, frames)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
@@ -119,15 +122,50 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
             ) from error
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Path:
+@dataclass(frozen=True)
+class _Further:
+    """The restored frames after the first one, put aside as files; durations: of all frames; reports: of these."""
+
+    common: Together
+    durations: list[float]
+    files: list[Path]
+    reports: list[dict[str, Any]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return options(self.common, self.durations, [Image.open(file) for file in self.files])
+
+
+def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) -> _Further:
+    common, first = together(photo)
+    found = _Further(common, [first], [], [])
+    for frame in further(photo, photograph, folder):
+        done = _restored(graph, frame.photograph)
+        found.files.append(kept(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
+        found.durations.append(frame.duration)
+        found.reports.append(done.report)
+    return found
+
+
+def _restored(graph: Graph, photograph: Photograph) -> Restored:
+    allow_folder(photograph.source)
+    try:
+        return restore(with_photo(graph, photograph.source.resolve()))
+    finally:
+        folders.allowed.pop()
+
+
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
     text = PngInfo()
     text.add_text(MARK, "result")
     stem = _free_stem(out, photo.stem)
+    picture = with_transparency(photograph, done.after)
+    animated = frames.options if frames and frames.common.kind == "PNG" else {}
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
-                with_transparency(photograph, done.after).save(
-                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile
+                picture.save(
+                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile, **animated
                 )
             break
         except FileExistsError:  # another run has just taken the name
@@ -135,6 +173,11 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Pa
     with whole(out / f"{stem}_comparison.png") as partial:
         comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=text)
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
+    if frames:
+        report["further_frames"] = frames.reports
+        if not animated:
+            with whole(target := out / f"{stem}_restored{frames.common.ending}") as partial:
+                picture.save(partial, frames.common.kind, **frames.options)
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target
 
@@ -142,7 +185,8 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Pa
 def is_result(path: Path) -> bool:
     """Whether a picture was written by `restore_file`, by its mark or, from earlier versions, by the report beside it."""
     for what in NAMES[:2]:
-        if path.name.endswith(f"_{what}") and path.with_name(f"{path.name.removesuffix(what)}{NAMES[2]}").is_file():
+        start = path.stem.removesuffix(what.removesuffix(".png"))  # a result with several frames has another ending
+        if start != path.stem and start.endswith("_") and path.with_name(f"{start}{NAMES[2]}").is_file():
             return True
     try:
         with large_pictures(), Image.open(path) as picture:

@@ -51,6 +51,11 @@ class Similarity:
         """Crop pixels per photograph pixel."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
+    @property
+    def turn(self) -> float:
+        """By how many degrees the crop is turned counterclockwise, -180..180."""
+        return float(np.degrees(np.arctan2(self.matrix[0, 1], self.matrix[0, 0])))
+
     def scaled(self, factor: float) -> Similarity:
         """The same crop taken from a photograph enlarged by ``factor`` (geometry scaled, nothing resampled).
 
@@ -116,6 +121,11 @@ class Face:
         """The restored crop if there is one, else the crop as found. ``[3, S, S]``."""
         return self.crop if self.restored is None else self.restored
 
+    @property
+    def turn(self) -> int:
+        """By how many degrees the photograph has to be turned counterclockwise for the face to be upright, -180 to 180."""
+        return round(self.similarity.turn)
+
 
 @dataclass(frozen=True)
 class Faces:
@@ -178,13 +188,27 @@ class DegradationCode:
 
     map: FaDeX features ``[B, 256, h, w]``; tokens: ``[B, 21, D]`` (16 of the 4x4 grid, 4 of the 2x2, 1 global);
     space: name of the token space, so that tokens never reach a network that was not trained on them;
-    scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``.
+    scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``;
+    frames: of a batch, the code of every photograph, None where nothing reveals its damage, and the code itself is that of the
+    largest face; empty if the code is for all photographs.
     """
 
     map: torch.Tensor
     tokens: torch.Tensor
     space: str
     scalars: dict[str, float] = field(default_factory=dict)
+    frames: tuple[DegradationCode | None, ...] = ()
+
+    def of(self, number: int, count: int) -> DegradationCode | None:
+        """The code of photograph ``number`` of a batch of ``count``. Raises UserError if it was estimated from another batch."""
+        if not self.frames:
+            return self
+        if len(self.frames) != count:
+            raise UserError(
+                f"The degradation code is that of {len(self.frames)} photographs, but there are {count}. Estimate it from "
+                "the same photographs, or turn on one_for_all in Estimate Degradation."
+            )
+        return self.frames[number]
 
     def tokens_for(self, listener: str, space: str) -> torch.Tensor:
         """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError if they belong to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..lib.bridge import io, weight_folders
+from ..lib.bridge import io, progress, weight_folders
 from ..lib.fusion.compose import compose_faces
 from ..lib.pictures.color import color_fix
 from ..lib.vocabulary import Faces, UserError
@@ -117,6 +117,7 @@ class BlendFaces(io.ComfyNode):
             networks=find_networks(weight_folders("personal_restore")) if fine_align else None,
             grain=grain,
             seed=seed,
+            progress=progress(),
         )
         return io.NodeOutput(to_image(out), used)
 
@@ -149,4 +150,10 @@ class ColorFix(io.ComfyNode):
             raise UserError(
                 "Color Fix: both images must have the same size for 'wavelet'. Scale one of them, or choose 'adain'."
             )
-        return io.NodeOutput(to_image(color_fix(to_photos(image), to_photos(colors_of), method).clamp(0, 1)))
+        fixed, told, out = to_photos(image), progress(), torch.empty(image.shape[0], *image.shape[1:3], 3)
+        style = to_photos(colors_of)
+        for number, photo in enumerate(fixed.split(1)):
+            own = style[min(number, len(style) - 1)][None]
+            out[number] = to_image(color_fix(photo, own, method).clamp(0, 1))[0]
+            told(number + 1, len(fixed))
+        return io.NodeOutput(out)

@@ -6,8 +6,8 @@ import json
 
 import torch
 
-from ..lib.bridge import io
-from ..lib.report import summarize
+from ..lib.bridge import io, weight_folders
+from ..lib.report import backends, summarize
 from ..lib.vocabulary import DegradationCode, Faces
 from . import sockets
 from .layout import to_photos
@@ -45,4 +45,6 @@ class Report(io.ComfyNode):
         summary = summarize(
             to_photos(before), to_photos(after), faces, code, None if truth is None else to_photos(truth)
         )
+        if faces is not None:
+            summary["backends"] = backends(weight_folders("personal_restore"))
         return io.NodeOutput(json.dumps(summary, indent=2, ensure_ascii=False))

@@ -255,7 +255,8 @@ class RestoreScene(io.ComfyNode):
             node_id="PR_RestoreScene",
             display_name="Restore Scene",
             category=sockets.SCENE,
-            description="Applies a restorer to the whole photograph. Large photographs are processed in tiles.",
+            description="Applies a restorer to the whole photograph. Large photographs are processed in tiles, and the photographs of a "
+            "batch one after the other.",
             search_aliases=["denoise", "deblur", "upscale", "photo restoration"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
@@ -289,5 +290,5 @@ class RestoreScene(io.ComfyNode):
     ) -> io.NodeOutput:
         photos = to_photos(image)
         view = Preview(photos, progress(), preview_side(), restorer.scale)
-        conditions = Conditions(code=code, seed=seed, progress=view.progress, show=view.part)
-        return io.NodeOutput(to_image(restore_scene(photos, restorer, conditions, strength)))
+        conditions = Conditions(code=code, seed=seed, progress=view.progress)
+        return io.NodeOutput(to_image(restore_scene(photos, restorer, conditions, strength, view.part)))

@@ -159,7 +159,7 @@ def test_the_mesh_of_the_graph_is_reduced_to_five_points(count):
     points[468], points[473], points[[1, 61, 291]] = [50, 51], [100, 51], [[75, 80], [55, 110], [95, 110]]
     box = np.array([20, 10, 130, 150], np.float32)
     mesh = {"bbox_xyxy": box, "landmarks_xy": points[:count], "score": np.float32(0.8)}
-    found = detect.detections_from_mesh([mesh])[0]
+    found = detect.detections_from_mesh([mesh], (200, 200))[0]
     np.testing.assert_allclose(found.landmarks, [[50, 51], [100, 51], [75, 80], [55, 110], [95, 110]])
     assert found.box == (20, 10, 130, 150) and found.score == pytest.approx(0.8)
 

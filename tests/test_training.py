@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +20,11 @@ from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.models.embedded.one_step import OneStepNet
 from personal_restore.tests.places import CPU
-from personal_restore.training import bound, procedural, stages
+from personal_restore.training import bound, loop, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
 from personal_restore.training.loop import Journal, Schedule, train_loop
+from personal_restore.training.randomness import seeded
 from personal_restore.training.restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss, imperfect, swapped
 
 
@@ -154,6 +158,31 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
 def test_a_second_training_in_the_same_folder_is_told_at_once(tmp_path, groups):
     with exclusive(tmp_path / "run"), pytest.raises(UserError, match="Another process is training in run"):
         run(tmp_path / "run", groups, 2)
+
+
+def test_training_leaves_everybody_elses_random_numbers_alone(tmp_path, groups):
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    torch.manual_seed(1)
+    task = Task()
+    schedule = Schedule(steps=2, batch=2, learning_rate=0.01, save_every=2, workers=0)
+    before = states()
+
+    def loss(module, batch):
+        assert states() != before, "it has numbers of its own"
+        return module(batch)
+
+    for _ in range(2):  # the second one resumes, which loads states
+        train_loop(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, loss, schedule, CPU)
+        assert states() == before
+    with pytest.raises(ZeroDivisionError), seeded(3):
+        assert random.random() != 1 / 0
+    assert states() == before
+    sources = [path for path in Path(loop.__file__).parent.rglob("*.py") if path.name != "randomness.py"]
+    assert not [
+        path for path in sources if re.search(r"[^)]\.manual_seed\(|set_seed|fork_rng", path.read_text("utf-8"))
+    ]
 
 
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):

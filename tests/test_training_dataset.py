@@ -23,6 +23,7 @@ from personal_restore.lib.faces.embed import Classical, best_embedder
 from personal_restore.lib.faces.library import library_from_images, load_library
 from personal_restore.lib.pictures.files import read_picture, to_pil
 from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import Library, UserError
 from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
@@ -170,7 +171,7 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
         patch.setattr(dataset, "_version", dies)
         with pytest.raises(KeyboardInterrupt):
             dataset.build_dataset(photographs, out, CONFIG, tools)
-    assert PORTRAIT not in lines(out) and [path.suffix for path in (out / dataset.PICTURES).iterdir()] == [".part"]
+    assert PORTRAIT not in lines(out) and not list((out / dataset.PICTURES).iterdir())
     with (out / dataset.MANIFEST).open("a") as file:
         file.write('{"file": "blurred.png", "refu')  # as if the power had failed
     dataset.build_dataset(photographs, out, CONFIG, tools)
@@ -179,6 +180,11 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
         return {p.relative_to(folder): p.read_bytes() for p in (folder / dataset.PICTURES).rglob("*.png")}
 
     assert whole(out) == whole(built) and lines(out) == lines(built)
+
+
+def test_a_second_build_in_the_same_folder_is_told_at_once(photographs, built, tools):
+    with exclusive(built), pytest.raises(UserError, match="another process is building there"):
+        dataset.build_dataset(photographs, built, CONFIG, tools)
 
 
 def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):

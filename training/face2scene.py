@@ -36,6 +36,7 @@ from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
 from .dataset import MIXTURE, Prepared
 from .loop import Schedule, train_loop
+from .randomness import seeded
 from .restorer import imperfect, random_window, swapped
 from .stages import changed
 
@@ -201,13 +202,13 @@ def train_face2scene(
     prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
     schedule = config.schedule
-    torch.manual_seed(schedule.seed)
-    reader, about = embedded.load_embedded(embedded.EXTRACTOR)
-    sizes = json.loads(about["config"]) | {"token_width": prompts[0].shape[-1]}
-    extractor = embedded.Extractor(**sizes)
-    extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
-    restorer, _ = embedded.load_embedded(embedded.RESTORER)
-    task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
+    with seeded(schedule.seed):
+        reader, about = embedded.load_embedded(embedded.EXTRACTOR)
+        sizes = json.loads(about["config"]) | {"token_width": prompts[0].shape[-1]}
+        extractor = embedded.Extractor(**sizes)
+        extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
+        restorer, _ = embedded.load_embedded(embedded.RESTORER)
+        task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
     for frozen in (*task.frozen, *(critic.frozen if critic else ())):
         if frozen is not None:
             frozen.to(place.device)

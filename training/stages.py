@@ -28,6 +28,7 @@ from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
 from .loop import Schedule, train_loop
 from .projector import Draws, ProjectorLoss, features
+from .randomness import seeded
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 
 log = logging.getLogger(__name__)
@@ -94,31 +95,31 @@ def run_stage(stage: str, folder: Path, config: Config, place: Place) -> None:
             module.load_state_dict(read_weights(folder, name))
     restorer.to(place.device, memory_format=torch.channels_last)
     extractor.to(place.device, memory_format=torch.channels_last)
-    torch.manual_seed(schedule.seed)
     drawn: Callable[[int], Dataset] = partial(Groups, pictures, data)
-    match stage:
-        case "blind":
-            task: nn.Module = BlindLoss(restorer)
-        case "reading":
-            task = ReadingLoss(extractor.gauge, extractor.fadex, restorer)
-        case "fadex":
-            contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
-            task = ContrastLoss(contrast, extractor.gauge, restorer)
-        case "projector":
-            seen = extractor.fadex.E, extractor.fadex.spectrum
-            parts = [weights_fingerprint(part) for part in seen if part is not None]
-            made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
-            settle_folder(
-                folder / stage,
-                made_of,
-                str(folder / stage),
-                "Delete it, or choose another --out.",
-            )
-            found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
-            task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(place.device)
-            drawn = partial(Draws, found, schedule.seed)
-        case "guided":
-            task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
+    with seeded(schedule.seed):
+        match stage:
+            case "blind":
+                task: nn.Module = BlindLoss(restorer)
+            case "reading":
+                task = ReadingLoss(extractor.gauge, extractor.fadex, restorer)
+            case "fadex":
+                contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
+                task = ContrastLoss(contrast, extractor.gauge, restorer)
+            case "projector":
+                seen = extractor.fadex.E, extractor.fadex.spectrum
+                parts = [weights_fingerprint(part) for part in seen if part is not None]
+                made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
+                settle_folder(
+                    folder / stage,
+                    made_of,
+                    str(folder / stage),
+                    "Delete it, or choose another --out.",
+                )
+                found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
+                task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(place.device)
+                drawn = partial(Draws, found, schedule.seed)
+            case "guided":
+                task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
     learnt = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     train_loop(

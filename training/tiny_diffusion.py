@@ -19,6 +19,7 @@ from ..models.embedded import weights as embedded
 from ..models.embedded.tiny_diffusion import WORDS, TinyDiffusion
 from .data import DataConfig, Groups, bank
 from .loop import Schedule, train_loop
+from .randomness import seeded
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,8 @@ def train_tiny_diffusion(folder: Path, data: DataConfig, place: Place, schedule:
     restorer."""
     pictures = bank(folder.parent, data)
     data = replace(data, mixture=MIXTURE, crop=CROP, seed=data.seed + schedule.seed)
-    torch.manual_seed(schedule.seed)
-    task = NoiseLoss(TinyDiffusion())
+    with seeded(schedule.seed):
+        task = NoiseLoss(TinyDiffusion())
     draws = Groups(pictures, data, 10**6)  # beyond the training range
     task.net.measure(torch.cat([draws[index]["clean"] for index in range(10**6 - 512, 10**6)]))
     first, _ = embedded.load_embedded(embedded.RESTORER)

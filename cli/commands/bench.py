@@ -26,6 +26,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_faces(bench)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
+    batch = bench.add_parser("batch", help="time, memory and cancels of batches")
+    batch.set_defaults(run=_bench_batch)
     context = bench.add_parser(
         "context", help="the effect of the context around a blended face, as in PerFuSe's figure S1"
     )
@@ -57,7 +59,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, blend, context, fullsize, personas):
+    for subject in (quality, blend, batch, context, fullsize, personas):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -149,6 +151,12 @@ def _bench_blend(options: argparse.Namespace) -> int:
     from ..benchmarks import blend
 
     return _show(blend, blend.bench(), options.json)
+
+
+def _bench_batch(options: argparse.Namespace) -> int:
+    from ..benchmarks import batch
+
+    return _show(batch, batch.bench(), options.json)
 
 
 def _bench_fullsize(options: argparse.Namespace) -> int:

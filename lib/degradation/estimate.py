@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..faces.paste import unwarp
@@ -31,6 +33,17 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
         return None
     restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
     return torch.cat([restored, photo[:, top:bottom, left:right]])
+
+
+def largest_pair(photo: torch.Tensor, faces: Sequence[Face]) -> torch.Tensor | None:
+    """The `face_pair` of the largest restored face of a photograph."""
+    pairs = (pair for face in faces if (pair := face_pair(photo, face)) is not None)
+    return max(pairs, key=area, default=None)
+
+
+def area(pair: torch.Tensor) -> int:
+    """Of a pair ``[6, h, w]``, in pixels."""
+    return pair.shape[-1] * pair.shape[-2]
 
 
 def describe_damage(scalars: dict[str, float]) -> str:

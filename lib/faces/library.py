@@ -15,7 +15,8 @@ from torch import Tensor
 from ..pictures.files import is_picture, read_picture
 from ..vocabulary import Face, Library, Person, Reference, Size, UserError
 from .align import moved
-from .detect import Detection, Folders, detect_faces, make_face
+from .detect import Folders, detect_faces, make_face
+from .detection import Detection
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
 

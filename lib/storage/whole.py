@@ -54,8 +54,28 @@ def write_whole(path: Path, text: str, new: bool = False) -> None:
 
 
 def put(finished: Path, path: Path) -> None:
-    """A file or a folder that is finished takes its name; a file of that name gives way."""
+    """A file or a folder that is finished reaches the disk, then takes its name; a file of that name gives way."""
+    for one in (*(finished.rglob("*") if finished.is_dir() else ()), finished):
+        _flush(one)
     finished.replace(path)
+    _flush(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that is to be ``path``, until the block ends without an error. A crash leaves either the old folder,
+    the new one or none, never a partial one. Call it inside `alone`: partial folders of that name are removed.
+    """
+    partial = path.with_name(f"{_mark(path)}folder.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        put(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def remains(path: Path) -> list[Path]:

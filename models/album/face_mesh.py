@@ -195,7 +195,7 @@ def mesh_points(crops: Tensor, passes: int = 1, network: FaceMesh | None = None)
     unit = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).expand(len(crops), 2, 3)
     points = _look(network, _view(crops, unit))
     for _ in range(passes - 1):
-        found = torch.stack([_upright(face) for face in points.double().cpu()]).to(crops)
+        found = torch.stack([_upright(face) for face in points.cpu().double()]).to(crops)
         seen = _look(network, _view(crops, found))
         flat = seen[..., :2] @ found[:, :, :2].mT + found[:, None, :, 2]
         scale = torch.linalg.det(found[:, :, :2]).sqrt()[:, None, None]
@@ -218,7 +218,7 @@ def mesh_eye_distance(points: Tensor) -> Tensor:
 
 def mean_shape(size: int = 512) -> np.ndarray:
     """The mean face ``[468, 3]`` on the template of a ``size`` px crop, symmetric, frontal."""
-    mean = load_face_mesh().mean.double().numpy()
+    mean = load_face_mesh().mean.cpu().double().numpy()
     return mean * (size / 2) + [(size - 1) / 2, (size - 1) / 2, 0]
 
 

@@ -125,7 +125,7 @@ def likest(references: Sequence[Reference], face: Tensor) -> list[int]:
 
 def mesh_of(crop: Tensor) -> np.ndarray:
     """The mesh of an aligned crop ``[3, S, S]``, float64 ``[468, 3]``."""
-    return mesh_points(crop[None])[0].double().cpu().numpy()
+    return mesh_points(crop[None])[0].cpu().double().numpy()
 
 
 def album_mesh(crop: Tensor) -> np.ndarray:

@@ -138,11 +138,11 @@ def _publicly_tiled(
     tile = min(tile, height, width)
     step = max(tile - overlap, 1)
     rows, columns = ([*range(0, side - tile, step), side - tile] for side in (height, width))
-    place = torch.arange(tile, dtype=torch.float64, device=latent.device)
+    place = torch.arange(tile, dtype=torch.float64)  # in main memory, as not every device has float64
     down, across = (
         torch.exp(-((place - middle) / tile).square() / (2 * VARIANCE)) for middle in (tile / 2, (tile - 1) / 2)
     )
-    weight = (down[:, None] * across).float()
+    weight = (down[:, None] * across).to(latent.device, torch.float32)
     out, weights = torch.zeros_like(latent), torch.zeros_like(latent)
     for index, (top, left) in enumerate((top, left) for top in rows for left in columns):
         inside = ..., slice(top, top + tile), slice(left, left + tile)

@@ -36,6 +36,7 @@ from ...models.album.face_mesh import (
     save_face_mesh,
 )
 from ..loop import Schedule, train_loop
+from ..randomness import seeded
 from .face_mesh_views import FRAME, View, _moved, batch, framed, turned_face
 
 SCHEDULE = Schedule(steps=6000, batch=64, learning_rate=2e-3, warmup=100, save_every=200, workers=0)
@@ -56,8 +57,8 @@ def train_face_mesh(
 ) -> FaceMesh:
     """Trains or resumes in ``work`` and writes the weights. pictures: the folder with ``labels.npz``."""
     views, points = prepared_pictures(pictures, work)
-    torch.manual_seed(schedule.seed)
-    network = begin(points).to(memory_format=torch.channels_last)
+    with seeded(schedule.seed):
+        network = begin(points).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=0.01)
     importance = weight_of_points()
 

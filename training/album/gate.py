@@ -17,6 +17,7 @@ from ...lib.vocabulary import Place, UserError
 from ...models.album.gate import LEVELS, Candidates, Gate, band_passes
 from ...models.album.ready import WEIGHTS, save_gate
 from ..loop import Schedule, train_loop
+from ..randomness import seeded
 from .samples import ALBUM, BYTES, REFERENCES
 
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
@@ -63,8 +64,8 @@ def train_gate(
         raise UserError(
             f"{samples} holds {len(shards)} shards of samples; the gate needs more than {HELD_BACK}. Make them first."
         )
-    torch.manual_seed(schedule.seed)
-    gate = Gate().to(memory_format=torch.channels_last)
+    with seeded(schedule.seed):
+        gate = Gate().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(gate.parameters(), schedule.learning_rate, weight_decay=1e-4)
 
     def dataset(length: int) -> Dataset:

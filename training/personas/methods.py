@@ -18,6 +18,7 @@ from ...lib.diffusion.base import Diffusion, fitted
 from ...lib.vocabulary import UserError
 from ...models.personas.wear import token_positions
 from ...models.pfstorer.vico_block import personalise, reading
+from ..randomness import seeded
 from .batches import Batch, draw_batch
 from .trainer import Task
 
@@ -143,8 +144,7 @@ def album(net: Diffusion, material: Material, settings: Settings) -> Task:
 
 def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
     """PFStorer: L_Diff + .1 L_Gen + 5e-4 L_Pers over the blocks, their gates and one word; the base stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         blocks = personalise(net.unet, net.places)
         for block in blocks.values():
             block.float_own()
@@ -234,8 +234,7 @@ def _tune(net: Diffusion, part: str, settings: Settings):
     module = net.get_submodule(part)
     if settings.rank == 0:
         return _whole(module, [name for name, _ in module.named_parameters()], part, settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         # All but the time step embedding, which contains nothing about a person.
         layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
     named = {}
