@@ -164,8 +164,25 @@ def save_images(
 
     ``prefix`` may have subfolders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
     ``%minute%``, ``%second%``, ``%batch_num%``; ``texts`` go into the PNG's metadata. Returns the file names and
-    subfolders. Raises `UserError` for a prefix that leads out of the folder.
+    subfolders. Raises `UserError` for a prefix that leads out of the folder or cannot be the name of a file, and where nothing can be
+    written.
     """
+    try:
+        return _save_images(images, prefix, folder, texts or {}, compress_level)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        shown = repr(prefix if len(prefix) <= 200 else f"{prefix[:200]}...")
+        raise UserError(
+            f"Nothing can be saved under the file name prefix {shown} ({reason}). Choose another one, and check the free space "
+            "and the permissions of the output folder."
+        ) from error
+
+
+def _save_images(
+    images: torch.Tensor, prefix: str, folder: Path, texts: dict[str, str], compress_level: int
+) -> list[dict[str, str]]:
     height, width = images[0].shape[:2]
     path = Path(os.path.normpath(_filled(prefix, width, height)))
     target = folder / path.parent
@@ -173,7 +190,7 @@ def save_images(
         raise UserError(f"The file name prefix {prefix!r} leads out of the output folder. Use a name without '..'.")
     target.mkdir(parents=True, exist_ok=True)
     metadata = PngInfo()
-    for key, text in (texts or {}).items():
+    for key, text in texts.items():
         metadata.add_text(key, text)
     saved = []
     for number, image in enumerate(images, first := _next_number(target, path.name)):
