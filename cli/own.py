@@ -98,3 +98,12 @@ def with_seed(graph: Graph, seed: int) -> Graph:
         if node["class_type"] in ("PR_RestoreFaces", "PR_RestoreScene"):
             node["inputs"]["seed"] = seed
     return graph
+
+
+def with_likeness(graph: Graph) -> Graph:
+    """The graph with reports that describe strangers, so that one who appears in many photographs is noticed."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == "PR_Report":
+            node["inputs"]["likeness"] = True
+    return graph

@@ -59,7 +59,25 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, blend, batch, context, fullsize, personas):
+    scale = bench.add_parser(
+        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
+    )
+    scale.add_argument(
+        "--counts",
+        type=_numbers,
+        default=(2000, 20_000, 200_000),
+        metavar="N,N",
+        help="photographs (default: 2000,20000,200000)",
+    )
+    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
+    scale.set_defaults(run=_bench_scale)
+    soak = bench.add_parser("soak", help="memory, open files and cancelling of a real ComfyUI over many runs")
+    soak.add_argument("--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed")
+    soak.add_argument("--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)")
+    soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
+    soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
+    soak.set_defaults(run=_bench_soak)
+    for subject in (quality, blend, batch, context, fullsize, personas, scale, soak):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -159,6 +177,12 @@ def _bench_batch(options: argparse.Namespace) -> int:
     return _show(batch, batch.bench(), options.json)
 
 
+def _bench_soak(options: argparse.Namespace) -> int:
+    from ..benchmarks import soak
+
+    return _show(soak, soak.bench(options.comfyui, options.workflows or soak.WORKFLOWS, options.runs, options.seed), options.json)
+
+
 def _bench_fullsize(options: argparse.Namespace) -> int:
     require("run.py bench fullsize", "diffusion")
     from ..benchmarks import fullsize
@@ -194,6 +218,12 @@ def _bench_personas(options: argparse.Namespace) -> int:
     )
     print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
     return 0
+
+
+def _bench_scale(options: argparse.Namespace) -> int:
+    from ..benchmarks import scale
+
+    return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
