@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from hypothesis import example
 from hypothesis import strategies as st
 from personal_restore.lib.storage.libraries import delete_person, load_library_file, save_library
 from personal_restore.lib.storage.personas import describe_persona, load_persona, save_persona
@@ -98,6 +99,8 @@ def pickled(zipped: bool) -> bytes:
 
 
 @fuzzed("files of torch.save", 100, content=damaged(st.sampled_from([pickled(True), pickled(False)])), mapped=st.booleans())
+@example(content=b"", mapped=False)
+@example(content=pickled(False)[:93], mapped=False)  # in the middle of a text's length
 @pytest.mark.filterwarnings("ignore")
 def test_a_pickle_is_read_or_unreadable(tmp_path_factory, content, mapped):
     path = tmp_path_factory.getbasetemp() / "fuzzed.pth"
@@ -109,6 +112,7 @@ def test_a_pickle_is_read_or_unreadable(tmp_path_factory, content, mapped):
 
 
 @fuzzed("settings of runs", 60, content=st.one_of(VALUES.map(json.dumps).map(str.encode), st.binary(max_size=20)))
+@example(content=b"[[null, null]]")
 def test_a_folder_of_a_run_is_resumed_or_refused(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp()
     (folder / SETTINGS).write_bytes(content)

@@ -123,7 +123,7 @@ def test_a_graph_of_cheap_nodes_runs_or_is_refused(tmp_path_factory, graph):
     folder = tmp_path_factory.getbasetemp()
     Image.effect_noise((40, 30), 50).save(folder / "small.png")
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("input", "output", "temp"):
+        for kind in ("input", "output"):
             patch.setattr(folders, kind, folder)
         try:
             run_graph(graph, NODES)

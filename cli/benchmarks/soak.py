@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from ...lib.bridge import device
 from ...lib.standin.graph import Graph, load_graph
 from ...lib.vocabulary import UserError
 from .. import own
@@ -151,6 +152,7 @@ def _server(comfyui: Path, base: Path) -> Iterator[tuple[int, psutil.Process]]:
         port = probe.getsockname()[1]
     command = [sys.executable, "main.py", "--port", str(port), "--listen", "127.0.0.1", "--base-directory", str(base)]
     command += ["--disable-auto-launch", "--disable-api-nodes", "--database-url", f"sqlite:///{base / 'comfyui.db'}"]
+    command += [] if device().type != "cpu" else ["--cpu"]
     with (base / "server.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT)
         try:

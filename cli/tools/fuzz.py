@@ -36,6 +36,8 @@ def rounds(minutes: float, seed: int, counts: Path) -> int:
         print(f"seed {seed}: {done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr}", flush=True)
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", flush=True)
+        if done.returncode > 1:
+            sys.exit("The tests could not run.")
         seed += 1
     return failed
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from ..vocabulary import UserError
@@ -37,7 +37,7 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         images, alphas = _decode(path)
         if not len(images):
             return _decode_with_pillow(path)
-    except (av.error.FFmpegError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # the readers of both libraries raise anything on a damaged file
         raise UserError(f"{path.name} cannot be read as a picture: {error}.") from error
     mask = torch.zeros(len(images), 64, 64) if alphas is None else 1.0 - alphas[..., -1]
     return images, mask
