@@ -47,6 +47,7 @@ def summarize(
                 "turn": face.turn,
                 "restored": face.restored is not None,
                 "album": None if face.borrowed is None else face.borrowed.totals(),
+                **({} if face.supported is None else {"evidence": face.supported.rounded()}),
             }
             | ({"likeness": description(face, embedder)} if embedder is not None and face.person is None else {})
             for number, face in every

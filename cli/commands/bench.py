@@ -24,6 +24,34 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     quality.set_defaults(run=_bench_quality)
     _add_faces(bench)
+    keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
+    keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    keep.add_argument(
+        "--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)"
+    )
+    keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    keep.add_argument(
+        "--kinds",
+        type=_words,
+        default=("face", "color", "enlarged", "warp", "crop", "all"),
+        metavar="NAME,NAME",
+        help="what the editing model did beside the face (default: face,color,enlarged,warp,crop,all)",
+    )
+    keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
+    keep.set_defaults(run=_bench_keep)
+    evidence = bench.add_parser(
+        "evidence", help="foreign details in a restoration, found by comparing it with the photograph"
+    )
+    evidence.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
+    evidence.add_argument(
+        "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
+    )
+    evidence.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    evidence.add_argument("--family", default="trial", help="family of damage (default: trial)")
+    evidence.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    evidence.set_defaults(run=_bench_evidence)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
     batch = bench.add_parser("batch", help="time, memory and cancels of batches")
@@ -77,7 +105,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
     soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
     soak.set_defaults(run=_bench_soak)
-    for subject in (quality, blend, batch, context, fullsize, personas, scale, soak):
+    for subject in (quality, keep, evidence, blend, batch, context, fullsize, personas, scale, soak):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -162,6 +190,24 @@ def _bench_faces(options: argparse.Namespace) -> int:
     )
     _show(faces, figures, options.json)
     print(f"Pictures: {options.out.resolve()}: {', '.join(figures['pictures'])}; all figures in figures.json.")
+    return 0
+
+
+def _bench_keep(options: argparse.Namespace) -> int:
+    from ..benchmarks import keep
+
+    figures = keep.bench(options.photos, options.out, most=options.most, width=options.width, kinds=options.kinds)
+    _show(keep, figures, options.json)
+    print(f"Picture: {(options.out / 'keep.png').resolve()}: truth, damaged, edit, result, result for a stranger.")
+    return 0
+
+
+def _bench_evidence(options: argparse.Namespace) -> int:
+    from ..benchmarks import evidence
+
+    figures = evidence.bench(options.photos, options.out, most=options.most, width=options.width, family=options.family)
+    _show(evidence, figures, options.json)
+    print(f"Picture: {(options.out / 'evidence.png').resolve()}: damaged, with another eye, deviation, pulled back.")
     return 0
 
 

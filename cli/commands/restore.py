@@ -39,6 +39,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="a folder with one subfolder of good pictures per person, or just pictures of one person",
     )
     restore.add_argument(
+        "--edit", type=Path, help="with --workflow keep_the_person: what an editing model made of the one photograph"
+    )
+    restore.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
     )
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
@@ -69,6 +72,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _restore(options: argparse.Namespace) -> int:
     from ...lib.standin.core_nodes import CORE_NODES
     from ...lib.standin.graph import apply_overrides, kinds, load_graph
+    from ...lib.standin.host import allow_folder
     from ...lib.storage.whole import check_room
     from ...nodes import NODES
     from .. import own
@@ -80,6 +84,8 @@ def _restore(options: argparse.Namespace) -> int:
         raise UserError(
             f"{folders[0]} is a folder. Name one folder alone, such as the one that holds all of them, or only pictures."
         )
+    if options.edit is not None and (folders or len(options.photos) > 1):
+        raise UserError(f"--edit {options.edit} was made of one photograph. Name only that one.")
     for name in () if folders else FOR_FOLDERS:
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
@@ -96,6 +102,8 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
+        if options.edit is not None:
+            graph = own.with_edit(graph, allow_folder(options.edit).resolve())
         if folders:
             return _folder(graph, folders[0], album.resolve(), options)
         check_room(options.out, 0, f"--out {options.out}")
