@@ -30,9 +30,14 @@ LONGEST_MESSAGE = 20_000
 _drawn: Counter[str] = Counter()
 
 # What JSON can hold, with numbers and texts that somebody could think of.
-ODD_NUMBERS = st.sampled_from([0, -1, 1, 2**31, 2**64, 10**400, 1e308, 1e-308, 0.5, float("nan"), float("inf"), -float("inf")])
+ODD_NUMBERS = st.sampled_from(
+    [0, -1, 1, 2**31, 2**64, 10**400, 1e308, 1e-308, 0.5, float("nan"), float("inf"), -float("inf")]
+)
 NUMBERS = st.one_of(ODD_NUMBERS, st.integers(-10, 300), st.floats(-10, 300))
-TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["", "\udce9", "a" * 10_000, "../x", "x\0y", "0=", "1", "true", "{}", "\n" * 999]))
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["", "\udce9", "a" * 10_000, "../x", "x\0y", "0=", "1", "true", "{}", "\n" * 999]),
+)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
@@ -40,7 +45,9 @@ VALUES = st.recursive(
 )
 
 
-def fuzzed(kind: str, ordinary: int, **strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def fuzzed(
+    kind: str, ordinary: int, **strategies: st.SearchStrategy[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a test of one input a test of many. ordinary: how many there are in the ordinary run."""
 
     def many(test: Callable[..., None]) -> Callable[..., None]:
@@ -102,7 +109,11 @@ def damaged(draw: st.DrawFn, contents: st.SearchStrategy[bytes]) -> bytes:
         elif kind == "byte":
             data[place : place + 1] = bytes([draw(st.integers(0, 255))])
         elif kind == "piece":
-            piece = draw(st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 8, b"\x7f" + b"\xff" * 7])))
+            piece = draw(
+                st.one_of(
+                    st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 8, b"\x7f" + b"\xff" * 7])
+                )
+            )
             data[place : place + len(piece)] = piece
         elif kind == "gap":
             del data[place : place + draw(st.integers(1, 64))]

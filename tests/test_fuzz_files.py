@@ -18,7 +18,7 @@ from personal_restore.lib.storage.libraries import delete_person, load_library_f
 from personal_restore.lib.storage.personas import describe_persona, load_persona, save_persona
 from personal_restore.lib.storage.resume import SETTINGS, settle_folder
 from personal_restore.lib.storage.tensors import Unreadable, read_pickled, read_tensors
-from personal_restore.lib.vocabulary import Library, Persona, Person, Reference, UserError
+from personal_restore.lib.vocabulary import Library, Person, Persona, Reference, UserError
 from personal_restore.tests.fuzzing import VALUES, changed, damaged, fuzzed, refused_with_words
 
 
@@ -28,14 +28,24 @@ def a_library() -> Library:
 
 
 def a_persona() -> Persona:
-    tensors = {"a.lora_A.weight": torch.ones(2, 3), "a.lora_B.weight": torch.ones(3, 2), "reference": torch.zeros(1, 3, 4, 4)}
-    return Persona("album", "tiny", tensors, {"person": "Anna", "losses": {"all": 1.0}, "settings": {"rank": 2}}, "a photo", "sks")
+    tensors = {
+        "a.lora_A.weight": torch.ones(2, 3),
+        "a.lora_B.weight": torch.ones(3, 2),
+        "reference": torch.zeros(1, 3, 4, 4),
+    }
+    return Persona(
+        "album", "tiny", tensors, {"person": "Anna", "losses": {"all": 1.0}, "settings": {"rank": 2}}, "a photo", "sks"
+    )
 
 
 @lru_cache
 def written(kind: str) -> bytes:
     with TemporaryDirectory() as folder:
-        path = save_library(a_library(), Path(folder), "a") if kind == "library" else save_persona(a_persona(), Path(folder), "a")
+        path = (
+            save_library(a_library(), Path(folder), "a")
+            if kind == "library"
+            else save_persona(a_persona(), Path(folder), "a")
+        )
         return path.read_bytes()
 
 
@@ -51,7 +61,9 @@ def forged(draw: st.DrawFn, kind: str) -> bytes:
     header, tensors = parts(written(kind))
     if draw(st.booleans()):
         inner = "people" if kind == "library" else "provenance"
-        header["__metadata__"][inner] = json.dumps(draw(st.one_of(changed(st.just(json.loads(header["__metadata__"][inner]))), VALUES)))
+        header["__metadata__"][inner] = json.dumps(
+            draw(st.one_of(changed(st.just(json.loads(header["__metadata__"][inner]))), VALUES))
+        )
     if draw(st.booleans()):
         header = draw(changed(st.just(header)))
     text = json.dumps(header).encode()
@@ -98,7 +110,9 @@ def pickled(zipped: bool) -> bytes:
         return file.getvalue()
 
 
-@fuzzed("files of torch.save", 100, content=damaged(st.sampled_from([pickled(True), pickled(False)])), mapped=st.booleans())
+@fuzzed(
+    "files of torch.save", 100, content=damaged(st.sampled_from([pickled(True), pickled(False)])), mapped=st.booleans()
+)
 @example(content=b"", mapped=False)
 @example(content=pickled(False)[:93], mapped=False)  # in the middle of a text's length
 @pytest.mark.filterwarnings("ignore")

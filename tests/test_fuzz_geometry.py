@@ -25,7 +25,9 @@ from personal_restore.tests.fuzzing import NUMBERS, TEXTS, VALUES, fuzzed, refus
 PHOTO = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
 IMAGE = PHOTO.movedim(0, -1)[None]
 COORDINATES = st.one_of(
-    st.floats(-20, 70), st.integers(-2, 60).map(float), st.sampled_from([0.0, 1e-9, 1e6, -1e6, 1e12, 1e300, float("nan"), float("inf")])
+    st.floats(-20, 70),
+    st.integers(-2, 60).map(float),
+    st.sampled_from([0.0, 1e-9, 1e6, -1e6, 1e12, 1e300, float("nan"), float("inf")]),
 )
 POINTS = st.tuples(COORDINATES, COORDINATES)
 
@@ -68,7 +70,13 @@ SIDES = st.one_of(NUMBERS, st.floats(1, 60))
 BOXES = st.fixed_dictionaries(dict.fromkeys(("x", "y", "width", "height"), SIDES))
 
 
-@fuzzed("boxes", 50, boxes=st.one_of(BOXES, st.lists(st.one_of(BOXES, VALUES), max_size=3), st.lists(st.lists(BOXES, max_size=2), max_size=2), VALUES))
+@fuzzed(
+    "boxes",
+    50,
+    boxes=st.one_of(
+        BOXES, st.lists(st.one_of(BOXES, VALUES), max_size=3), st.lists(st.lists(BOXES, max_size=2), max_size=2), VALUES
+    ),
+)
 @example(boxes={"x": 0, "y": 0, "width": 16384, "height": 16384})
 @example(boxes={"x": float("inf"), "y": 0, "width": 1, "height": 10**400})
 @example(boxes=[{}])
@@ -82,7 +90,12 @@ def test_a_box_becomes_a_face_or_is_refused(boxes):
 MESHES = st.fixed_dictionaries(
     {
         "landmarks_xy": st.one_of(
-            st.builds(lambda point, count: [[point[0] + i % 7, point[1] + i % 11] for i in range(count)], POINTS, st.sampled_from([0, 5, 468, 478])), VALUES
+            st.builds(
+                lambda point, count: [[point[0] + i % 7, point[1] + i % 11] for i in range(count)],
+                POINTS,
+                st.sampled_from([0, 5, 468, 478]),
+            ),
+            VALUES,
         ),
         "bbox_xyxy": st.one_of(st.lists(COORDINATES, min_size=4, max_size=4), VALUES),
         "score": st.one_of(st.floats(0, 1), VALUES),
@@ -90,7 +103,11 @@ MESHES = st.fixed_dictionaries(
 )
 
 
-@fuzzed("meshes", 50, mesh=st.one_of(st.fixed_dictionaries({"frames": st.lists(st.lists(MESHES, max_size=2), max_size=2)}), VALUES))
+@fuzzed(
+    "meshes",
+    50,
+    mesh=st.one_of(st.fixed_dictionaries({"frames": st.lists(st.lists(MESHES, max_size=2), max_size=2)}), VALUES),
+)
 @example(mesh={})
 @example(mesh={"frames": [[{}]]})
 def test_a_mesh_becomes_a_face_or_is_refused(mesh):
@@ -102,10 +119,18 @@ def test_a_mesh_becomes_a_face_or_is_refused(mesh):
 @st.composite
 def tensors(draw: st.DrawFn, rank: int) -> torch.Tensor:
     """A mask or a picture of any small size, flat or not, sometimes with values that are no numbers."""
-    shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 40, 50]), min_size=rank, max_size=rank)) if draw(st.booleans()) else [1, 40, 50, 3][:rank]
+    shape = (
+        draw(st.lists(st.sampled_from([0, 1, 2, 3, 40, 50]), min_size=rank, max_size=rank))
+        if draw(st.booleans())
+        else [1, 40, 50, 3][:rank]
+    )
     value = draw(st.one_of(st.sampled_from([0.0, 1.0, 0.5, -1.0, 7.0, float("nan"), float("inf")])))
     filled = torch.full(shape, value)
-    return filled if draw(st.booleans()) or not filled.numel() else torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    return (
+        filled
+        if draw(st.booleans()) or not filled.numel()
+        else torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    )
 
 
 @fuzzed(
@@ -130,7 +155,13 @@ def test_faces_are_masked_and_blended_or_refused(points, region, segments, resto
         assert torch.isfinite(blended).all() and blended.shape == scene.shape
 
 
-@fuzzed("matches", 60, start=st.lists(POINTS, max_size=12), end=st.lists(POINTS, min_size=12, max_size=12), seed=st.integers(0, 3))
+@fuzzed(
+    "matches",
+    60,
+    start=st.lists(POINTS, max_size=12),
+    end=st.lists(POINTS, min_size=12, max_size=12),
+    seed=st.integers(0, 3),
+)
 def test_matches_give_a_finite_homography(start, end, seed):
     start, end = np.array(start, np.float64).reshape(-1, 2), np.array(end)[: len(start)]
     with np.errstate(all="ignore"):

@@ -56,7 +56,9 @@ def test_a_file_of_the_canvas_is_converted_or_refused(workflow):
     graph=st.sampled_from(API),
     override=st.one_of(
         TEXTS,
-        st.tuples(st.sampled_from(["Photograph", "PR_BlendFaces", "1", "2"]), TEXTS, TEXTS).map("{0[0]}.{0[1]}={0[2]}".format),
+        st.tuples(st.sampled_from(["Photograph", "PR_BlendFaces", "1", "2"]), TEXTS, TEXTS).map(
+            "{0[0]}.{0[1]}={0[2]}".format
+        ),
         st.tuples(st.sampled_from(["strength", "seed", "people"]), TEXTS).map("PR_BlendFaces.{0[0]}={0[1]}".format),
     ),
 )
@@ -67,7 +69,11 @@ def test_an_override_is_taken_or_refused(graph, override):
 
 PEOPLE = ["Anna", "Smith, Anna", "nobody's", "known", "0=1"]
 PIECES = st.lists(
-    st.one_of(st.sampled_from(["0", "1", "=", ",", ";", "\n", " ", "Anna", "Smith", "nobody", "known", "²", "٣", "1e400"]), TEXTS), max_size=12
+    st.one_of(
+        st.sampled_from(["0", "1", "=", ",", ";", "\n", " ", "Anna", "Smith", "nobody", "known", "²", "٣", "1e400"]),
+        TEXTS,
+    ),
+    max_size=12,
 ).map("".join)
 
 
@@ -88,14 +94,20 @@ def test_a_typed_in_list_is_read_or_refused_in_no_time(text, faces):
 # Nodes that take no network and no seconds, with the values that a graph may give them.
 CHEAP = {
     "PR_Degrade": {"family": st.sampled_from(["trial", "clean", "x"]), "seed": NUMBERS, "recipe": st.just("")},
-    "ImageScaleBy": {"upscale_method": st.sampled_from(["area", "lanczos", "x"]), "scale_by": st.one_of(NUMBERS, st.floats(0.01, 0.5))},
+    "ImageScaleBy": {
+        "upscale_method": st.sampled_from(["area", "lanczos", "x"]),
+        "scale_by": st.one_of(NUMBERS, st.floats(0.01, 0.5)),
+    },
     "ImageStitch": {
         "direction": st.sampled_from(["right", "up"]),
         "match_image_size": st.booleans(),
         "spacing_width": st.one_of(NUMBERS, st.integers(0, 8)),
         "spacing_color": st.sampled_from(["white", "black", "x"]),
     },
-    "PR_DetectFaces": {"threshold": NUMBERS, "boxes": st.one_of(VALUES, st.fixed_dictionaries(dict.fromkeys(("x", "y", "width", "height"), NUMBERS)))},
+    "PR_DetectFaces": {
+        "threshold": NUMBERS,
+        "boxes": st.one_of(VALUES, st.fixed_dictionaries(dict.fromkeys(("x", "y", "width", "height"), NUMBERS))),
+    },
 }
 
 

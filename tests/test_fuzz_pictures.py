@@ -15,9 +15,31 @@ from personal_restore.lib.pictures.files import read_picture
 from personal_restore.tests.fuzzing import damaged, fuzzed, refused_with_words
 from PIL import Image
 
-MODES = "1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "I;16B"
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "I;16",
+    "I;16B",
+)
 FORMATS = "PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "TGA", "AVIF", "JPEG2000", "ICO", "MPO"
-EXIF_BLOCKS = b"", b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x1a\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"
+EXIF_BLOCKS = (
+    b"",
+    b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x1a\x01\x02\0\x04\0\0\0abc\0\0\0\0\0",
+)
 ENDINGS = {"JPEG": "jpg", "JPEG2000": "jp2", "MPO": "jpg"}
 
 
@@ -26,7 +48,11 @@ def drawn(mode: str, kind: str, size: tuple[int, int], frames: int, exif: bytes)
     """A picture in one of Pillow's modes as a file, or nothing where the format does not know the mode."""
     picture = Image.radial_gradient("L").resize(size)
     try:
-        picture = picture.convert(mode) if mode not in ("F", "I") else picture.convert(mode).point(lambda value: value * 3 + 1)
+        picture = (
+            picture.convert(mode)
+            if mode not in ("F", "I")
+            else picture.convert(mode).point(lambda value: value * 3 + 1)
+        )
         more = [picture.copy() for _ in range(frames - 1)]
         several = {"save_all": True, "append_images": more} if more else {}
         with io.BytesIO() as file:

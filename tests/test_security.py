@@ -14,7 +14,11 @@ def test_every_test_that_holds_a_line_exists():
     named = NAMED.findall((ROOT / ".github" / "SECURITY.md").read_text("utf-8"))
     assert len(named) > 25
     for file, name in named:
-        functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))) if isinstance(node, ast.FunctionDef)}
+        functions = {
+            node.name
+            for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef)
+        }
         assert name in functions, f"{file} has no {name}"
 
 
@@ -26,5 +30,9 @@ def test_every_line_of_a_table_names_a_test():
 
 def test_one_module_adds_routes_and_they_only_read():
     sources = [path for room in ("lib", "models", "nodes") for path in (ROOT / room).rglob("*.py")]
-    added = [(path.name, how) for path in sources for how in re.findall(r"\broutes\.(\w+)\(|(?:add_routes|add_static|router)\b", path.read_text("utf-8"))]
+    added = [
+        (path.name, how)
+        for path in sources
+        for how in re.findall(r"\broutes\.(\w+)\(|(?:add_routes|add_static|router)\b", path.read_text("utf-8"))
+    ]
     assert added == [("bridge.py", "get")]

@@ -33,7 +33,7 @@ from personal_restore.lib.storage.libraries import delete_person, load_library_f
 from personal_restore.lib.storage.personas import delete_persona, load_persona, save_persona
 from personal_restore.lib.storage.tensors import read_tensors, write_tensors
 from personal_restore.lib.storage.whole import whole_folder, write_whole
-from personal_restore.lib.vocabulary import Library, Persona, Person, Reference, UserError
+from personal_restore.lib.vocabulary import Library, Person, Persona, Reference, UserError
 from personal_restore.training.loop import _checkpoint
 from PIL import Image
 
@@ -83,7 +83,9 @@ def failing(disk: Disk) -> Iterator[Disk]:
     def through(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
             writes = len(given) > 1 and isinstance(given[1], str) and any(mode in given[1] for mode in "wax+")
-            concerned = name == "fsync" or "dir_fd" in named or (disk.concerns(given) and (name != "open file" or writes))
+            concerned = (
+                name == "fsync" or "dir_fd" in named or (disk.concerns(given) and (name != "open file" or writes))
+            )
             return disk.call(function, *given, **named) if concerned else function(*given, **named)
 
         return call
@@ -116,7 +118,11 @@ def a_library(number: int) -> Library:
 def library_number(folder: Path) -> int | None:
     if not (folder / "a.safetensors").exists():
         return None
-    numbers = {round(float(one) * 255) for person in load_library_file(folder, "a").people for one in person.references[0].crop.unique()}
+    numbers = {
+        round(float(one) * 255)
+        for person in load_library_file(folder, "a").people
+        for one in person.references[0].crop.unique()
+    }
     (number,) = numbers
     return number
 
@@ -146,7 +152,9 @@ def write_checkpoint(folder: Path, number: int) -> None:
             with open(f"{partial}/{name}", "w") as file:
                 file.write(f"{number}")
 
-    _checkpoint(SimpleNamespace(save_state=save_state, wait_for_everyone=lambda: None, is_main_process=True), folder, number)
+    _checkpoint(
+        SimpleNamespace(save_state=save_state, wait_for_everyone=lambda: None, is_main_process=True), folder, number
+    )
 
 
 def checkpoint_number(folder: Path) -> int | None:
@@ -201,14 +209,20 @@ WRITERS = {
         removes=lambda folder: (delete_person(folder, "a", "Anna"), delete_person(folder, "a", "Bert")),
     ),
     "persona": Writer(
-        lambda folder, number: save_persona(Persona("album", "tiny", {"x": torch.full((500,), float(number))}), folder, "a"),
+        lambda folder, number: save_persona(
+            Persona("album", "tiny", {"x": torch.full((500,), float(number))}), folder, "a"
+        ),
         persona_number,
         removes=lambda folder: delete_persona(folder, "a"),
     ),
     "trained model": Writer(
-        lambda folder, number: write_tensors(folder / "a.safetensors", {"x": torch.full((500,), float(number))}), model_number, user=False
+        lambda folder, number: write_tensors(folder / "a.safetensors", {"x": torch.full((500,), float(number))}),
+        model_number,
+        user=False,
     ),
-    "text": Writer(lambda folder, number: write_whole(folder / "a.txt", f"{'x' * 300} {number}"), text_number, user=False),
+    "text": Writer(
+        lambda folder, number: write_whole(folder / "a.txt", f"{'x' * 300} {number}"), text_number, user=False
+    ),
     "checkpoint": Writer(write_checkpoint, checkpoint_number, user=False),
     "folder": Writer(write_folder, folder_number, user=False),
     "result": Writer(write_result, result_number, user=False),
@@ -255,12 +269,17 @@ def test_an_error_at_any_step_is_said_and_leaves_old_or_new(tmp_path, writer, co
         writer.write(folder, 1)
         before = sorted(folder.rglob("*"))
         done = None
-        with failing(Disk(folder, lambda: OSError(code, os.strerror(code)), at=at, once=True)), suppress(UserError if writer.user else OSError):
+        with (
+            failing(Disk(folder, lambda: OSError(code, os.strerror(code)), at=at, once=True)),
+            suppress(UserError if writer.user else OSError),
+        ):
             writer.write(folder, 2)
             done = 2
         found = writer.read(folder)
         assert found == done if done else found in (1, 2), f"step {at} of {count}"
-        if found == 1 and writer.read not in (checkpoint_number,):  # which keeps what it has, to be replaced by the next one
+        if found == 1 and writer.read not in (
+            checkpoint_number,
+        ):  # which keeps what it has, to be replaced by the next one
             assert sorted(folder.rglob("*")) == before, f"step {at} of {count} leaves something behind"
 
 

@@ -1,6 +1,7 @@
 """Whether a ComfyUI that runs for days stays as it was: memory, open files, and how soon it stops when it is told to.
 
-One real server runs workflows in turn, with ComfyUI's `/free` after each run; every third run is cancelled at a random moment.
+One real server runs workflows in turn, with ComfyUI's `/free` after each run; every third run is cancelled at a random moment. Ctrl-C
+ends it with the figures so far.
 """
 
 from __future__ import annotations
@@ -51,17 +52,27 @@ class Run:
 def bench(comfyui: Path, workflows: Sequence[str], runs: int, seed: int) -> dict[str, Any]:
     """Runs every workflow ``runs`` times in the ComfyUI of that folder. Raises UserError where it does not start or a node fails."""
     if importlib.util.find_spec("aiohttp") is None:
-        raise UserError(f"run.py bench soak needs what this ComfyUI needs: pip install -r {comfyui / 'requirements.txt'}")
+        raise UserError(
+            f"run.py bench soak needs what this ComfyUI needs: pip install -r {comfyui / 'requirements.txt'}"
+        )
     if not (comfyui / "main.py").is_file():
         raise UserError(f"--comfyui {comfyui}: there is no main.py of ComfyUI in this folder.")
     graphs = {name: load_graph(PACK / "workflows" / "api" / f"{name}.json") for name in workflows}
-    rng, done = random.Random(seed), []
-    with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, _server(comfyui, Path(folder)) as (port, process):
-        for number in range(runs):
-            for name, graph in graphs.items():
-                whole = [run.seconds for run in done if run.workflow == name and run.stopped is None]
-                after = rng.uniform(0, min(whole)) if number % 3 == 2 and whole else None
-                done.append(asyncio.run(_run(port, process, name, own.with_seed(graph, number), after)))
+    done: list[Run] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="personal_restore_") as folder,
+        _server(comfyui, Path(folder)) as (port, process),
+    ):
+        try:
+            for number in range(runs):
+                for name, graph in graphs.items():
+                    after = _moment(
+                        random.Random(f"{seed} {number} {name}"), number, [run for run in done if run.workflow == name]
+                    )
+                    done.append(asyncio.run(_run(port, process, name, own.with_seed(graph, number), after)))
+        except KeyboardInterrupt:
+            if len(done) <= WARM_UP * len(graphs):
+                raise  # with less there is nothing to tell
     counted = done[WARM_UP * len(graphs) :]
     return {
         "comfyui": (comfyui / "comfyui_version.py").read_text("utf-8").split('"')[1],
@@ -85,8 +96,16 @@ def table(figures: dict[str, Any]) -> str:
         f"{'workflow':26} {'seconds':>8} {'longest pause, s':>17} {'longest wait after a cancel, s':>31}",
     ]
     for name, row in figures["workflows"].items():
-        lines.append(f"{name:26} {row['seconds']:8} {row['pause']:17} {row['stopped'] if row['stopped'] is not None else '-':>31}")
+        lines.append(
+            f"{name:26} {row['seconds']:8} {row['pause']:17} {row['stopped'] if row['stopped'] is not None else '-':>31}"
+        )
     return "\n".join(lines)
+
+
+def _moment(rng: random.Random, number: int, before: list[Run]) -> float | None:
+    """After how many seconds a run is cancelled: every third one, once it is known how long one takes."""
+    whole = [run.seconds for run in before if run.stopped is None]
+    return rng.uniform(0, min(whole)) if number % 3 == 2 and whole else None
 
 
 def _stops(runs: list[Run]) -> dict[str, float | None]:
@@ -108,7 +127,10 @@ async def _run(port: int, process: psutil.Process, name: str, graph: Graph, afte
     import aiohttp
 
     address, client = f"http://127.0.0.1:{port}", f"soak {time.monotonic_ns()}"
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{address}/ws", params={"clientId": client}) as words:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{address}/ws", params={"clientId": client}) as words,
+    ):
         answer = await session.post(f"{address}/prompt", json={"prompt": graph, "client_id": client})
         if answer.status != 200:
             raise UserError(f"{name}: ComfyUI refuses the workflow: {(await answer.text())[:2000]}")

@@ -100,8 +100,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
     scale.set_defaults(run=_bench_scale)
     soak = bench.add_parser("soak", help="memory, open files and cancelling of a real ComfyUI over many runs")
-    soak.add_argument("--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed")
-    soak.add_argument("--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)")
+    soak.add_argument(
+        "--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed"
+    )
+    soak.add_argument(
+        "--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)"
+    )
     soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
     soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
     soak.set_defaults(run=_bench_soak)
@@ -226,7 +230,9 @@ def _bench_batch(options: argparse.Namespace) -> int:
 def _bench_soak(options: argparse.Namespace) -> int:
     from ..benchmarks import soak
 
-    return _show(soak, soak.bench(options.comfyui, options.workflows or soak.WORKFLOWS, options.runs, options.seed), options.json)
+    return _show(
+        soak, soak.bench(options.comfyui, options.workflows or soak.WORKFLOWS, options.runs, options.seed), options.json
+    )
 
 
 def _bench_fullsize(options: argparse.Namespace) -> int:

@@ -33,7 +33,9 @@ def rounds(minutes: float, seed: int, counts: Path) -> int:
             cwd=ROOT, env=os.environ | told, capture_output=True, text=True,
         )  # fmt: skip
         failed += done.returncode != 0
-        print(f"seed {seed}: {done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr}", flush=True)
+        print(
+            f"seed {seed}: {done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr}", flush=True
+        )
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", flush=True)
         if done.returncode > 1:
