@@ -16,7 +16,8 @@ from personal_restore.lib.storage.whole import remains, remove_whole, write_whol
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.tests.fuzzing import fuzzed, refused_with_words
 
-PARTS = ["..", ".", "a", "here.png", "/", "\\", "//", "\\\\server\\share\\", "C:", "~", "~root", "file://", "%2e%2e", "\0", "\n", " ", "[input]", " [output]", " [temp]",
+PARTS = ["..", ".", "a", "here.png", "/", "\\", "//", "\\\\server\\share\\", "C:", "~", "~root",
+         "file://", "%2e%2e", "\0", "\n", " ", "[input]", " [output]", " [temp]",
          "\udce9", "ü" * 130, "a" * 300, "CON", "link", ".safetensors", "%batch_num%", "%width%", "*", "?", "|"]  # fmt: skip
 PATHS = st.lists(st.one_of(st.sampled_from(PARTS), st.sampled_from(["/", "/"]), st.text(max_size=4)), max_size=6).map(
     "".join

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -67,7 +66,7 @@ def bench(comfyui: Path, workflows: Sequence[str], runs: int, seed: int) -> dict
             for number in range(runs):
                 for name, graph in graphs.items():
                     after = _moment(
-                        random.Random(f"{seed} {number} {name}"), number, [run for run in done if run.workflow == name]
+                        np.random.default_rng([seed, len(done)]), number, [run for run in done if run.workflow == name]
                     )
                     done.append(asyncio.run(_run(port, process, name, own.with_seed(graph, number), after)))
         except KeyboardInterrupt:
@@ -102,10 +101,10 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _moment(rng: random.Random, number: int, before: list[Run]) -> float | None:
+def _moment(rng: np.random.Generator, number: int, before: list[Run]) -> float | None:
     """After how many seconds a run is cancelled: every third one, once it is known how long one takes."""
     whole = [run.seconds for run in before if run.stopped is None]
-    return rng.uniform(0, min(whole)) if number % 3 == 2 and whole else None
+    return float(rng.uniform(0, min(whole))) if number % 3 == 2 and whole else None
 
 
 def _stops(runs: list[Run]) -> dict[str, float | None]:
