@@ -133,10 +133,11 @@ def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
 def meshes_of(landmarks: Any, index: int) -> list[dict[str, Any]]:
     """The faces of one picture in core's FACE_LANDMARKS. Raises UserError for anything else."""
     frames = landmarks.get("frames") if isinstance(landmarks, dict) else None
-    meshes = frames[index : index + 1] if isinstance(frames, list) else [None]
-    if not all(isinstance(faces, list) for faces in meshes):
+    if isinstance(frames, list) and index >= len(frames):
+        return []
+    if not isinstance(frames, list) or not isinstance(faces := frames[index], list):
         raise UserError("Detect Faces: landmarks has no list of faces for each picture. Connect core's MediaPipe node.")
-    return meshes[0] if meshes else []
+    return faces
 
 
 class MatchFaces(io.ComfyNode):

@@ -1,8 +1,8 @@
 """Tries inputs that nobody would write, for as long as there is time: ``python run.py fuzz [--minutes N] [--seed S]``.
 
 The tests ``tests/test_fuzz_*.py`` run round after round, each with a seed of its own and many times the inputs of an ordinary run. The
-round that is under way at the end is finished. What fails is printed with its input, kept in ``.hypothesis``, and tried first by every
-later run, the ordinary ones included.
+round that is under way at the end is finished. What fails is printed with its input and kept in ``output/fuzz/SEED.txt``; its seed
+draws it again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FOUND = ROOT / "output" / "fuzz"
 TIMES = 4  # the inputs of an ordinary run, so many times over, in a round
 
 
@@ -38,6 +39,8 @@ def rounds(minutes: float, seed: int, counts: Path) -> int:
         )
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", flush=True)
+            FOUND.mkdir(parents=True, exist_ok=True)
+            (FOUND / f"{seed}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode > 1:
             sys.exit("The tests could not run.")
         seed += 1
