@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...lib.vocabulary import Place, UserError
-from ...models.album.gate import LEVELS, Candidates, Gate, bands
+from ...models.album.gate import LEVELS, Candidates, Choice, Gate, bands
 from ...models.album.ready import WEIGHTS, save_gate
 from ..loop import Schedule, train
+from .likeness import Likeness
 from .samples import ALBUM, BYTES, REFERENCES
 
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
 # Weights of the bands' errors, each relative to its mean size, and of the structural dissimilarity.
 DETAIL, STRUCTURE = 0.05, 0.1
+# Weights of the likeness: of its features wherever there is a face, and of its vectors where the whole face is seen.
+LOOKS, IDENTITY = 0.05, 0.15
 # Outside the face the gate changes nothing; a little weight there keeps empty windows defined.
 BACKGROUND = 0.02
 HELD_BACK = 4  # shards that are never trained on
@@ -53,6 +57,7 @@ def train_gate(
     samples: Path,
     work: Path,
     place: Place,
+    likeness: Likeness,
     schedule: Schedule = SCHEDULE,
     weights: Path = WEIGHTS,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -70,7 +75,7 @@ def train_gate(
     def dataset(length: int) -> Dataset:
         return Samples(shards[HELD_BACK:], length, schedule.seed)
 
-    gate = train(work, gate, optimizer, dataset, loss, schedule, place, report).eval()
+    gate = train(work, gate, optimizer, dataset, partial(loss, likeness), schedule, place, report).eval()
     figures = quality(gate, Samples(shards[:HELD_BACK], 128, 1))
     (work / "held_back.json").write_text(json.dumps(figures, indent=2))
     save_gate(gate, {"samples": len(shards), "schedule": asdict(schedule), "held_back": figures}, weights)
@@ -85,7 +90,7 @@ def unpacked(batch: dict[str, Tensor], count: int = REFERENCES) -> tuple[Tensor,
     return values.pop("truth"), Candidates(**values)
 
 
-def loss(gate: Callable[[Candidates], object], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def loss(likeness: Likeness, gate: Callable[[Candidates], Choice], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The terms of one batch, whose albums have one to three photographs."""
     truth, seen = unpacked(batch, int(torch.randint(1, REFERENCES + 1, ())))
     result = gate(seen).result.float()
@@ -93,12 +98,29 @@ def loss(gate: Callable[[Candidates], object], batch: dict[str, Tensor]) -> dict
     pixels = (weight * ((result - truth).square() + 1e-6).sqrt()).sum() / weight.sum() / 3
     detail = band_errors(result, truth, weight)
     structure = dissimilarity(result, truth, weight)
-    return {
-        "loss": pixels + DETAIL * detail + STRUCTURE * structure,
-        "pixels": pixels.detach(),
-        "detail": detail.detach(),
-        "structure": structure.detach(),
-    }
+    looks, identity = unlikeness(likeness, result, truth, seen.parts)
+    total = pixels + DETAIL * detail + STRUCTURE * structure + LOOKS * looks + IDENTITY * identity
+    terms = {"pixels": pixels, "detail": detail, "structure": structure, "looks": looks, "identity": identity}
+    return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+
+def unlikeness(likeness: Likeness, result: Tensor, truth: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """How differently the two look to ``likeness``: squared differences of the unit features of all its scales, averaged over
+    the face, and 1 - cosine of the vectors of those crops that show the whole face."""
+    looks = result.new_zeros(())
+    with torch.no_grad():
+        wanted = likeness.features(truth)
+    for one, other in zip(likeness.features(result), wanted, strict=True):
+        difference = (F.normalize(one.float(), dim=1) - F.normalize(other.float(), dim=1)).square().sum(1, keepdim=True)
+        inside = F.interpolate(parts, difference.shape[-2:], mode="area")
+        looks = looks + (inside * difference).sum() / inside.sum().clamp(min=1)
+    border = torch.cat([parts[..., [0, -1], :].flatten(1), parts[..., [0, -1]].flatten(1)], 1)
+    whole = border.amax(1) < 0.05
+    if not whole.any():
+        return looks, result.new_zeros(())
+    with torch.no_grad():
+        person = likeness(truth[whole])
+    return looks, (1 - (likeness(result[whole]) * person).sum(1)).mean()
 
 
 def band_errors(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
