@@ -24,6 +24,9 @@ from .samples import ALBUM, BYTES, REFERENCES
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
 # Weights of the bands' errors, each relative to its mean size, and of the structural dissimilarity.
 DETAIL, STRUCTURE = 0.05, 0.1
+# Weight of the bands' strength: errors alone are smallest where detail is faint.
+STRENGTH = 0.05
+AROUND = 8
 # Weights of the likeness: of its features wherever there is a face, and of its vectors where the whole face is seen.
 LOOKS, IDENTITY = 0.05, 0.15
 # Outside the face the gate changes nothing; a little weight there keeps empty windows defined.
@@ -97,10 +100,12 @@ def loss(likeness: Likeness, gate: Callable[[Candidates], Choice], batch: dict[s
     weight = seen.parts + BACKGROUND
     pixels = (weight * ((result - truth).square() + 1e-6).sqrt()).sum() / weight.sum() / 3
     detail = band_errors(result, truth, weight)
+    strength = faintness(result, truth, seen.parts)
     structure = dissimilarity(result, truth, weight)
     looks, identity = unlikeness(likeness, result, truth, seen.parts)
-    total = pixels + DETAIL * detail + STRUCTURE * structure + LOOKS * looks + IDENTITY * identity
-    terms = {"pixels": pixels, "detail": detail, "structure": structure, "looks": looks, "identity": identity}
+    total = pixels + DETAIL * detail + STRENGTH * strength + STRUCTURE * structure + LOOKS * looks + IDENTITY * identity
+    terms = {"pixels": pixels, "detail": detail, "strength": strength, "structure": structure}
+    terms |= {"looks": looks, "identity": identity}
     return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
 
@@ -132,6 +137,17 @@ def band_errors(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         size = (inside * other.abs()).sum(**over) / inside.sum(**over) / 3 + 0.004
         error = ((one - other).square() + 1e-7).sqrt() / size
         total = total + (inside * error).sum() / inside.sum() / 3
+    return total
+
+
+def faintness(result: Tensor, truth: Tensor, parts: Tensor) -> Tensor:
+    """Mean difference of the local strength (root mean square over ``AROUND`` px) of each band, relative to the truth's own, summed
+    over the bands: detail in the right amount, wherever it lies."""
+    total = result.new_zeros(())
+    for one, other in list(zip(bands(result), bands(truth), strict=True))[:LEVELS]:
+        has, wanted = ((F.avg_pool2d(x.square().mean(1, keepdim=True), AROUND) + 1e-6).sqrt() for x in (one, other))
+        inside = F.interpolate(parts, has.shape[-2:], mode="area")
+        total = total + (inside * (has - wanted).abs()).sum() / ((inside * wanted).sum() + 1e-3)
     return total
 
 
