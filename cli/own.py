@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 from ..lib.faces.match import EVERYBODY_KNOWN, STRANGERS
-from ..lib.standin.graph import Graph, Node, sources, title
+from ..lib.standin.graph import Graph, Node, linked_sources, title
 from ..lib.standin.host import allow_folder
 from ..lib.vocabulary import UserError
 
@@ -31,7 +31,7 @@ def with_album(graph: Graph, album: Path) -> Graph:
     graph = copy.deepcopy(graph)
     album_node = {"class_type": "PR_LoadLibrary", "inputs": {"folder": str(album)}, "_meta": {"title": "Album"}}
     for node in graph.values():
-        for name, (source, output) in sources(graph, node).items():
+        for name, (source, output) in linked_sources(graph, node).items():
             kind = graph[source]["class_type"]
             if (kind in SAMPLES and output == 1) or (kind == "PR_LoadLibrary" and output == 0):
                 node["inputs"][name] = ["album", 0]
@@ -58,21 +58,33 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
             f"{PHOTOGRAPH!r}."
         )
     for node in graph.values():
-        for name, (source, output) in sources(graph, node).items():
+        for name, (source, output) in linked_sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
-            elif graph[source]["class_type"] in SAMPLES and output == 0:
+            elif graph[source]["class_type"] in SAMPLES and output in (0, 2):  # the photograph, and its edit
                 del node["inputs"][name]
     del graph[found[0]]
     graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}
     return graph
 
 
+def with_edit(graph: Graph, edit: Path) -> Graph:
+    """The graph with ``edit`` as the edited version of the photograph, wherever one goes in. Raises UserError if none does."""
+    graph = copy.deepcopy(graph)
+    loaded = {"class_type": "LoadImage", "inputs": {"image": str(edit)}, "_meta": {"title": "Edit"}}
+    edits = [node["inputs"]["edit"] for node in graph.values() if node["class_type"] == "PR_KeepPerson"]
+    if not edits:
+        raise UserError("--edit: the workflow has no Keep the Person node. Use --workflow keep_the_person.")
+    for node in graph.values():
+        node["inputs"] |= {name: ["edit", 0] for name, value in node["inputs"].items() if value in edits}
+    return graph | {"edit": loaded}
+
+
 def with_strength(graph: Graph, strength: float) -> Graph:
     """The graph with this strength for the blended faces and for the scene into which they are blended; without faces,
     for all nodes that restore a scene."""
     graph = copy.deepcopy(graph)
-    blends = [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]
+    blends = [node for node in graph.values() if node["class_type"] in ("PR_BlendFaces", "PR_KeepPerson")]
     for node in [] if blends else [node for node in graph.values() if node["class_type"] == "PR_RestoreScene"]:
         node["inputs"]["strength"] = strength
     for node in blends:
@@ -87,7 +99,7 @@ def with_strength(graph: Graph, strength: float) -> Graph:
 
 def _source(graph: Graph, node: Node, name: str) -> Node | None:
     """The node that an input comes from; None for a value, or for a link that leads nowhere, which is reported when the graph runs."""
-    found = sources(graph, node).get(name)
+    found = linked_sources(graph, node).get(name)
     return graph[found[0]] if found else None
 
 
@@ -97,4 +109,13 @@ def with_seed(graph: Graph, seed: int) -> Graph:
     for node in graph.values():
         if node["class_type"] in ("PR_RestoreFaces", "PR_RestoreScene"):
             node["inputs"]["seed"] = seed
+    return graph
+
+
+def with_likeness(graph: Graph) -> Graph:
+    """The graph with reports that describe strangers, so that one who appears in many photographs is noticed."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == "PR_Report":
+            node["inputs"]["likeness"] = True
     return graph

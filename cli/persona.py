@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..lib.bridge import device, keep, weight_folders
 from ..lib.faces import embed
-from ..lib.storage.personas import describe, load_persona
+from ..lib.storage.personas import describe_persona, load_persona
 from ..lib.vocabulary import UserError
 from ..models.diffbir import build as diffbir
 from ..models.embedded import ready as embedded
@@ -40,7 +40,7 @@ def teach(options: argparse.Namespace) -> int:
         restorer = diffbir.restorer_from(options.base, options.control, embedded.restorer(keep), prediction)
     else:
         restorer = embedded.diffusion(keep)
-    made = persona.run(
+    made = persona.run_training(
         restorer,
         lambda: persona.gather(
             options.photos,
@@ -55,6 +55,6 @@ def teach(options: argparse.Namespace) -> int:
         processes,
     )
     if processes.is_main_process:
-        print(f"{describe(load_persona(made.parent, made.stem))}\n-> {made}")
+        print(f"{describe_persona(load_persona(made.parent, made.stem))}\n-> {made}")
     processes.destroy_process_group()
     return 0

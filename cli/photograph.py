@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from ..lib.pictures.opening import (
     kept_exif,
     kept_profile,
     levels,
-    opened,
+    opened_picture,
     orientation,
     upright,
 )
@@ -23,13 +24,14 @@ from ..lib.pictures.opening import (
 TURNED = {3: 2, 6: 3, 8: 1}
 # Modes that it reads as they are meant.
 PLAIN = "1", "L", "LA", "P", "PA", "RGB", "RGBA"
+SIDEWAYS = 45  # degrees from which a face does not lie upright
 RESTORING = 60  # bytes per pixel: photograph, scene, result and what lies between, as floats
 
 
 @dataclass(frozen=True)
 class Photograph:
     """source: the file to load, a copy where the original is odd; size: width and height; exif, profile: for the result; alpha:
-    its transparency or None; notes: what cannot be carried over, a sentence without its end each."""
+    its transparency or None; notes: what cannot be carried over, a sentence without its end each; frames: how many can be restored."""
 
     source: Path
     size: tuple[int, int]
@@ -37,26 +39,42 @@ class Photograph:
     profile: bytes | None
     alpha: Image.Image | None
     notes: tuple[str, ...]
+    frames: int = 1
 
 
-def prepared(photo: Path, folder: Path) -> Photograph:
-    """Looks at a file before anything is computed; ``folder`` is for a copy. Raises UserError if it cannot be restored."""
-    with opened(photo, RESTORING) as file:
-        frames, note = _frames(file.image)
+def prepared_photograph(photo: Path, folder: Path, every_frame: bool = False) -> Photograph:
+    """Looks at a file before anything is computed; ``folder`` is for a copy. every_frame: those after the first are restored, too, if
+    they can be saved. Raises UserError if it cannot be restored."""
+    with opened_picture(photo, RESTORING) as file:
         exif, lost = kept_exif(file.image)
         profile, unfit = kept_profile(file.image)
         image, cut = complete(photo, file.image)
+        frames, note = _frames(file.image, every_frame and not cut)
         notes = [*file.notes, note, *lost, *unfit, cut]
         odd = bool(file.notes or cut) or frames > 1 or not _plain(image) or not _turned_right(photo, orientation(image))
-        picture = upright(image)
-        alpha = picture.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-        if alpha is not None and alpha.getextrema() == (255, 255):
-            alpha = None
-        source = _copy(picture, folder) if odd else photo
-        return Photograph(source, picture.size, exif, profile, alpha, tuple(filter(None, notes)))
+        own = part(image, folder if odd else None)
+        frames = frames if every_frame and _savable(file.image) and not cut else 1
+        return replace(
+            own,
+            source=own.source if odd else photo,
+            exif=exif,
+            profile=profile,
+            notes=tuple(filter(None, notes)),
+            frames=frames,
+        )
 
 
-def finished(photograph: Photograph, restored: Image.Image) -> Image.Image:
+def part(image: Image.Image, folder: Path | None) -> Photograph:
+    """One frame, upright, as a photograph of its own, with a copy of its pixels in the folder."""
+    picture = upright(image)
+    alpha = picture.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if alpha is not None and alpha.getextrema() == (255, 255):
+        alpha = None
+    source = Path() if folder is None else _copy(picture, folder)
+    return Photograph(source, picture.size, b"", None, alpha, ())
+
+
+def with_transparency(photograph: Photograph, restored: Image.Image) -> Image.Image:
     """The restored picture with the photograph's transparency."""
     if photograph.alpha is None:
         return restored
@@ -65,7 +83,26 @@ def finished(photograph: Photograph, restored: Image.Image) -> Image.Image:
     return restored
 
 
-def _frames(image: Image.Image) -> tuple[int, str]:
+def noticed(report: dict[str, Any]) -> list[str]:
+    """What a report says of the faces that somebody should know, a sentence without its end each."""
+    if "faces" not in report:  # the workflow looks for none, or says nothing about it
+        return []
+    turns = [
+        face["turn"] for face in report["faces"] if isinstance(face.get("turn"), int) and abs(face["turn"]) > SIDEWAYS
+    ]
+    if turns:
+        said = ", ".join(f"{turn} degrees" for turn in turns)
+        return [
+            f"{len(turns)} face(s) do not lie upright: turned by {said} to be found and restored, and put back as they lay"
+        ]
+    return [] if report["faces"] else ["no face was found, so that only the scene is restored"]
+
+
+def _savable(image: Image.Image) -> bool:
+    return image.format in Image.SAVE_ALL and image.format not in ("MPO", "PDF")
+
+
+def _frames(image: Image.Image, every: bool) -> tuple[int, str]:
     """How many frames or pages there are, and a note. The pictures beside a phone's, of depth or light, are not frames."""
     if image.format == "MPO":
         return 1, ""
@@ -73,7 +110,17 @@ def _frames(image: Image.Image) -> tuple[int, str]:
         count = getattr(image, "n_frames", 1)
     except Exception:  # of a file that is cut off; Pillow's readers raise anything
         return 1, ""
-    return count, f"it holds {count} frames or pages, of which only the first is restored" if count > 1 else ""
+    if count == 1:
+        return 1, ""
+    held = f"it holds {count} frames or pages"
+    if every and _savable(image):
+        return count, f"{held}, which are restored one by one"
+    why = (
+        ""
+        if not every or _savable(image)
+        else f", because files of the kind {image.format} cannot be written with several"
+    )
+    return count, f"{held}, of which only the first is restored{why}"
 
 
 def _turned_right(photo: Path, orientation: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
-from ..lib.standin.graph import Graph, label, title
+from ..lib.standin.graph import Graph, node_label, title
 from ..lib.standin.host import allow_folder, folders
-from ..lib.standin.runner import Results, run_graph
+from ..lib.standin.runner import Kept, Results, run_graph
 from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
+from .frames import Together, further, options, put_aside, together
 from .own import with_photo
-from .photograph import Photograph, finished, prepared
+from .photograph import Photograph, noticed, prepared_photograph, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
@@ -39,28 +40,33 @@ class Restored:
     report: dict[str, Any]
 
 
-def restore(graph: Graph) -> Restored:
-    """Runs a graph that ends in SaveImage, ImageCompare and a shown report."""
+def restore(graph: Graph, kept: Kept | None = None) -> Restored:
+    """Runs a graph that ends in SaveImage, ImageCompare and a shown report.
+
+    kept: what it has in common with other photographs' graphs, of which many are restored: nothing is printed then.
+    """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
-            results = run_graph(
-                graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
-            )
+            results = run_graph(graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept)
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
         finally:
             folders.clear_temp()  # megabytes for every photograph of a folder
-    report = _report(results, graph)
+    report = report_of(results, graph)
     report["seconds"] = {
-        without_path(title(graph[id])) or label(id, graph[id]): round(seconds, 2)
+        without_path(title(graph[id])) or node_label(id, graph[id]): round(seconds, 2)
         for id, seconds in results.seconds.items()
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
     return Restored(before, after, report)
 
 
-def _report(results: Results, graph: Graph) -> dict[str, Any]:
+def _say(name: str, index: int, count: int) -> None:
+    print(f"[{index + 1}/{count}] {name}", flush=True)
+
+
+def report_of(results: Results, graph: Graph) -> dict[str, Any]:
     """The one that the workflow shows as a text; other texts may be shown beside it, or none."""
     for id, node in graph.items():
         if node["class_type"] != "PreviewAny" or id not in results.ui:
@@ -94,24 +100,26 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
 
 def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
     """Restores one photograph into ``out``: NAME_restored.png, NAME_comparison.png and NAME_report.json. Nothing is overwritten, and
-    each of the three is there whole or not at all.
+    each of the three is there whole or not at all. Of a file with several frames or pages every one is restored, and all of them are
+    saved in a file of the same kind, too.
 
     EXIF (with the orientation applied), ICC profile and transparency are carried over; what cannot be is printed before anything is
     computed, and is among the report's ``notes``. Returns the restored picture's path.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared(photo, Path(folder))
+        photograph = prepared_photograph(photo, Path(folder), every_frame=True)
         for note in photograph.notes:
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
-        check_room(out, COMPARISON + 6 * width * height, f"The output folder {out}")
-        allow_folder(photograph.source)
+        check_room(out, COMPARISON + 6 * width * height * photograph.frames, f"The output folder {out}")
+        done = _restored(graph, photograph)
+        noted = noticed(done.report)
+        for note in noted:
+            print(f"note: {photo.name}: {note}.", flush=True)
+        photograph = replace(photograph, notes=(*photograph.notes, *noted))
+        frames = _further(graph, photo, photograph, Path(folder)) if photograph.frames > 1 else None
         try:
-            done = restore(with_photo(graph, photograph.source.resolve()))
-        finally:
-            folders.allowed.pop()
-        try:
-            return _saved(photo, photograph, done, out)
+            return _saved(photo, photograph, done, out, frames)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
@@ -119,22 +127,73 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
             ) from error
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Path:
+@dataclass(frozen=True)
+class _Further:
+    """The restored frames after the first one, put aside as files; durations: of all frames; reports: of these."""
+
+    common: Together
+    durations: list[float]
+    files: list[Path]
+    reports: list[dict[str, Any]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return options(self.common, self.durations, [Image.open(file) for file in self.files])
+
+
+def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) -> _Further:
+    common, first = together(photo)
+    found = _Further(common, [first], [], [])
+    for frame in further(photo, photograph, folder):
+        done = _restored(graph, frame.photograph)
+        found.files.append(put_aside(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
+        found.durations.append(frame.duration)
+        found.reports.append(done.report)
+    return found
+
+
+def _restored(graph: Graph, photograph: Photograph) -> Restored:
+    allow_folder(photograph.source)
+    try:
+        return restore(with_photo(graph, photograph.source.resolve()))
+    finally:
+        folders.allowed.pop()
+
+
+def save_result(photograph: Photograph, after: Image.Image, path: Path, **animated: Any) -> None:
+    """The PNG of a restored picture, with the mark of our results and with what the photograph's file held beside the pixels.
+
+    animated: Pillow's options for its further frames.
+    """
+    with_transparency(photograph, after).save(
+        path, "PNG", pnginfo=_marked(), exif=photograph.exif, icc_profile=photograph.profile, **animated
+    )
+
+
+def _marked() -> PngInfo:
     text = PngInfo()
     text.add_text(MARK, "result")
+    return text
+
+
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
     stem = _free_stem(out, photo.stem)
+    animated = frames.options if frames and frames.common.kind == "PNG" else {}
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
-                finished(photograph, done.after).save(
-                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile
-                )
+                save_result(photograph, done.after, partial, **animated)
             break
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=text)
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=_marked())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
+    if frames:
+        report["further_frames"] = frames.reports
+        if not animated:
+            with whole(target := out / f"{stem}_restored{frames.common.ending}") as partial:
+                with_transparency(photograph, done.after).save(partial, frames.common.kind, **frames.options)
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target
 
@@ -142,7 +201,8 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path) -> Pa
 def is_result(path: Path) -> bool:
     """Whether a picture was written by `restore_file`, by its mark or, from earlier versions, by the report beside it."""
     for what in NAMES[:2]:
-        if path.name.endswith(f"_{what}") and path.with_name(f"{path.name.removesuffix(what)}{NAMES[2]}").is_file():
+        start = path.stem.removesuffix(what.removesuffix(".png"))  # a result with several frames has another ending
+        if start != path.stem and start.endswith("_") and path.with_name(f"{start}{NAMES[2]}").is_file():
             return True
     try:
         with large_pictures(), Image.open(path) as picture:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 
 from .pictures.files import to_pil
+from .renamed_inputs import renamed_prompt
 from .storage.inputs import existing
 from .vocabulary import Place, UserError
 
@@ -69,6 +70,7 @@ __all__ = [
     "place",
     "preview_side",
     "progress",
+    "rename_inputs_of_prompts",
     "resolve_input",
     "serve_odd_folder",
     "temp_folder",
@@ -258,6 +260,18 @@ def _patch(
             f"{len(missing)} trained weights are not in this model, for example {missing[0]!r}. Load the SD-Turbo "
             "checkpoint."
         )
+
+
+def rename_inputs_of_prompts() -> None:
+    """Lets prompts that were saved before inputs were renamed run in ComfyUI; headless, `load_graph` does it."""
+    if not IN_COMFYUI:
+        return
+    from server import PromptServer
+
+    def rename(request: dict[str, Any]) -> dict[str, Any]:
+        return request | {"prompt": renamed_prompt(request["prompt"])} if "prompt" in request else request
+
+    PromptServer.instance.add_on_prompt_handler(rename)
 
 
 def serve_odd_folder() -> None:

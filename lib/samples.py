@@ -64,7 +64,15 @@ def group() -> torch.Tensor:
 
 def group_albums() -> dict[str, list[torch.Tensor]]:
     """The albums of the two known people in the group, by name."""
-    return {PERSON: album(), INVENTED: album(bent(photograph(), *INVENTED_BEND))}
+    return {PERSON: sample_album(), INVENTED: sample_album(bent(photograph(), *INVENTED_BEND))}
+
+
+def edit() -> torch.Tensor:
+    """float32 ``[1, 3, 630, 680]`` in 0..1: the portrait as an editing model may return it, cropped, enlarged, in other colors, and with
+    a face that is no longer hers."""
+    drawn = bent(photograph(), *INVENTED_BEND)[..., :420, 50:-8]
+    large = F.interpolate(drawn, scale_factor=1.5, mode="bicubic").clamp(0, 1)[..., :680]
+    return (large ** torch.tensor([0.85, 0.95, 1.1]).view(3, 1, 1)) * torch.tensor([1.0, 0.97, 0.9]).view(3, 1, 1)
 
 
 def bent(photo: torch.Tensor, eyes: float, jaw: float, brows: float, nose: float, chin: float) -> torch.Tensor:
@@ -84,7 +92,7 @@ def bent(photo: torch.Tensor, eyes: float, jaw: float, brows: float, nose: float
     return torch.from_numpy(picture).permute(2, 0, 1)[None].clamp(0, 1)
 
 
-def album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
+def sample_album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
     """Four pictures ``[3, h, w]`` made from the portrait, or from a warped one."""
     photo = photograph() if photo is None else photo
 
@@ -104,7 +112,7 @@ def album(photo: torch.Tensor | None = None) -> list[torch.Tensor]:
     ]
 
 
-def load(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
+def load_photographs(folder: Path | None, side: int) -> Iterable[tuple[str, torch.Tensor]]:
     """Name and picture ``[1, 3, H, W]`` of every photograph of a folder and its subfolders, at most ``side`` long; without a
     folder the sample portrait alone. Raises UserError if there is none."""
     if folder is None:

@@ -51,6 +51,11 @@ class Similarity:
         """Crop pixels per photograph pixel."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
+    @property
+    def turn(self) -> float:
+        """By how many degrees the crop is turned counterclockwise, -180..180."""
+        return float(np.degrees(np.arctan2(self.matrix[0, 1], self.matrix[0, 0])))
+
     def scaled(self, factor: float) -> Similarity:
         """The same crop taken from a photograph enlarged by ``factor`` (geometry scaled, nothing resampled).
 
@@ -81,6 +86,18 @@ class Borrowed:
 
 
 @dataclass(frozen=True)
+class Supported:
+    """What the photograph says about a restored face: shares of it, 0..1, that add up to 1. invented: where it is silent."""
+
+    supported: float
+    contradicted: float
+    invented: float
+
+    def rounded(self) -> dict[str, float]:
+        return {name: round(share, 3) for name, share in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Face:
     """One face of one photograph.
 
@@ -94,6 +111,7 @@ class Face:
     template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
     were trained on; None if the crop is already aligned to it.
     borrowed: what the restoration took from the album; None where it took nothing.
+    supported: what the photograph says about the restoration; None if it was not asked.
     """
 
     box: Box
@@ -110,11 +128,17 @@ class Face:
     mask: torch.Tensor | None = None
     template: np.ndarray | None = None
     borrowed: Borrowed | None = None
+    supported: Supported | None = None
 
     @property
     def best(self) -> torch.Tensor:
         """The restored crop if there is one, else the crop as found. ``[3, S, S]``."""
         return self.crop if self.restored is None else self.restored
+
+    @property
+    def turn(self) -> int:
+        """By how many degrees the photograph has to be turned counterclockwise for the face to be upright, -180 to 180."""
+        return round(self.similarity.turn)
 
 
 @dataclass(frozen=True)
@@ -178,13 +202,27 @@ class DegradationCode:
 
     map: FaDeX features ``[B, 256, h, w]``; tokens: ``[B, 21, D]`` (16 of the 4x4 grid, 4 of the 2x2, 1 global);
     space: name of the token space, so that tokens never reach a network that was not trained on them;
-    scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``.
+    scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``;
+    frames: of a batch, the code of every photograph, None where nothing reveals its damage, and the code itself is that of the
+    largest face; empty if the code is for all photographs.
     """
 
     map: torch.Tensor
     tokens: torch.Tensor
     space: str
     scalars: dict[str, float] = field(default_factory=dict)
+    frames: tuple[DegradationCode | None, ...] = ()
+
+    def of(self, number: int, count: int) -> DegradationCode | None:
+        """The code of photograph ``number`` of a batch of ``count``. Raises UserError if it was estimated from another batch."""
+        if not self.frames:
+            return self
+        if len(self.frames) != count:
+            raise UserError(
+                f"The degradation code is that of {len(self.frames)} photographs, but there are {count}. Estimate it from "
+                "the same photographs, or turn on one_for_all in Estimate Degradation."
+            )
+        return self.frames[number]
 
     def tokens_for(self, listener: str, space: str) -> torch.Tensor:
         """The tokens, for a restorer of that name that was trained on ``space``. Raises UserError if they belong to
@@ -274,15 +312,12 @@ class Abilities:
     base: the model that its personas belong to, by the name that is stored in them; empty if it cannot wear any.
     teachable: Train Persona can train it. generates: Generative Album can make pictures with it.
     takes_references: it looks at the album; `Restorer.needs_references` says that it does nothing without one.
-    half: the half precision that its networks tolerate, or None. memory: bytes that its weights take up.
     """
 
     base: str = ""
     teachable: bool = False
     generates: bool = False
     takes_references: bool = False
-    half: torch.dtype | None = None
-    memory: int = 0
 
 
 @runtime_checkable

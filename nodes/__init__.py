@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..lib.bridge import ComfyExtension, io, serve_odd_folder
+from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .diffbir import DiffBIRRestorer
+from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
@@ -12,6 +13,7 @@ from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, Review
 from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
+from .keep import KeepPerson
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
@@ -76,12 +78,15 @@ NODES = (
     GenerativeAlbum,
     NoiseToSigmas,
     StableSRRestorer,
+    KeepPerson,
+    PhotographEvidence,
 )
 
 
 class PersonalRestore(ComfyExtension):
     async def on_load(self) -> None:
         serve_odd_folder()
+        rename_inputs_of_prompts()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import torch
 
-from ..lib.bridge import io, keep
-from ..lib.degradation.estimate import describe, face_pair
+from ..lib.bridge import io, keep, progress
+from ..lib.degradation.estimate import describe_damage, largest_pair
 from ..lib.degradation.families import FAMILIES
-from ..lib.degradation.picture import gauge, sheet
+from ..lib.degradation.picture import damage_sheet, gauge
 from ..lib.degradation.recipe import Recipe
 from ..lib.pictures.metrics import psnr, ssim
 from ..lib.vocabulary import DegradationCode, Faces, UserError
 from ..models.embedded import ready as embedded
-from ..models.embedded.estimate import estimate
+from ..models.embedded.estimate import estimate_each
+from ..models.embedded.weights import TOKEN_SPACE
 from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named
@@ -93,7 +95,8 @@ class EstimateDegradation(io.ComfyNode):
                     min=-1,
                     max=999,
                     advanced=True,
-                    tooltip="The face to use, numbered from 0 in reading order. -1 uses the largest restored face.",
+                    tooltip="The face to use for all photographs, numbered from 0 in reading order. -1 uses the largest restored "
+                    "face of each photograph.",
                 ),
                 io.Combo.Input(
                     "extractor",
@@ -104,13 +107,24 @@ class EstimateDegradation(io.ComfyNode):
                     "that of a trained Face2Scene model. A restorer understands only codes from the extractor that it "
                     "was trained with.",
                 ),
+                io.Boolean.Input(
+                    "one_for_all",
+                    default=False,
+                    optional=True,
+                    tooltip="For a batch of photographs. Off: every photograph has a code of its own, and one without a face is "
+                    "restored without a code. On: the largest face of all reveals the damage of all, for bursts and videos that "
+                    "were damaged alike.",
+                ),
             ],
             outputs=[
                 sockets.Code.Output(
                     display_name="code", tooltip="The degradation code, or nothing if no face reveals the damage."
                 ),
                 io.String.Output(display_name="report", tooltip="The damage in words and numbers."),
-                io.Image.Output(display_name="gauge", tooltip="The four numbers as a bar chart."),
+                io.Image.Output(
+                    display_name="gauge",
+                    tooltip="The four numbers as a bar chart, one for each photograph with a code of its own.",
+                ),
             ],
         )
 
@@ -120,28 +134,41 @@ class EstimateDegradation(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, image: torch.Tensor, faces: Faces, face: int, extractor: str = EMBEDDED) -> io.NodeOutput:
+    def execute(
+        cls, image: torch.Tensor, faces: Faces, face: int, extractor: str = EMBEDDED, one_for_all: bool = False
+    ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Estimate Degradation", photos, faces)
-        every = [(photo, one) for photo, frame in zip(photos, faces.frames, strict=True) for one in frame]
-        if face >= len(every) > 0:
+        if face >= len(faces) > 0:
             raise UserError(
-                f"Estimate Degradation: face {face} does not exist. There are {len(every)} faces, numbered from 0."
+                f"Estimate Degradation: face {face} does not exist. There are {len(faces)} faces, numbered from 0."
             )
+        frames, numbers = faces.frames, count()
         if face >= 0:
-            every = every[face : face + 1]
-        pairs = [pair for photo, one in every if (pair := face_pair(photo, one)) is not None]
-        if not pairs:
+            frames = tuple(tuple(one for one in frame if next(numbers) == face) for frame in frames)
+        pairs = [largest_pair(photo, frame) for photo, frame in zip(photos, frames, strict=True)]
+        if all(pair is None for pair in pairs):
             words = "There is no restored face of 16 pixels or more. The scene is restored without a degradation code."
             return io.NodeOutput(None, words, to_image(gauge(None)))
-        largest = max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2])
         if extractor == EMBEDDED:
-            code = estimate(embedded.extractor(keep)(), largest)
+            network, space = embedded.extractor(keep)(), TOKEN_SPACE
         else:
-            weights = face2scene.read(trained_named(extractor, "Estimate Degradation"), only="extractor.")
-            code = estimate(keep(weights.extractor())(), largest, weights.token_space)
-        numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
-        return io.NodeOutput(code, f"{describe(code.scalars)}\n{numbers}", to_image(gauge(code.scalars)))
+            weights = face2scene.read_face2scene(trained_named(extractor, "Estimate Degradation"), only="extractor.")
+            network, space = keep(weights.extractor())(), weights.token_space
+        code = estimate_each(network, pairs, space, one_for_all or face >= 0, progress())
+        each = code.frames or (code,)
+        gauges = torch.cat([gauge(one.scalars if one else None) for one in each])
+        return io.NodeOutput(code, "\n".join(map(words_of, each)), to_image(gauges))
+
+
+def words_of(code: DegradationCode | None) -> str:
+    """Two lines: the damage in words, and in numbers as JSON."""
+    if code is None:
+        return (
+            "This photograph has no restored face of 16 pixels or more. It is restored without a degradation code.\n{}"
+        )
+    numbers = json.dumps({name: round(value, 2) for name, value in code.scalars.items()})
+    return f"{describe_damage(code.scalars)}\n{numbers}"
 
 
 class CompareWithTruth(io.ComfyNode):
@@ -200,4 +227,4 @@ class CompareWithTruth(io.ComfyNode):
         captions = {name: f"{name}   {one['psnr']:.2f} dB   {one['ssim']:.3f}" for name, one in quality.items()}
         tiles = [*((captions[name], one) for name, one in pictures.items()), ("truth", goal)]
         figures = {"quality": quality, "true_damage": true, "estimated_damage": estimated}
-        return io.NodeOutput(to_image(sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))
+        return io.NodeOutput(to_image(damage_sheet(tiles, gauge(estimated, true))), json.dumps(figures, indent=2))

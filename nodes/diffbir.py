@@ -44,7 +44,7 @@ class DiffBIRRestorer(io.ComfyNode):
                 "gen2res",
             ],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
                     bases(),
                     "Stable Diffusion 2.1 base or SD-Turbo: a .safetensors or .ckpt file in "
@@ -56,7 +56,7 @@ class DiffBIRRestorer(io.ComfyNode):
                     tooltip="DiffBIR's ControlNet in models/personal_restore or models/controlnet, such as "
                     "v1_face.pth. With none, only the noisy face guides the model.",
                 ),
-                *sampling(samples=50, shown="cleaned face"),
+                *sampling(steps=50, shown="cleaned face"),
                 sockets.Restorer.Input(
                     "cleaner",
                     optional=True,
@@ -74,7 +74,7 @@ class DiffBIRRestorer(io.ComfyNode):
                     tooltip="What the model predicts. Choose 'velocity to the end' for DiffBIR 2.1 and its own Stable "
                     "Diffusion; their files do not say so themselves.",
                 ),
-                sockets.skip_guidance(optional=True),
+                sockets.skip_guidance_input(optional=True),
             ],
             outputs=[output()],
         )
@@ -84,15 +84,15 @@ class DiffBIRRestorer(io.ComfyNode):
         cls,
         checkpoint: str,
         control_model: str,
-        noise_steps: int,
-        samples: int,
+        denoise: float,
+        steps: int,
         control: float,
         cfg: float,
         cleaner: Restorer | None = None,
         prompt: str = "",
         negative: str = NEGATIVE,
         prediction: str = PREDICTIONS[0],
-        guidance: float = 0.0,
+        skip_guidance: float = 0.0,
     ) -> io.NodeOutput:
         (path,) = checkpoint_and("DiffBIR Restorer", checkpoint, "sd21-base", known=bases())
         known = controls()
@@ -107,12 +107,12 @@ class DiffBIRRestorer(io.ComfyNode):
                 None if control_model == ALONE else known[control_model],
                 cleaner or embedded.restorer(keep),
                 prediction,
-                steps=noise_steps,
-                samples=samples,
+                denoise=denoise,
+                steps=steps,
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
                 negative=negative,
-                guidance=guidance,
+                skip_guidance=skip_guidance,
             )
         )

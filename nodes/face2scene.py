@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lib.bridge import adapted_model, adapted_vae, io, weight_folders
-from ..lib.storage.names import shown
+from ..lib.storage.names import shown_folder
 from ..lib.vocabulary import DegradationCode, UserError
 from ..models.embedded.mapnet import with_tokens
 from ..models.face2scene import network as face2scene
@@ -27,7 +27,7 @@ def trained_named(name: str, node: str) -> Path:
     if name not in known:
         raise UserError(
             f"{node}: there is no trained Face2Scene model {name!r}. Known: {', '.join(known) or NONE}. Trained models "
-            f"belong in {shown(weight_folders('personal_restore')[0] / face2scene.FOLDER)}. Nobody has published one yet; "
+            f"belong in {shown_folder(weight_folders('personal_restore')[0] / face2scene.FOLDER)}. Nobody has published one yet; "
             "train one with `python run.py train face2scene` (see docs/training.md)."
         )
     return known[name]
@@ -47,14 +47,14 @@ class Face2SceneRestorer(io.ComfyNode):
             search_aliases=["face2scene", "sd-turbo", "one step diffusion", "scene restoration"],
             inputs=[
                 sockets.sd_turbo(),
-                sockets.files(
+                sockets.file_dropdown(
                     "model",
                     trained(),
                     "The trained model. Choose the same one in Estimate Degradation: each model understands "
                     "only its own codes.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.1,
                     min=1.0,
                     max=2.0,
@@ -64,7 +64,7 @@ class Face2SceneRestorer(io.ComfyNode):
                 ),
                 io.Int.Input("scale", default=1, min=1, max=4, tooltip="Enlarges the photograph by this factor first."),
             ],
-            outputs=[sockets.restorer("Restores scenes, with or without a degradation code.")],
+            outputs=[sockets.restorer_output("Restores scenes, with or without a degradation code.")],
         )
 
     @classmethod
@@ -73,9 +73,9 @@ class Face2SceneRestorer(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, checkpoint: str, model: str, guidance: float, scale: int) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, model: str, cfg: float, scale: int) -> io.NodeOutput:
         path = trained_named(model, "Face2Scene Restorer")
-        return io.NodeOutput(restorer_from(checkpoint, path, guidance=guidance, scale=scale))
+        return io.NodeOutput(restorer_from(checkpoint, path, cfg=cfg, scale=scale))
 
 
 class ApplyFace2Scene(io.ComfyNode):
@@ -92,7 +92,9 @@ class ApplyFace2Scene(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
                 io.Vae.Input("vae", tooltip="SD-Turbo's VAE, from Load Checkpoint."),
-                sockets.files("trained", trained(), "The trained model. Choose the same one in Estimate Degradation."),
+                sockets.file_dropdown(
+                    "trained", trained(), "The trained model. Choose the same one in Estimate Degradation."
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the guider and the scheduler."),
@@ -107,7 +109,7 @@ class ApplyFace2Scene(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, trained: str) -> io.NodeOutput:
-        weights = face2scene.read(trained_named(trained, "Apply Face2Scene to SD-Turbo"))
+        weights = face2scene.read_face2scene(trained_named(trained, "Apply Face2Scene to SD-Turbo"))
         return io.NodeOutput(
             adapted_model(model, weights.adapters("unet"), weights.replaced),
             adapted_vae(vae, weights.adapters("vae"), face2scene.core_vae_name),

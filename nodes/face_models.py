@@ -18,14 +18,14 @@ class FaceModelRestorer(io.ComfyNode):
             "receives the whole aligned face at 512x512, in the value range that it was trained with.",
             search_aliases=["gfpgan", "restoreformer", "codeformer", "blind face restoration", "facerestore"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "model",
                     face_models(),
                     "A file in models/facerestore_models or models/upscale_models, such as GFPGANv1.4.pth.",
                 ),
             ],
             outputs=[
-                sockets.restorer(
+                sockets.restorer_output(
                     "Restores any aligned face. For faces without an album, use it in a Restore Faces node "
                     "with people set to 'strangers'."
                 )

@@ -21,7 +21,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
             "Intended for a graphics card.",
             search_aliases=["faceme", "reference face restoration", "sdxl", "photomaker", "identity"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
                     checkpoints(),
                     "An SDXL model as a single .safetensors file. FaceMe was trained with RealVisXL_V3.0.safetensors.",
@@ -34,7 +34,7 @@ class FaceMeRestorer(sockets.FromCheckpoint):
                     tooltip="Number of sampling steps. More steps are slower and give finer detail. Published value: 50.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=5.0,
                     min=1.0,
                     max=20.0,
@@ -50,9 +50,9 @@ class FaceMeRestorer(sockets.FromCheckpoint):
                     "generates.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores faces of people in the library.")],
+            outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, steps: int, guidance: float, color: str) -> io.NodeOutput:
-        return io.NodeOutput(restorer_from(checkpoint, steps, guidance, None if color == "none" else color))
+    def execute(cls, checkpoint: str, steps: int, cfg: float, color: str) -> io.NodeOutput:
+        return io.NodeOutput(restorer_from(checkpoint, steps, cfg, None if color == "none" else color))

@@ -9,25 +9,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, ui, weight_folders
-from ..lib.faces.detect import (
-    Detection,
-    detect_faces,
-    detections_from_boxes,
-    detections_from_mesh,
-    merge,
-    reading_order,
-)
+from ..lib.bridge import io, progress, ui, weight_folders
+from ..lib.faces.broken import reasons
+from ..lib.faces.detect import detect_faces, detections_from_boxes, detections_from_mesh, get_detector
+from ..lib.faces.detection import Detection
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS, extract_face
 from ..lib.faces.match import match_faces
-from ..lib.faces.review import album_label, label, mark, outline, tinted
+from ..lib.faces.review import album_label, face_label, mark, picker_data, tinted
 from ..lib.fusion.compose import parse_strengths
 from ..lib.pictures.files import from_pil, to_pil
 from ..lib.vocabulary import Face, Faces, Library, UserError
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
+SIDEWAYS = 45  # degrees
 PICKER_SIDE = 1024  # pixels, of the picture in which the user clicks
 
 
@@ -102,27 +98,26 @@ class DetectFaces(io.ComfyNode):
         if looks.shape != photos.shape:
             raise UserError("Detect Faces: second_look must show the same photograph as image, at the same size.")
 
+        folders, told = weight_folders("personal_restore"), progress()
+
         def find(index: int) -> list[Detection]:
-            photo, look = photos[index], looks[index]
+            photo = photos[index]
             if landmarks is not None:
                 meshes = landmarks["frames"]
-                return detections_from_mesh(meshes[index] if index < len(meshes) else [])
+                return detections_from_mesh(meshes[index] if index < len(meshes) else [], photo.shape[-2:])
             if boxes is not None:
-                return detections_from_boxes(
-                    photo, boxes_of(boxes, index), model_folder=weight_folders("personal_restore")
-                )
-            found = detect_faces(photo, threshold=threshold or None, model_folder=weight_folders("personal_restore"))
-            if second_look is not None:
-                found += detect_faces(
-                    look, threshold=threshold or None, model_folder=weight_folders("personal_restore")
-                )
-            return reading_order(merge(found))
+                return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=folders)
+            look = None if second_look is None else looks[index]
+            return detect_faces(photo, threshold=threshold or None, model_folder=folders, second_look=look)
 
-        frames = tuple(
-            tuple(extract_face(photo, one, alignment) for one in find(index)) for index, photo in enumerate(photos)
-        )
-        faces = Faces(frames, (photos.shape[-2], photos.shape[-1]))
-        return io.NodeOutput(faces, describe(faces))
+        frames = []
+        for index, photo in enumerate(photos):
+            frames.append(tuple(extract_face(photo, one, alignment) for one in find(index)))
+            told(index + 1, len(photos))
+        faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
+        detector = None if landmarks is not None else get_detector(model_folder=folders)
+        used = f"Face detector: {detector.name if detector else 'none'}."
+        return io.NodeOutput(faces, "\n".join([describe_faces(faces), *broken(used)]))
 
 
 def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
@@ -198,17 +193,17 @@ class MatchFaces(io.ComfyNode):
         image: torch.Tensor | None = None,
         strengths: str = "",
     ) -> io.NodeOutput:
-        matched = match_faces(
-            faces, library, best_embedder(weight_folders("personal_restore")), threshold or None, override
-        )
+        embedder = best_embedder(weight_folders("personal_restore"))
+        matched = match_faces(faces, library, embedder, threshold or None, override, progress())
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
+        report = "\n".join([describe_faces(matched), *broken(f"Identity embedding: {embedder.name}.")])
         if image is None:
-            return io.NodeOutput(matched, describe(matched))
+            return io.NodeOutput(matched, report)
         photos = to_photos(image)
         check_same_photos("Match Faces", photos, matched)
-        return io.NodeOutput(matched, describe(matched), ui=picker(cls, photos, matched, library))
+        return io.NodeOutput(matched, report, ui=picker(cls, photos, matched, library))
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list[Any]]:
@@ -216,9 +211,11 @@ def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library
     names."""
     scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
     size = [max(1, round(side * scale)) for side in photos.shape[-2:]]
-    small = photos if scale == 1 else F.interpolate(photos, size, mode="bicubic", antialias=True).clamp(0, 1)
-    files = ui.PreviewImage(to_image(small), cls=node).as_dict()["images"]
-    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, outline(faces), strict=True)]
+    if scale < 1:
+        small = [F.interpolate(one, size, mode="bicubic", antialias=True).clamp(0, 1) for one in photos.split(1)]
+        photos = torch.cat(small)
+    files = ui.PreviewImage(to_image(photos), cls=node).as_dict()["images"]
+    pictures = [{"file": dict(file), "faces": found} for file, found in zip(files, picker_data(faces), strict=True)]
     return {"pr_pictures": pictures, "pr_people": [person.name for person in library.people]}
 
 
@@ -243,11 +240,12 @@ class ReviewFaces(io.ComfyNode):
     def execute(cls, image: torch.Tensor, faces: Faces) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Review Faces", photos, faces)
-        marked, number = [], 0
+        marked, number, told = [], 0, progress()
         for photo, frame in zip(photos, faces.frames, strict=True):
-            marks = [(face.box, label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
+            marks = [(face.box, face_label(i, face), face.person is not None) for i, face in enumerate(frame, number)]
             marked.append(from_pil(mark(to_pil(photo), marks)))
             number += len(frame)
+            told(len(marked), len(photos))
         return io.NodeOutput(to_image(torch.stack(marked)))
 
 
@@ -274,11 +272,12 @@ class ShowAlbumDetail(io.ComfyNode):
     def execute(cls, image: torch.Tensor, faces: Faces) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Show Album Detail", photos, faces)
-        shown = []
+        shown, told = [], progress()
         for photo, frame in zip(photos, faces.frames, strict=True):
             known = [face for face in frame if face.borrowed is not None]
             marks = [(face.box, album_label(face), True) for face in known]
             shown.append(from_pil(mark(to_pil(tinted(photo, known)), marks)))
+            told(len(shown), len(photos))
         return io.NodeOutput(to_image(torch.stack(shown)))
 
 
@@ -370,12 +369,19 @@ class ImagesToFaces(io.ComfyNode):
         return io.NodeOutput(faces[0].map(take))
 
 
-def describe(faces: Faces) -> str:
+def describe_faces(faces: Faces) -> str:
     """One line per face."""
     lines: list[str] = []
     for face in (face for frame in faces.frames for face in frame):
         x0, y0, x1, y1 = (round(v) for v in face.box)
         doubt = f" ({face.doubt})" if face.doubt else ""
         who = (f"{face.person} ({face.confidence:.2f})" if face.person else "nobody known") + doubt
-        lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}")
+        turn = f", turned by {face.turn} degrees to be upright" if abs(face.turn) > SIDEWAYS else ""
+        lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}{turn}")
     return "\n".join(lines) or "No face found: the scene is restored without one."
+
+
+def broken(used: str) -> list[str]:
+    """If a backend is installed but broken, one line for each, after what was used instead."""
+    lines = [f"{name} is installed but broken, and was not used: {reason}" for name, reason in reasons().items()]
+    return [used, *lines] if lines else []

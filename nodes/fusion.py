@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..lib.bridge import io, weight_folders
+from ..lib.bridge import io, progress, weight_folders
 from ..lib.fusion.compose import compose_faces
 from ..lib.pictures.color import color_fix
 from ..lib.vocabulary import Faces, UserError
@@ -28,12 +28,9 @@ class BlendFaces(io.ComfyNode):
                     "scene", tooltip="The restored scene, or the photograph itself to restore only the faces."
                 ),
                 sockets.Faces.Input("faces", tooltip="Restored faces. Faces that have not been restored are skipped."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 returns the scene unchanged, bit for bit. 1 uses the restored faces fully.",
                 ),
                 io.String.Input(
@@ -75,12 +72,9 @@ class BlendFaces(io.ComfyNode):
                     tooltip="Warps each face by a few pixels to align it with the scene. Restorers that generate a "
                     "new face need this. If it does not help, the face is left unchanged.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "grain",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="Adds the fine noise of the surrounding scene to each face, so that the face does not "
                     "look too clean. 1 matches the scene, 0 adds none.",
@@ -123,6 +117,7 @@ class BlendFaces(io.ComfyNode):
             networks=find_networks(weight_folders("personal_restore")) if fine_align else None,
             grain=grain,
             seed=seed,
+            progress=progress(),
         )
         return io.NodeOutput(to_image(out), used)
 
@@ -155,4 +150,10 @@ class ColorFix(io.ComfyNode):
             raise UserError(
                 "Color Fix: both images must have the same size for 'wavelet'. Scale one of them, or choose 'adain'."
             )
-        return io.NodeOutput(to_image(color_fix(to_photos(image), to_photos(colors_of), method).clamp(0, 1)))
+        fixed, told, out = to_photos(image), progress(), torch.empty(image.shape[0], *image.shape[1:3], 3)
+        style = to_photos(colors_of)
+        for number, photo in enumerate(fixed.split(1)):
+            own = style[min(number, len(style) - 1)][None]
+            out[number] = to_image(color_fix(photo, own, method).clamp(0, 1))[0]
+            told(number + 1, len(fixed))
+        return io.NodeOutput(out)

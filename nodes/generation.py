@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ..lib.bridge import io, progress
 from ..lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
+from ..lib.diffusion.sampling import noise_steps
 from ..lib.extras import require
 from ..lib.vocabulary import Conditions, UserError, abilities
 from . import sockets
@@ -34,12 +35,12 @@ class GenerativeAlbum(io.ComfyNode):
                 io.Image.Input("image", tooltip="The damaged face, aligned, from Faces to Images."),
                 io.Int.Input("count", default=16, min=1, max=64, tooltip="Number of pictures. The paper uses 16."),
                 io.Float.Input(
-                    "guidance",
+                    "skip_guidance",
                     default=0.3,
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Strength of each guidance step. The published value for 256x256 is 0.3.",
+                    tooltip="Strength of each step of skip guidance. The published value for 256x256 is 0.3.",
                 ),
                 io.Int.Input(
                     "every",
@@ -58,7 +59,7 @@ class GenerativeAlbum(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, restorer: Any, image: torch.Tensor, count: int, guidance: float, every: int, seed: int
+        cls, restorer: Any, image: torch.Tensor, count: int, skip_guidance: float, every: int, seed: int
     ) -> io.NodeOutput:
         require("Generative Album", "diffusion")
         # Imported here because diffusers takes seconds to import.
@@ -70,7 +71,7 @@ class GenerativeAlbum(io.ComfyNode):
                 "Restoration by Generation directly, without Apply Persona."
             )
         guided, face, side = (
-            replace(restorer, guidance=SkipGuidance(guidance, every)),
+            replace(restorer, skip_guidance=SkipGuidance(skip_guidance, every)),
             to_photos(image[:1]),
             restorer.native_size,
         )
@@ -85,30 +86,28 @@ class NoiseToSigmas(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PR_NoiseToSigmas",
-            display_name="Noise Steps to Sigmas",
+            display_name="Denoise to Sigmas",
             category=sockets.PERSONAS,
             description="Converts the noise level of Restoration by Generation to sigmas for a Stable Diffusion model "
-            "in core's Sampler Custom. Steps are mapped by signal-to-noise ratio, not by number: 200, 300 and 600 "
-            "steps correspond to 260, 419 and 840 of Stable Diffusion's.",
+            "in core's Sampler Custom. The level is mapped by signal-to-noise ratio, not by number: 0.2, 0.3 and "
+            "0.6 correspond to 0.26, 0.419 and 0.84 of Stable Diffusion's steps.",
             search_aliases=["gen2res", "sdedit", "denoise", "sigmas", "scheduler"],
             inputs=[
-                io.Int.Input(
-                    "noise_steps",
-                    default=200,
-                    min=1,
-                    max=1000,
-                    tooltip="Noise steps in the paper's linear schedule: 200 for faces of 256x256, 300 for 512x512, "
-                    "600 for a generative album.",
+                sockets.denoise_input(
+                    default=0.2,
+                    min=0.001,
+                    tooltip="Noise level in the paper's linear schedule of 1000 steps: 0.2 for faces of 256x256, 0.3 for "
+                    "512x512, 0.6 for a generative album.",
                 ),
                 io.Int.Input(
-                    "samples", default=50, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
+                    "steps", default=50, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
             ],
             outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="Sigmas from the added noise level down to 0.")],
         )
 
     @classmethod
-    def execute(cls, noise_steps: int, samples: int) -> io.NodeOutput:
+    def execute(cls, denoise: float, steps: int) -> io.NodeOutput:
         latent = stable_diffusion_schedule()
-        spaced, times = latent.spaced(latent.steps_as_noisy_as(linear_schedule(), noise_steps), samples)
+        spaced, times = latent.spaced(latent.steps_as_noisy_as(linear_schedule(), noise_steps(denoise)), steps)
         return io.NodeOutput(spaced.sigmas(len(times)))

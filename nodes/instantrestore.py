@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..lib.bridge import io
-from ..models.instantrestore.build import files, restorer_from
+from ..models.instantrestore.build import instantrestore_files, restorer_from
 from . import sockets
 
 
@@ -20,13 +20,13 @@ class InstantRestoreRestorer(io.ComfyNode):
             "models/personal_restore. Intended for a graphics card.",
             search_aliases=["instantrestore", "reference face restoration", "shared attention", "sd-turbo", "identity"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
-                    files(),
+                    instantrestore_files(),
                     "An InstantRestore checkpoint (.pt) in models/personal_restore. It also contains SD-Turbo.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores faces of people in the library.")],
+            outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod

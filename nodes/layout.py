@@ -20,7 +20,7 @@ def to_photos(image: torch.Tensor) -> torch.Tensor:
 
 def check_numbers(values: torch.Tensor, what: str) -> None:
     """Raises UserError that says where NaN or infinite values are. values: ``[B, H, W, ...]``."""
-    if torch.isfinite(values).all():
+    if all(torch.isfinite(one).all() for one in values):
         return
     wrong = torch.nonzero(~torch.isfinite(values))
     number, y, x = wrong[0, :3].tolist()

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..lib.bridge import io, weight_folders
-from ..lib.storage.libraries import delete_person, load_library_file, save_library, stamp
-from ..lib.storage.names import holding
+from ..lib.storage.libraries import delete_person, library_stamp, load_library_file, save_library
+from ..lib.storage.names import holding, names_in
 from ..lib.vocabulary import Library
 from . import sockets
 from .sources import report
 
-NAME: dict[str, Any] = dict(
-    default="family", tooltip="The file name in models/personal_restore/libraries, without the extension."
-)
+NAME = "The file name in models/personal_restore/libraries, without the extension."
 
 
-def folders() -> list[Path]:
+def library_folders() -> list[Path]:
     """Where libraries are looked for; new ones go into the first."""
     return [folder / "libraries" for folder in weight_folders("personal_restore")]
 
 
+def saved_libraries() -> io.Combo.Input:
+    return sockets.file_dropdown("name", names_in(library_folders()), NAME)
+
+
 def folder_of(name: str) -> Path:
-    return holding(folders(), name, "library")
+    return holding(library_folders(), name, "library")
 
 
 class SaveLibrary(io.ComfyNode):
@@ -36,18 +37,21 @@ class SaveLibrary(io.ComfyNode):
             description="Saves the people in a library to one file, so that their albums do not need to be read "
             "again. The file contains aligned face crops and embeddings, which are biometric data.",
             search_aliases=["album", "people", "store"],
-            inputs=[sockets.Library.Input("library", tooltip="The people to save."), io.String.Input("name", **NAME)],
+            inputs=[
+                sockets.Library.Input("library", tooltip="The people to save."),
+                io.String.Input("name", default="family", tooltip=NAME),
+            ],
             outputs=[io.String.Output(display_name="report", tooltip="The people in the file.")],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, library: Library, name: str) -> io.NodeOutput:
-        path = save_library(library, folders()[0], name)
+        path = save_library(library, library_folders()[0], name)
         return io.NodeOutput(f"Saved {path.name}.\n{report(library)}")
 
 
-class LoadLibraryFile(io.ComfyNode):
+class LoadLibraryFile(sockets.FromSavedFile):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -56,7 +60,7 @@ class LoadLibraryFile(io.ComfyNode):
             category=sockets.FACES,
             description="Loads the people saved with Save Library.",
             search_aliases=["album", "people"],
-            inputs=[io.String.Input("name", **NAME)],
+            inputs=[saved_libraries()],
             outputs=[
                 sockets.Library.Output(display_name="library", tooltip="The known people."),
                 io.String.Output(display_name="report", tooltip="The people in the file."),
@@ -65,7 +69,7 @@ class LoadLibraryFile(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        return str(stamp(folder_of(name), name))
+        return str(library_stamp(folder_of(name), name))
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
@@ -73,7 +77,7 @@ class LoadLibraryFile(io.ComfyNode):
         return io.NodeOutput(library, report(library))
 
 
-class ForgetPerson(io.ComfyNode):
+class ForgetPerson(sockets.FromSavedFile):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -83,7 +87,7 @@ class ForgetPerson(io.ComfyNode):
             description="Removes all data of a person from a saved library. Removing the last person deletes the file.",
             search_aliases=["delete", "privacy", "people"],
             inputs=[
-                io.String.Input("name", **NAME),
+                saved_libraries(),
                 io.String.Input(
                     "person", default="", tooltip="The person to remove, spelled as in the library's report."
                 ),

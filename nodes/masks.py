@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ..lib.bridge import io, keep, weight_folders
+from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.faces.paste import unwarp
 from ..lib.fusion.mask import REGIONS, region_mask, segment_of
 from ..lib.vocabulary import Faces, UserError
@@ -60,7 +60,7 @@ class MaskFaces(io.ComfyNode):
                 f"Mask Faces: {len(segments)} mask(s) for {count} photographs. Provide one mask per photograph, or "
                 "process one photograph at a time with one mask per person."
             )
-        frames, together = [], torch.zeros(count, *faces.size)
+        frames, together, told = [], torch.zeros(count, *faces.size), progress()
         for number, frame in enumerate(faces.frames):
             here = None if segments is None else segments.cpu() if count == 1 else segments[number : number + 1].cpu()
             masked = []
@@ -72,6 +72,7 @@ class MaskFaces(io.ComfyNode):
                 place = together[number, y0:y1, x0:x1]
                 torch.maximum(place, (mask * valid)[0].clamp(0, 1), out=place)
             frames.append(tuple(masked))
+            told(number + 1, count)
         return io.NodeOutput(replace(faces, frames=tuple(frames)), together)
 
 
@@ -118,10 +119,12 @@ class SegmentPeople(io.ComfyNode):
     def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
         from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
 
-        network = keep(yolo_segment.load(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
-        people = [yolo_segment.segment_people(photo, network, threshold) for photo in to_photos(image)]
-        if len(people) == 1:
-            return io.NodeOutput(people[0] if len(people[0]) else torch.zeros(1, *people[0].shape[1:]))
-        return io.NodeOutput(
-            torch.stack([masks.amax(0) if len(masks) else masks.new_zeros(masks.shape[1:]) for masks in people])
-        )
+        network = keep(yolo_segment.load_segmenter(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
+        photos, told, together = to_photos(image), progress(), []
+        for photo in photos:
+            people = yolo_segment.segment_people(photo, network, threshold)
+            if len(photos) == 1 and len(people):
+                return io.NodeOutput(people)
+            together.append(people.amax(0) if len(people) else people.new_zeros(people.shape[1:]))
+            told(len(together), len(photos))
+        return io.NodeOutput(torch.stack(together))

@@ -11,8 +11,8 @@ import torch
 from ..lib.bridge import io, keep, progress, weight_folders
 from ..lib.degradation.families import FAMILIES
 from ..lib.extras import require
-from ..lib.storage.names import holding
-from ..lib.storage.personas import describe, load_persona, persona_path, save_persona, without_pictures
+from ..lib.storage.names import holding, names_in
+from ..lib.storage.personas import describe_persona, load_persona, persona_path, save_persona, without_pictures
 from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
 from ..models.embedded import ready as embedded
 from . import sockets
@@ -22,19 +22,17 @@ if TYPE_CHECKING:
     from ..training.personas.session import Album
 
 METHODS = ("dual_pivot", "textual_pivot", "model_pivot", "album", "adapter")
-NAME: dict[str, Any] = dict(
-    default="persona", tooltip="The file name in models/personal_restore/personas, without the extension."
-)
+NAME = "The file name in models/personal_restore/personas, without the extension."
 
 
-def folders() -> list[Path]:
+def persona_folders() -> list[Path]:
     """Where personas are looked for."""
     return [folder / "personas" for folder in weight_folders("personal_restore")]
 
 
 def folder() -> Path:
     """Where new ones go."""
-    return folders()[0]
+    return persona_folders()[0]
 
 
 class DiffusionBase(io.ComfyNode):
@@ -49,23 +47,17 @@ class DiffusionBase(io.ComfyNode):
             "a persona, the Embedded Restorer is better.",
             search_aliases=["diffusion", "controlnet", "diffbir", "persona", "dreambooth"],
             inputs=[
-                io.Int.Input(
-                    "noise_steps",
-                    default=400,
-                    min=0,
-                    max=1000,
-                    tooltip="How much noise is added to the face and removed again, out of 1000 steps. More noise "
+                sockets.denoise_input(
+                    default=0.4,
+                    tooltip="How much noise is added to the face and removed again. More noise "
                     "leaves more to the model and the persona. 0 returns the face unchanged, bit for bit.",
                 ),
                 io.Int.Input(
-                    "samples", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
+                    "steps", default=25, min=1, max=1000, tooltip="Number of sampling steps used to remove the noise."
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "control",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="How strongly the damaged face guides the result. 0 is Restoration by Generation: only "
                     "the noisy face guides it.",
                 ),
@@ -86,28 +78,30 @@ class DiffusionBase(io.ComfyNode):
                     tooltip="Added to the persona's prompt. The small model knows these words: dark, bright, grey, "
                     "red, green, blue, smooth, busy, clean, damaged.",
                 ),
-                sockets.skip_guidance(optional=True),
+                sockets.skip_guidance_input(optional=True),
             ],
-            outputs=[sockets.restorer("Restores faces, and serves as the base for Train Persona and Apply Persona.")],
+            outputs=[
+                sockets.restorer_output("Restores faces, and serves as the base for Train Persona and Apply Persona.")
+            ],
         )
 
     @classmethod
     def execute(
-        cls, noise_steps: int, samples: int, control: float, cfg: float, prompt: str = "", guidance: float = 0.0
+        cls, denoise: float, steps: int, control: float, cfg: float, prompt: str = "", skip_guidance: float = 0.0
     ) -> io.NodeOutput:
         require("Diffusion Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
-        from ..models.gen2res.generation import skip_guidance
+        from ..models.gen2res.generation import skip_guidance_of
 
         return io.NodeOutput(
             replace(
                 embedded.diffusion(keep),
-                steps=noise_steps,
-                samples=samples,
+                denoise=denoise,
+                steps=steps,
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
-                guidance=skip_guidance(guidance),
+                skip_guidance=skip_guidance_of(skip_guidance),
             )
         )
 
@@ -279,7 +273,7 @@ class TrainPersona(io.ComfyNode):
             progress(),
             preview_every,
         )
-        return io.NodeOutput(persona, describe(persona))
+        return io.NodeOutput(persona, describe_persona(persona))
 
 
 class SavePersona(io.ComfyNode):
@@ -294,7 +288,7 @@ class SavePersona(io.ComfyNode):
             search_aliases=["lora", "store"],
             inputs=[
                 sockets.Persona.Input("persona", tooltip="The persona to save."),
-                io.String.Input("name", **NAME),
+                io.String.Input("name", default="persona", tooltip=NAME),
                 io.Boolean.Input(
                     "photographs",
                     default=False,
@@ -308,10 +302,10 @@ class SavePersona(io.ComfyNode):
     @classmethod
     def execute(cls, persona: Persona, name: str, photographs: bool) -> io.NodeOutput:
         kept = persona if photographs else without_pictures(persona)
-        return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe(kept)}")
+        return io.NodeOutput(f"Saved {save_persona(kept, folder(), name).name}.\n{describe_persona(kept)}")
 
 
-class LoadPersona(io.ComfyNode):
+class LoadPersona(sockets.FromSavedFile):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -320,7 +314,7 @@ class LoadPersona(io.ComfyNode):
             category=sockets.PERSONAS,
             description="Loads a persona saved with Save Persona, or the result of a canceled training run.",
             search_aliases=["lora"],
-            inputs=[io.String.Input("name", **NAME)],
+            inputs=[sockets.file_dropdown("name", names_in(persona_folders()), NAME)],
             outputs=[
                 sockets.Persona.Output(display_name="persona", tooltip="The persona, for Apply Persona."),
                 io.String.Output(
@@ -331,13 +325,13 @@ class LoadPersona(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> str:
-        path = persona_path(holding(folders(), name, "persona"), name)
+        path = persona_path(holding(persona_folders(), name, "persona"), name)
         return str((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None)
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        persona = load_persona(holding(folders(), name, "persona"), name)
-        return io.NodeOutput(persona, describe(persona))
+        persona = load_persona(holding(persona_folders(), name, "persona"), name)
+        return io.NodeOutput(persona, describe_persona(persona))
 
 
 class ApplyPersona(io.ComfyNode):
@@ -353,12 +347,9 @@ class ApplyPersona(io.ComfyNode):
             inputs=[
                 sockets.Restorer.Input("restorer", tooltip="The restorer that the persona was trained on."),
                 sockets.Persona.Input("persona", tooltip="A persona from Train Persona or Load Persona."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 leaves the restorer unchanged, bit for bit.",
                 ),
                 io.String.Input(
@@ -368,7 +359,7 @@ class ApplyPersona(io.ComfyNode):
                     "applies to every face.",
                 ),
             ],
-            outputs=[sockets.restorer("The same restorer with the persona.")],
+            outputs=[sockets.restorer_output("The same restorer with the persona.")],
         )
 
     @classmethod

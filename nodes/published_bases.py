@@ -6,30 +6,24 @@ from ..lib.bridge import io
 from . import sockets
 
 
-def sampling(samples: int, shown: str) -> list[io.Input]:
-    """noise_steps, samples, control and cfg. samples: the default; shown: the picture that the control sees."""
+def sampling(steps: int, shown: str) -> list[io.Input]:
+    """denoise, steps, control and cfg. steps: the default; shown: the picture that the control sees."""
     return [
-        io.Int.Input(
-            "noise_steps",
-            default=1000,
-            min=0,
-            max=1000,
-            tooltip="How much noise is added to the face and removed again, out of 1000 steps. With control, use all "
-            "1000, as published; without, use 200 to 400. 0 returns the face unchanged, bit for bit.",
+        sockets.denoise_input(
+            default=1.0,
+            tooltip="How much noise is added to the face and removed again. With control, use 1, as published; without, "
+            "use 0.2 to 0.4. 0 returns the face unchanged, bit for bit.",
         ),
         io.Int.Input(
-            "samples",
-            default=samples,
+            "steps",
+            default=steps,
             min=1,
             max=1000,
             tooltip="Number of sampling steps used to remove the noise: 50 for DiffBIR, 200 for PFStorer.",
         ),
-        io.Float.Input(
+        sockets.share_input(
             "control",
             default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
             tooltip=f"How strongly the {shown} guides the result. 0 runs Stable Diffusion alone.",
         ),
         io.Float.Input(
@@ -57,4 +51,4 @@ def prompts(negative: str) -> list[io.Input]:
 
 
 def output() -> io.Output:
-    return sockets.restorer("Restores faces, and serves as a base for Train Persona and Apply Persona.")
+    return sockets.restorer_output("Restores faces, and serves as a base for Train Persona and Apply Persona.")

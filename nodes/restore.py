@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress
-from ..lib.faces.match import choose
+from ..lib.faces.match import chosen_people
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
@@ -36,7 +36,7 @@ class EmbeddedRestorer(io.ComfyNode):
             search_aliases=["denoise", "deblur", "jpeg artifacts", "restorer", "cfg"],
             inputs=[
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.0,
                     min=1.0,
                     max=2.0,
@@ -48,12 +48,12 @@ class EmbeddedRestorer(io.ComfyNode):
                     "model.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores any picture at its own scale.")],
+            outputs=[sockets.restorer_output("Restores any picture at its own scale.")],
         )
 
     @classmethod
-    def execute(cls, guidance: float = 1.0) -> io.NodeOutput:
-        return io.NodeOutput(replace(embedded.restorer(keep), guidance=guidance))
+    def execute(cls, cfg: float = 1.0) -> io.NodeOutput:
+        return io.NodeOutput(replace(embedded.restorer(keep), cfg=cfg))
 
 
 class RestorationByGeneration(io.ComfyNode):
@@ -68,26 +68,23 @@ class RestorationByGeneration(io.ComfyNode):
             "Too slow without a graphics card.",
             search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
             inputs=[
-                io.Int.Input(
-                    "noise_steps",
-                    default=200,
-                    min=0,
-                    max=1000,
-                    tooltip="How much noise is added and removed again, out of 1000 steps. More noise hides worse "
+                sockets.denoise_input(
+                    default=0.2,
+                    tooltip="How much noise is added and removed again. More noise hides worse "
                     "damage but keeps less of the person.",
                 ),
-                sockets.skip_guidance(),
+                sockets.skip_guidance_input(),
             ],
             outputs=[
-                sockets.restorer(
+                sockets.restorer_output(
                     "Restores faces, and serves as a base for Train Persona (method album) and Apply Persona."
                 )
             ],
         )
 
     @classmethod
-    def execute(cls, noise_steps: int, guidance: float) -> io.NodeOutput:
-        return io.NodeOutput(generation(noise_steps, guidance))
+    def execute(cls, denoise: float, skip_guidance: float) -> io.NodeOutput:
+        return io.NodeOutput(generation(denoise, skip_guidance))
 
 
 class ReferenceDetail(io.ComfyNode):
@@ -112,21 +109,15 @@ class ReferenceDetail(io.ComfyNode):
                     tooltip="How closely face and album must agree locally before detail is used. Lower values use more detail with more "
                     "risk. Workflows from before 'trust' use it; in new ones, leave it alone and set 'trust'.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="0 leaves the face unchanged, 1 applies the album detail fully.",
                 ),
-                io.Float.Input(
+                sockets.share_input(
                     "trust",
                     default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     optional=True,
                     tooltip="0 stays closest to the evidence in the photograph, 1 is most like the album.",
                 ),
@@ -139,7 +130,7 @@ class ReferenceDetail(io.ComfyNode):
                     tooltip="What decides where the album is used: a small network, or fixed rules about agreement and confidence.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores faces of people in the library.")],
+            outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod
@@ -170,7 +161,7 @@ class UpscaleModelRestorer(io.ComfyNode):
                     "it off for all other models.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores with this model, at its scale.")],
+            outputs=[sockets.restorer_output("Restores with this model, at its scale.")],
         )
 
     @classmethod
@@ -201,12 +192,9 @@ class RestoreFaces(io.ComfyNode):
                 io.Image.Input("image", tooltip="The photograph in which the faces were detected."),
                 sockets.Faces.Input("faces", tooltip="Faces, matched to people if the restorer uses an album."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 leaves the faces unchanged. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),
@@ -253,7 +241,7 @@ class RestoreFaces(io.ComfyNode):
             strength=strength,
             seed=seed,
             code=code,
-            wanted=choose(people, sorted(names), complete=library is not None),
+            wanted=chosen_people(people, sorted(names), complete=library is not None),
             progress=view.progress,
             show=view.face,
         )
@@ -267,17 +255,15 @@ class RestoreScene(io.ComfyNode):
             node_id="PR_RestoreScene",
             display_name="Restore Scene",
             category=sockets.SCENE,
-            description="Applies a restorer to the whole photograph. Large photographs are processed in tiles.",
+            description="Applies a restorer to the whole photograph. Large photographs are processed in tiles, and the photographs of a "
+            "batch one after the other.",
             search_aliases=["denoise", "deblur", "upscale", "photo restoration"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
                 sockets.Restorer.Input("restorer", tooltip="Any restorer that works on whole pictures."),
-                io.Float.Input(
+                sockets.share_input(
                     "strength",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
                     tooltip="0 returns the photograph unchanged, bit for bit. 1 applies the full restoration.",
                 ),
                 sockets.seed(SEED),
@@ -304,5 +290,5 @@ class RestoreScene(io.ComfyNode):
     ) -> io.NodeOutput:
         photos = to_photos(image)
         view = Preview(photos, progress(), preview_side(), restorer.scale)
-        conditions = Conditions(code=code, seed=seed, progress=view.progress, show=view.part)
-        return io.NodeOutput(to_image(restore_scene(photos, restorer, conditions, strength)))
+        conditions = Conditions(code=code, seed=seed, progress=view.progress)
+        return io.NodeOutput(to_image(restore_scene(photos, restorer, conditions, strength, view.part)))

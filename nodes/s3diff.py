@@ -36,11 +36,11 @@ class S3DiffRestorer(sockets.FromCheckpoint):
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="Describes bad photographs. Used if guidance is above 1. If it is not connected, the "
+                    tooltip="Describes bad photographs. Used if cfg is above 1. If it is not connected, the "
                     "prompt that S3Diff was trained with is used.",
                 ),
                 io.Float.Input(
-                    "guidance",
+                    "cfg",
                     default=1.07,
                     min=1.0,
                     max=2.0,
@@ -66,7 +66,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
                     "results. The window of that code is off-center and leaves faint seams.",
                 ),
             ],
-            outputs=[sockets.restorer("Restores scenes.")],
+            outputs=[sockets.restorer_output("Restores scenes.")],
         )
 
     @classmethod
@@ -75,7 +75,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         checkpoint: str,
         positive: Any = None,
         negative: Any = None,
-        guidance: float = 1.07,
+        cfg: float = 1.07,
         scale: int = 1,
         public_tiles: bool = False,
     ) -> io.NodeOutput:
@@ -83,18 +83,18 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         from ..models.shared import clip_text  # imported here because transformers takes seconds to import
 
         given = [
-            None if one is None else prompt_of(one, name)
+            None if one is None else embedded_prompt(one, name)
             for one, name in ((positive, "positive"), (negative, "negative"))
         ]
         if len({clip_text.WINDOW if one is None else one.shape[1] for one in given}) > 1:
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        made = restorer_from(checkpoint, *given, guidance=guidance, scale=scale, public_tiles=public_tiles)
+        made = restorer_from(checkpoint, *given, cfg=cfg, scale=scale, public_tiles=public_tiles)
         return io.NodeOutput(made)
 
 
-def prompt_of(conditioning: Any, name: str) -> torch.Tensor:
+def embedded_prompt(conditioning: Any, name: str) -> torch.Tensor:
     """The embedded text ``[1, N, 1024]``. Raises UserError for the text encoder of another model."""
     if not conditioning:
         raise UserError(f"S3Diff Restorer: {name} is empty. Connect a CLIP Text Encode.")

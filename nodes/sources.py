@@ -27,15 +27,19 @@ class Sample(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="photograph", tooltip="The portrait, 512x512, undamaged."),
                 sockets.Library.Output(display_name="library", tooltip="One person, four pictures."),
+                io.Image.Output(
+                    display_name="edit",
+                    tooltip="The portrait as an editing model may return it: cropped, larger, recolored, with the face of somebody else.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
         library = albums.library_from_images(
-            samples.album(), samples.PERSON, best_embedder(weight_folders("personal_restore"))
+            samples.sample_album(), samples.PERSON, best_embedder(weight_folders("personal_restore"))
         )
-        return io.NodeOutput(to_image(samples.photograph()), library)
+        return io.NodeOutput(to_image(samples.photograph()), library, to_image(samples.edit()))
 
 
 class SampleGroup(io.ComfyNode):
@@ -59,7 +63,7 @@ class SampleGroup(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         library, embedder = Library(), best_embedder(weight_folders("personal_restore"))
         for name, pictures in samples.group_albums().items():
-            library = albums.merge(library, albums.library_from_images(pictures, name, embedder))
+            library = albums.merge_libraries(library, albums.library_from_images(pictures, name, embedder))
         return io.NodeOutput(to_image(samples.group()), library)
 
 
@@ -95,7 +99,7 @@ class LoadLibrary(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str) -> str:
-        return albums.fingerprint(resolve_input(folder))
+        return albums.album_fingerprint(resolve_input(folder))
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
@@ -136,7 +140,7 @@ class LibraryFromImages(io.ComfyNode):
             list(to_photos(images)), name, best_embedder(weight_folders("personal_restore"))
         )
         if library is not None:
-            merged = albums.merge(library, merged)
+            merged = albums.merge_libraries(library, merged)
         return io.NodeOutput(merged, report(merged))
 
 

@@ -16,7 +16,7 @@ SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
 
 
-def files() -> dict[str, Path]:
+def stablesr_files() -> dict[str, Path]:
     """Files that may be StableSR."""
     return own_files((".ckpt", ".safetensors"))
 
@@ -34,13 +34,13 @@ class StableSRRestorer(io.ComfyNode):
             "card.",
             search_aliases=["stablesr", "pfstorer", "stable diffusion", "persona", "super resolution", "spade", "sft"],
             inputs=[
-                sockets.files(
+                sockets.file_dropdown(
                     "checkpoint",
-                    files(),
+                    stablesr_files(),
                     "StableSR in models/personal_restore: stablesr_000117.ckpt (512), "
                     "stablesr_768v_000139.ckpt, stablesr_turbo.ckpt, or one of its files for web interfaces.",
                 ),
-                *sampling(samples=200, shown="damaged face"),
+                *sampling(steps=200, shown="damaged face"),
                 io.Combo.Input(
                     "stable_diffusion",
                     options=[SAME, *bases()],
@@ -51,7 +51,7 @@ class StableSRRestorer(io.ComfyNode):
                     "SD-Turbo for turbo.",
                 ),
                 *prompts(NEGATIVE),
-                sockets.skip_guidance(optional=True),
+                sockets.skip_guidance_input(optional=True),
             ],
             outputs=[output()],
         )
@@ -60,16 +60,16 @@ class StableSRRestorer(io.ComfyNode):
     def execute(
         cls,
         checkpoint: str,
-        noise_steps: int,
-        samples: int,
+        denoise: float,
+        steps: int,
         control: float,
         cfg: float,
         stable_diffusion: str = SAME,
         prompt: str = "",
         negative: str = NEGATIVE,
-        guidance: float = 0.0,
+        skip_guidance: float = 0.0,
     ) -> io.NodeOutput:
-        (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=files())
+        (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=stablesr_files())
         known = bases()
         if stable_diffusion not in (SAME, *known):
             raise UserError(
@@ -80,12 +80,12 @@ class StableSRRestorer(io.ComfyNode):
             restorer_from(
                 path,
                 known.get(stable_diffusion),
-                steps=noise_steps,
-                samples=samples,
+                denoise=denoise,
+                steps=steps,
                 control=control,
                 cfg=cfg,
                 prompt=prompt,
                 negative=negative,
-                guidance=guidance,
+                skip_guidance=skip_guidance,
             )
         )

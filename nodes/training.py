@@ -11,8 +11,8 @@ import torch
 
 from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
 from ..lib.extras import require
-from ..lib.storage.names import stored
-from ..lib.storage.whole import alone, put
+from ..lib.storage.names import stored_path
+from ..lib.storage.whole import exclusive, put
 from ..models.face2scene.network import FOLDER
 from ..models.shared.weight_files import checkpoint_and
 from . import sockets
@@ -97,7 +97,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         # Imported here because accelerate and diffusers take seconds to import.
         from ..training import face2scene
 
-        target = stored(models_folder() / FOLDER, name, "trained model")
+        target = stored_path(models_folder() / FOLDER, name, "trained model")
         source = resolve_input(photographs)
         for path in source.rglob("*"):
             if path.is_symlink():
@@ -115,7 +115,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         )
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
         busy = f"Train Face2Scene: another process is training {target.stem!r}. Wait for it, or choose another name."
-        with alone(target, busy):
+        with exclusive(target, busy):
             _train(config, source, turbo, target)
         return io.NodeOutput(
             f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
@@ -124,7 +124,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
 
 def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -> None:
     """Trains or resumes, and puts the model into its place."""
-    from ..lib.storage.resume import SETTINGS, settle
+    from ..lib.storage.resume import SETTINGS, settle_folder
     from ..training import face2scene
     from ..training.dataset import MANIFEST
 
@@ -132,7 +132,7 @@ def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -
     if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
         shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
     settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
-    settle(
+    settle_folder(
         folder,
         settings,
         f"Train Face2Scene: the unfinished training {target.stem!r}",

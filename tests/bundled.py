@@ -1,13 +1,17 @@
-"""The bundled workflows by name."""
+"""The bundled workflows by name, and those of version 0.1.0 that are kept in ``released/``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from personal_restore.lib.standin.graph import load_graph
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
+RELEASED = Path(__file__).parent / "released"
+RELEASED_NAMES = sorted(path.stem for path in (RELEASED / "api").glob("*.json"))
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 # What loads weights that nobody has who has not fetched them.
 LOADERS = {
@@ -25,6 +29,31 @@ IN_COMFYUI_ONLY = {"face2scene_native"}
 def bundled(name: str) -> dict:
     """The machine twin."""
     return load_graph(WORKFLOWS / "api" / f"{name}.json")
+
+
+def released(form: str, name: str) -> dict[str, Any]:
+    """As it was, in ``api`` or ``ui`` format."""
+    return json.loads((RELEASED / form / f"{name}.json").read_text("utf-8"))
+
+
+def then_and_now() -> list[dict[str, Any]]:
+    """A graph with the base of a released workflow under its old names of inputs, and the same graph under today's."""
+    graph = released("api", "pfstorer_restore_tiled")
+    old = next(node for node in graph.values() if node["class_type"] == "PR_DiffusionRestorer")
+    assert {"noise_steps": 200, "samples": 6, "guidance": 0.0}.items() <= old["inputs"].items()
+    new = {"denoise": 0.2, "steps": 6, "control": 1.0, "cfg": 1.5, "prompt": "", "skip_guidance": 0.0}
+    shrink = {"image": ["sample", 0], "upscale_method": "area", "scale_by": 0.25}
+    scene = {"image": ["small", 0], "restorer": ["base", 0], "strength": 1.0, "seed": 3}
+    return [
+        {
+            "sample": {"class_type": "PR_Sample", "inputs": {}},
+            "small": {"class_type": "ImageScaleBy", "inputs": shrink},
+            "base": {"class_type": "PR_DiffusionRestorer", "inputs": inputs},
+            "scene": {"class_type": "PR_RestoreScene", "inputs": scene},
+            "save": {"class_type": "SaveImage", "inputs": {"images": ["scene", 0], "filename_prefix": "then and now"}},
+        }
+        for inputs in (old["inputs"], new)
+    ]
 
 
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]

@@ -91,4 +91,4 @@ def restorer(net):
     from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
     from personal_restore.tests.tiny_base import BASE
 
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3)
+    return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=3)

@@ -18,7 +18,7 @@ def row(damaged: float, blind: float, guided: float) -> Row:
 
 def test_gains_are_over_the_damaged_photograph_and_over_the_blind_restoration():
     rows = [row(20, 22, 23), row(24, 25, 24.5)]
-    means = quality.summary(rows)
+    means = quality.quality_summary(rows)
     assert means["blind"] == {"psnr": 23.5, "ssim": 0.235, "psnr_gain": 1.5, "ssim_gain": 0.015, "psnr_gain_error": 0.5}
     tokens = quality.oracle(rows)
     assert tokens["true pair"] == {"gain": 0.25, "helped": 0.5}
@@ -27,8 +27,8 @@ def test_gains_are_over_the_damaged_photograph_and_over_the_blind_restoration():
 
 def test_lpips_is_reported_where_its_network_is_at_hand():
     rows = [Row("photo", "trial", {"damaged": (20, 0.5, 0.4)}), Row("other", "trial", {"damaged": (22, 0.7, 0.2)})]
-    assert quality.summary(rows)["damaged"]["lpips"] == 0.3
-    assert "lpips" not in quality.summary([row(20, 22, 23)])["damaged"]
+    assert quality.quality_summary(rows)["damaged"]["lpips"] == 0.3
+    assert "lpips" not in quality.quality_summary([row(20, 22, 23)])["damaged"]
 
 
 def test_crops_are_disjoint_and_the_flattest_quarter_is_left_out():
@@ -48,7 +48,7 @@ def test_photographs_too_small_for_crops_are_a_clear_error():
 
 def test_a_folder_without_pictures_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="no picture"):
-        list(samples.load(tmp_path, 100))
+        list(samples.load_photographs(tmp_path, 100))
 
 
 def test_photographs_are_shrunk_to_the_longest_side_and_never_enlarged():
@@ -79,7 +79,7 @@ def test_figure_s1_without_context_the_seam_is_dark_and_with_it_nothing_changes(
 
 
 def test_blending_holds_two_full_size_pictures_and_costs_what_the_faces_cost():
-    small, large = (blend.measure(height, width) for height, width in ((800, 1000), (1600, 2000)))
+    small, large = (blend.measure_blend(height, width) for height, width in ((800, 1000), (1600, 2000)))
     assert small["held"] == large["held"] == 2
     assert large["rest"] < 2 * small["rest"]  # loosely: other load disturbs; the benchmark shows it exactly
 

@@ -86,7 +86,7 @@ def test_a_face_that_became_worse_is_in_the_table():
     row = a_row()
     assert row.worse("fusion") == ["PSNR than scene"]
     assert row.worse("fusion", "damaged") == []
-    cells = faces_figures.summary([row])
+    cells = faces_figures.faces_summary([row])
     one = cells[0]
     assert one["methods"]["fusion"]["worse"] == {"PSNR": 1, "SSIM": 0, "distance": 0}
     assert (one["known"], one["known_in_doubt"], one["mistaken"], one["proposed_wrongly"]) == (1, 1, 0, 1)
@@ -112,7 +112,7 @@ def test_ratio_and_errors_are_those_of_paired_means():
 
 def test_undamaged_faces_are_told_apart_and_compared_with_themselves():
     rows = [a_row(), a_row(family="diffbir", found="-"), a_row(family="clean", found="Bob")]
-    cells = {(one["size"], one["family"]): one for one in faces_figures.summary(rows)}
+    cells = {(one["size"], one["family"]): one for one in faces_figures.faces_summary(rows)}
     named = {(48, "trial"), (48, "diffbir"), (48, "clean")}
     assert set(cells) == named | {(size, name) for size in (48, "all") for name in ("all", "all found")}
     assert cells[48, "all found"]["faces"] == 1
@@ -130,8 +130,8 @@ def test_an_earlier_run_goes_on_and_a_torn_line_is_computed_again(tmp_path, monk
         asked.append(job.row.key)
         return "too small" if job.target.path.name == "2.png" else replace(job.row, asked=methods, tiles=("truth",))
 
-    monkeypatch.setattr(faces, "measure", measure)
-    go = lambda methods, stamp: faces.run(jobs, None, methods, None, tmp_path, stamp, {})  # noqa: E731
+    monkeypatch.setattr(faces, "measure_job", measure)
+    go = lambda methods, stamp: faces.run_jobs(jobs, None, methods, None, tmp_path, stamp, {})  # noqa: E731
     first = go(("scene",), "a")
     assert len(first) == 2 and len(asked) == 3
     with (tmp_path / "rows.jsonl").open("a") as file:
@@ -192,7 +192,7 @@ def test_options_that_make_no_sense_are_clear_errors(tmp_path):
     fine = {"sizes": (48,), "families": ("trial",), "methods": ("scene",), "draws": 1, "most": 0}
     for wrong in ({"families": ("rain",)}, {"methods": ("magic",)}, {"draws": 0}, {"most": -1}, {"sizes": ()}):
         with pytest.raises(UserError, match=f"--{next(iter(wrong))}"):
-            faces.check(**fine | wrong)
+            faces.check_options(**fine | wrong)
 
 
 def test_the_command_line_has_the_defaults_of_the_bench():
@@ -212,11 +212,11 @@ def test_sheets_choose_columns_and_spread_their_rows(tmp_path):
     ]
     chosen = faces_pictures.grid_rows(rows, 6)
     assert [row.size for row in chosen] == [24] * 3 + [48] * 3
-    assert faces_pictures.sheet(tmp_path, chosen) is None, "no strip, no sheet"
+    assert faces_pictures.faces_sheet(tmp_path, chosen) is None, "no strip, no sheet"
     points, picture = np.array([[20, 30], [44, 30], [32, 42], [22, 52], [42, 52]], float), torch.rand(1, 3, 64, 64)
     shown = dict.fromkeys(("scene", "fusion", "truth"), picture)
     faces_pictures.save_strip(tmp_path, chosen[0], shown, points, torch.rand(3, 512, 512))
-    assert faces_pictures.sheet(tmp_path, chosen, ("truth", "album")).shape[1] == 2 * faces_pictures.TILE
+    assert faces_pictures.faces_sheet(tmp_path, chosen, ("truth", "album")).shape[1] == 2 * faces_pictures.TILE
     assert len({faces_pictures.strip_path(tmp_path, row) for row in rows}) == len(rows)
 
 

@@ -29,7 +29,7 @@ def people(astronaut, monkeypatch) -> Library:
 
     library = Library((person("a", 160), person("b", 260)))
     net = small_base()
-    base = DiffusionRestorer(lambda: net, BASE, 32, steps=100, samples=2)
+    base = DiffusionRestorer(lambda: net, BASE, 32, denoise=0.1, steps=2)
     monkeypatch.setattr(personas, "by_name", lambda name: Colours())
     monkeypatch.setattr(personas, "load_library", lambda photos, embedder: library)
     monkeypatch.setattr(personas.embedded, "diffusion", lambda keep: base)

@@ -32,15 +32,15 @@ def test_generated_files_are_written_by_what_checks_them():
 
 
 def test_a_failure_is_shown_with_what_it_says(tmp_path, capsys):
-    assert check.run("good", (sys.executable, "-c", "print('quiet')"), tmp_path)
-    assert not check.run("bad", (sys.executable, "-c", "print('this is wrong'); raise SystemExit(1)"), tmp_path)
+    assert check.run_check("good", (sys.executable, "-c", "print('quiet')"), tmp_path)
+    assert not check.run_check("bad", (sys.executable, "-c", "print('this is wrong'); raise SystemExit(1)"), tmp_path)
     shown = capsys.readouterr().out
     assert "good: ok" in shown and "quiet" not in shown and "bad: failed" in shown and "this is wrong" in shown
 
 
 def test_a_stale_workflow_is_seen(tmp_path, monkeypatch):
-    assert not api.stale(api.build())
-    files = api.build()
+    assert not api.stale_api_files(api.api_files())
+    files = api.api_files()
     first = next(iter(files))
-    assert api.stale(files | {first: "{}"}) == [first]
-    assert api.stale({path: text for path, text in files.items() if path != first}) == [first]
+    assert api.stale_api_files(files | {first: "{}"}) == [first]
+    assert api.stale_api_files({path: text for path, text in files.items() if path != first}) == [first]

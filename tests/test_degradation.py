@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from personal_restore.lib.degradation import operators
-from personal_restore.lib.degradation.estimate import describe
+from personal_restore.lib.degradation.estimate import describe_damage
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.recipe import Recipe, Step
 from personal_restore.lib.pictures.metrics import psnr
@@ -132,10 +132,11 @@ def test_recipes_are_plain_json():
 
 
 def test_damage_is_described_in_plain_words():
-    words = describe({"blur_sigma": 2.6, "noise_sigma": 1.0, "jpeg_quality": 95.0, "downscale": 1.0})
+    words = describe_damage({"blur_sigma": 2.6, "noise_sigma": 1.0, "jpeg_quality": 95.0, "downscale": 1.0})
     assert words == "strong blur (sigma about 2.6 px)"
     assert (
-        describe({"blur_sigma": 0.1, "noise_sigma": 0.0, "jpeg_quality": 97.0, "downscale": 1.0}) == "hardly any damage"
+        describe_damage({"blur_sigma": 0.1, "noise_sigma": 0.0, "jpeg_quality": 97.0, "downscale": 1.0})
+        == "hardly any damage"
     )
 
 

@@ -14,35 +14,35 @@ from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.presets import PRESETS
 from personal_restore.lib.faces.detect import detect_faces, make_face
 from personal_restore.models.embedded import weights as embedded
-from personal_restore.models.embedded.estimate import estimate
-from personal_restore.training.procedural import draw
+from personal_restore.models.embedded.estimate import estimate_code
+from personal_restore.training.procedural import draw_picture
 
 
 @pytest.fixture(scope="module")
 def extractor():
-    return embedded.load(embedded.EXTRACTOR)[0]
+    return embedded.load_embedded(embedded.EXTRACTOR)[0]
 
 
 @pytest.fixture(scope="module")
 def pictures(astronaut) -> list[torch.Tensor]:
-    drawn = [torch.from_numpy(draw(seed, 128)).permute(2, 0, 1).float() / 255 for seed in range(900, 904)]
+    drawn = [torch.from_numpy(draw_picture(seed, 128)).permute(2, 0, 1).float() / 255 for seed in range(900, 904)]
     return [astronaut[0, :, 60:188, 160:288], *drawn]
 
 
 def test_a_pair_of_equal_pictures_reads_clean_whatever_it_shows(extractor, pictures):
     for picture in pictures:
-        clean = estimate(extractor, torch.cat([picture, picture])).scalars
+        clean = estimate_code(extractor, torch.cat([picture, picture])).scalars
         assert clean["blur_sigma"] < 0.5 and clean["noise_sigma"] < 4
         assert clean["jpeg_quality"] > 80 and clean["downscale"] < 1.3
         for seed in (3, 7, 14):
             damaged = FAMILIES["trial"](seed).apply(picture[None])[0]
-            read = estimate(extractor, torch.cat([picture, damaged])).scalars
+            read = estimate_code(extractor, torch.cat([picture, damaged])).scalars
             assert read["noise_sigma"] > clean["noise_sigma"] and read["jpeg_quality"] < clean["jpeg_quality"]
 
 
 def test_pictures_under_one_degradation_are_more_alike_than_one_picture_under_two(extractor):
     """Figure 3 of the paper, for every two of the four degradations."""
-    drawn = np.stack([draw(seed, 160) for seed in range(910, 920)])
+    drawn = np.stack([draw_picture(seed, 160) for seed in range(910, 920)])
     clean = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
     codes = []
     for name in PRESETS:
@@ -57,7 +57,7 @@ def test_pictures_under_one_degradation_are_more_alike_than_one_picture_under_tw
 def test_the_order_of_the_pair_changes_the_code(extractor, pictures):
     damaged = FAMILIES["trial"](14).apply(pictures[0][None])[0]
     forth, back = (
-        estimate(extractor, torch.cat(pair)).tokens for pair in ((pictures[0], damaged), (damaged, pictures[0]))
+        estimate_code(extractor, torch.cat(pair)).tokens for pair in ((pictures[0], damaged), (damaged, pictures[0]))
     )
     assert (forth - back).abs().mean() > 0.05
 
@@ -68,7 +68,7 @@ def test_more_noise_reads_as_more_noise(extractor, pictures):
     def read(sigma: float) -> float:
         generator = torch.Generator().manual_seed(0)
         noisy = gaussian_noise(pictures[0][None], sigma=sigma, gray=False, generator=generator)[0]
-        return estimate(extractor, torch.cat([pictures[0], noisy])).scalars["noise_sigma"]
+        return estimate_code(extractor, torch.cat([pictures[0], noisy])).scalars["noise_sigma"]
 
     assert read(2) < read(10) < read(25)
 

@@ -18,7 +18,7 @@ DRAWS = 5000
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    drawn = np.stack([procedural.draw(10_000 + seed, 160) for seed in range(10)])
+    drawn = np.stack([procedural.draw_picture(10_000 + seed, 160) for seed in range(10)])
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from personal_restore.lib.degradation.families import FAMILIES
-from personal_restore.lib.degradation.picture import ESTIMATED, PAPER, TRACK, TRUE, gauge, sheet
+from personal_restore.lib.degradation.picture import ESTIMATED, PAPER, TRACK, TRUE, damage_sheet, gauge
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.nodes.degradation import CompareWithTruth
 
@@ -31,13 +31,13 @@ def test_the_truth_is_marked_only_where_it_is_known():
 
 
 def test_the_gauge_of_a_small_picture_is_not_cut_off():
-    assert sheet([("truth", torch.rand(1, 3, 64, 64))], gauge(HARMLESS)).shape[-1] >= 420
+    assert damage_sheet([("truth", torch.rand(1, 3, 64, 64))], gauge(HARMLESS)).shape[-1] >= 420
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (1, 1)])
 def test_the_sheet_holds_every_picture_unchanged(size):
     truth, damaged = torch.rand(1, 3, *size).mul(255).round() / 255, torch.zeros(1, 3, *size)
-    made = sheet([("damaged", damaged), ("restored", truth), ("truth", truth)], gauge(HARMLESS))
+    made = damage_sheet([("damaged", damaged), ("restored", truth), ("truth", truth)], gauge(HARMLESS))
     windows = made[0].unfold(1, size[0], 1).unfold(2, size[1], 1)
     found = (windows - truth[0, :, None, None]).abs().amax((0, 3, 4)) < 1e-3
     assert found.sum() >= 2

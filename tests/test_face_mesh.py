@@ -10,7 +10,7 @@ from personal_restore.lib.faces.align import crop_face
 from personal_restore.lib.faces.detect import detect_faces
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.album import face_mesh
-from personal_restore.models.album.face_mesh import FaceMesh, five_points, mesh_points
+from personal_restore.models.album.face_mesh import FaceMesh, five_of_mesh, mesh_points
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def distance(a, b) -> np.ndarray:
 
 def test_the_points_of_a_good_face_lie_where_the_detector_sees_eyes_and_mouth(face):
     crop, detected = face
-    found = five_points(mesh_points(crop)[0].numpy())
+    found = five_of_mesh(mesh_points(crop)[0].numpy())
     assert distance(found, detected)[[0, 1, 3, 4]].max() < 12
 
 
@@ -90,7 +90,7 @@ def test_the_parts_lie_on_their_sides_and_mirror_onto_each_other():
     for part in (face_mesh.LIPS_OUTER, face_mesh.LIPS_INNER, face_mesh.NOSE, face_mesh.FACE_OVAL):
         assert set(mirror[list(part)]) == set(part)
     assert np.abs(mean[mirror] * [-1, 1, 1] + [511, 0, 0] - mean).max() < 1e-2
-    assert len(face_mesh.triangles()) > 850 and set(face_mesh.triangles().ravel()) == set(range(468))
+    assert len(face_mesh.mesh_triangles()) > 850 and set(face_mesh.mesh_triangles().ravel()) == set(range(468))
 
 
 def test_the_weights_are_small_and_say_where_they_come_from():

@@ -105,13 +105,14 @@ def test_a_small_picture_is_scanned_at_twice_its_size_too(monkeypatch):
 
     def scan(photo, threshold):
         sizes.append(tuple(photo.shape[-2:]))
-        return [detect.Detection((10, 20, 50, 60), np.full((5, 2), 30.0), 0.8 + 0.001 * photo.shape[-1])]
+        landmarks = detect.TYPICAL_LANDMARKS * 40 + [10, 20]
+        return [detect.Detection((10, 20, 50, 60), landmarks, 0.8 + 0.001 * photo.shape[-1])]
 
     monkeypatch.setattr(detect, "get_detector", lambda *_: detect.Detector("fake", 0.5, scan))
     found = detect.detect_faces(torch.zeros(3, 40, 60))
     assert sizes == [(40, 60), (80, 120)]
     small = [face for face in found if face.box == (5, 10, 25, 30)]
-    np.testing.assert_allclose(small[0].landmarks, 14.75)
+    np.testing.assert_allclose(small[0].landmarks, detect.TYPICAL_LANDMARKS * 20 + [4.75, 9.75])
 
 
 def test_reading_order_is_rows_from_the_top_each_from_the_left():
@@ -124,12 +125,12 @@ def test_reading_order_is_rows_from_the_top_each_from_the_left():
 
 def test_the_same_face_seen_twice_is_merged_into_the_surer_one():
     twice = [detection(0, 0, 100, 100, 0.9), detection(4, 4, 104, 104, 0.99), detection(300, 0, 400, 100, 0.9)]
-    assert [face.score for face in detect.merge(twice)] == [0.99, 0.9]
+    assert [face.score for face in detect.merge_detections(twice)] == [0.99, 0.9]
 
 
 def test_a_false_face_inside_of_a_larger_one_goes():
     nested = [detection(0, 0, 500, 600, 0.95), detection(300, 200, 400, 320, 0.97)]
-    assert [face.box for face in detect.merge(nested)] == [nested[0].box]
+    assert [face.box for face in detect.merge_detections(nested)] == [nested[0].box]
 
 
 @needs_mtcnn
@@ -159,7 +160,7 @@ def test_the_mesh_of_the_graph_is_reduced_to_five_points(count):
     points[468], points[473], points[[1, 61, 291]] = [50, 51], [100, 51], [[75, 80], [55, 110], [95, 110]]
     box = np.array([20, 10, 130, 150], np.float32)
     mesh = {"bbox_xyxy": box, "landmarks_xy": points[:count], "score": np.float32(0.8)}
-    found = detect.detections_from_mesh([mesh])[0]
+    found = detect.detections_from_mesh([mesh], (200, 200))[0]
     np.testing.assert_allclose(found.landmarks, [[50, 51], [100, 51], [75, 80], [55, 110], [95, 110]])
     assert found.box == (20, 10, 130, 150) and found.score == pytest.approx(0.8)
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from personal_restore.lib.faces.homography import (
-    best_sample,
-    draw_samples,
-    four_point,
-    ransac_homography,
-    refit,
-    residuals,
-    transform,
-)
+from personal_restore.lib.faces.homography import ransac_homography, refit, residuals, transform
 
 CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
 
@@ -28,26 +20,20 @@ def public(golden):
 
 def test_golden_four_point_homographies(public):
     start, end, samples, vectors, tolerance = public
-    matrices, sound = four_point(start[samples], end[samples])
     first, counts = vectors["first12_H_over_h33"], vectors["first12_inlier_count"]
-    np.testing.assert_allclose(matrices[: len(first)], first, atol=1e-3)
-    inliers = (residuals(matrices[: len(first)], start, end) < tolerance).sum(1)
+    matrices = np.stack([refit(start[sample], end[sample]) for sample in samples[: len(first)]])
+    np.testing.assert_allclose(matrices, first, atol=1e-3)
+    inliers = (residuals(matrices, start, end) < tolerance).sum(1)
     # Public code takes the determinant's sign from an SVD's arbitrary one, and so counts 0 for sound hypotheses, too.
     counted = counts > 0
     np.testing.assert_array_equal(inliers[counted], counts[counted])
 
 
-def test_golden_best_homography_and_its_inliers(public):
-    start, end, samples, vectors, tolerance = public
-    matrices, sound = four_point(start[samples], end[samples])
-    gap = np.abs(matrices - vectors["public_best_H_over_h33"]).max((1, 2))
-    winner = int(gap.argmin())
-    assert gap[winner] < 1e-3 and sound[winner]
-    errors = residuals(matrices[winner][None], start, end)[0]
+def test_golden_inliers_of_the_best_homography(public):
+    start, end, _, vectors, tolerance = public
+    errors = residuals(vectors["public_best_H_over_h33"][None].astype(np.float64), start, end)[0]
     clear = np.abs(errors - tolerance) > 1e-4
     np.testing.assert_array_equal((errors < tolerance)[clear], vectors["public_inlier"][clear])
-    best = best_sample(start, end, samples, tolerance)
-    assert best.found and best.inliers.sum() >= vectors["public_inlier"].sum()
 
 
 def test_golden_refits(public):
@@ -93,9 +79,8 @@ def test_a_known_homography_is_found_among_40_percent_outliers(seed):
 
 def test_the_same_seed_gives_the_same_bytes():
     _, start, end, _ = matches(0, noise=1.0)
-    first, again = (ransac_homography(start, end, 2.0, 5, 50) for _ in range(2))
+    first, again = (ransac_homography(start, end, 2.0, 5) for _ in range(2))
     assert first.matrix.tobytes() == again.matrix.tobytes() and (first.inliers == again.inliers).all()
-    assert (draw_samples(30, 100, 1)[:50] != draw_samples(30, 100, 2)[:50]).any()
 
 
 @pytest.mark.parametrize("count", range(4))
@@ -115,8 +100,3 @@ def test_a_mirror_image_is_no_homography_of_a_face():
     start = np.random.default_rng(0).uniform(0, 100, (40, 2))
     found = ransac_homography(start, start * [-1, 1] + [100, 0], 0.5)
     assert found.inliers.sum() < 12
-
-
-def test_drawn_samples_never_repeat_a_point():
-    samples = draw_samples(6, 1000, 0)
-    assert len(samples) > 100 and all(len(set(row)) == 4 for row in samples.tolist())

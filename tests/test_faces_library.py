@@ -162,34 +162,34 @@ def test_pictures_from_the_graph_make_a_library_too(astronaut):
 def test_the_fingerprint_changes_exactly_when_the_album_does(tmp_path, portrait):
     album = tmp_path / "Zoë M"
     save(portrait, album / "a.png")
-    first = library.fingerprint(album)
-    assert library.fingerprint(album) == first
+    first = library.album_fingerprint(album)
+    assert library.album_fingerprint(album) == first
     (album / "notes.txt").write_text("no picture")
-    assert library.fingerprint(album) == first
+    assert library.album_fingerprint(album) == first
 
     save(portrait, album / "sub" / "b.png")
-    added = library.fingerprint(album)
+    added = library.album_fingerprint(album)
     os.utime(album / "a.png", (1, 1))
-    changed = library.fingerprint(album)
+    changed = library.album_fingerprint(album)
     shutil.move(album / "a.png", album / "c.png")
-    renamed = library.fingerprint(album)
+    renamed = library.album_fingerprint(album)
     (album / "c.png").unlink()
-    removed = library.fingerprint(album)
+    removed = library.album_fingerprint(album)
     assert len({first, added, changed, renamed, removed}) == 5
-    assert library.fingerprint(tmp_path / "nowhere") == library.fingerprint(tmp_path / "neither")
+    assert library.album_fingerprint(tmp_path / "nowhere") == library.album_fingerprint(tmp_path / "neither")
 
 
 def test_a_person_whose_folder_is_a_link_is_read_and_watched(tmp_path, portrait):
     save(portrait, tmp_path / "elsewhere" / "a.png")
     (tmp_path / "album").mkdir()
     (tmp_path / "album" / "Eileen").symlink_to(tmp_path / "elsewhere")
-    seen = [library.fingerprint(tmp_path / "album")]
+    seen = [library.album_fingerprint(tmp_path / "album")]
     save(portrait, tmp_path / "elsewhere" / "b.png")
-    seen.append(library.fingerprint(tmp_path / "album"))
+    seen.append(library.album_fingerprint(tmp_path / "album"))
     (tmp_path / "elsewhere" / "a.png").unlink()
-    seen.append(library.fingerprint(tmp_path / "album"))
+    seen.append(library.album_fingerprint(tmp_path / "album"))
     (tmp_path / "album" / "Eileen").rename(tmp_path / "album" / "Zoë")
-    seen.append(library.fingerprint(tmp_path / "album"))
+    seen.append(library.album_fingerprint(tmp_path / "album"))
     assert len(set(seen)) == 4
 
 
@@ -197,19 +197,19 @@ def test_a_picture_that_was_replaced_by_one_of_the_same_size_and_time_is_noticed
     for number, path in enumerate(("Eileen/a.png", "other.png")):
         save(Image.new("RGB", (8, 8), ("red", "blue")[number]), tmp_path / path)
     path = tmp_path / "Eileen" / "a.png"
-    status, before = path.stat(), library.fingerprint(tmp_path / "Eileen")
+    status, before = path.stat(), library.album_fingerprint(tmp_path / "Eileen")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert path.stat().st_size == status.st_size and library.fingerprint(tmp_path / "Eileen") != before
+    assert path.stat().st_size == status.st_size and library.album_fingerprint(tmp_path / "Eileen") != before
 
 
 def test_links_that_form_a_circle_or_lead_nowhere_do_no_harm(tmp_path):
     (tmp_path / "Eileen").mkdir()
     (tmp_path / "Eileen" / "up").symlink_to(tmp_path)
     (tmp_path / "Eileen" / "gone.png").symlink_to(tmp_path / "nothing.png")
-    library.fingerprint(tmp_path)
+    library.album_fingerprint(tmp_path)
     assert library.load_library(tmp_path, None).people == ()
 
 
@@ -217,7 +217,7 @@ def test_links_that_form_a_circle_or_lead_nowhere_do_no_harm(tmp_path):
 def test_an_album_with_names_in_another_encoding_has_a_fingerprint(tmp_path):
     (tmp_path / os.fsdecode(b"Zo\xeb")).mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / os.fsdecode(b"Zo\xeb/m\xfc.png"))
-    assert library.fingerprint(tmp_path)
+    assert library.album_fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize("link", ["Eileen", "Eileen/b.png"])
@@ -316,7 +316,7 @@ def test_outliers_are_those_that_a_majority_does_not_look_like(groups, expected)
 
 
 def test_a_flat_picture_is_not_sharp():
-    assert gate.sharpness(torch.full((3, 512, 512), 0.5)) == 0
+    assert gate.crop_sharpness(torch.full((3, 512, 512), 0.5)) == 0
 
 
 def people(*names: str, count: int) -> Library:
@@ -326,6 +326,6 @@ def people(*names: str, count: int) -> Library:
 
 def test_a_merged_person_keeps_at_most_ten_references():
     first, second = people("Zoë", count=6), people("Zoë", "Ann", count=6)
-    merged = library.merge(first, second)
+    merged = library.merge_libraries(first, second)
     assert [len(person.references) for person in merged.people] == [10, 6]
     assert any("the 10 largest and sharpest of 12 pictures" in note for note in merged.notes)

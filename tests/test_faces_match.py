@@ -133,12 +133,12 @@ def test_names_with_semicolons_keep_them():
 )
 def test_a_long_text_takes_no_time(text):
     start = time.perf_counter()
-    for parse in (lambda: match.parse_override(text, 2, ["Anna"]), lambda: match.choose(text, ["Anna"])):
+    for parse in (lambda: match.parse_override(text, 2, ["Anna"]), lambda: match.chosen_people(text, ["Anna"])):
         try:
             parse()
         except UserError as error:
             assert len(str(error)) < 1000
-    match.choose(text, ["Anna"], complete=False)
+    match.chosen_people(text, ["Anna"], complete=False)
     assert time.perf_counter() - start < 2
 
 
@@ -183,7 +183,7 @@ def test_whom_a_restorer_is_for():
     people = ["Smith, Anna", "Smith", "Ben"]
 
     def meant(text, **options):
-        wanted = match.choose(text, people, **options)
+        wanted = match.chosen_people(text, people, **options)
         return [person for person in (*people, None) if wanted(person)]
 
     assert meant("") == meant(" , ") == meant("known, strangers") == [*people, None]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from personal_restore.lib.faces.detect import detect_faces, make_face
-from personal_restore.lib.faces.review import KNOWN, STRANGER, label, mark
+from personal_restore.lib.faces.review import KNOWN, STRANGER, face_label, mark
 from personal_restore.lib.vocabulary import Faces, UserError
 from personal_restore.nodes.faces import ReviewFaces
 from PIL import Image
@@ -37,8 +37,8 @@ def test_a_box_at_any_border_keeps_its_label_inside(box):
 
 
 def test_the_label_carries_the_number_that_an_override_names(face):
-    assert label(2, replace(face, person="Anna", confidence=0.834)) == "2 Anna 83%"
-    assert label(0, face) == "0 ?"
+    assert face_label(2, replace(face, person="Anna", confidence=0.834)) == "2 Anna 83%"
+    assert face_label(0, face) == "0 ?"
 
 
 def test_the_node_marks_only_the_face(face, astronaut):

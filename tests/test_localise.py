@@ -19,7 +19,7 @@ NODE_DEFS = {
 
 @pytest.fixture(scope="module")
 def sources():
-    return localise.sources()
+    return localise.text_sources()
 
 
 def is_chinese(text: str) -> bool:
@@ -27,9 +27,9 @@ def is_chinese(text: str) -> bool:
 
 
 def test_nothing_is_stale_and_no_translation_is_missing(sources):
-    files, problems = localise.build(*sources)
+    files, problems = localise.localized_files(*sources)
     assert not problems
-    assert not localise.stale(files, localise.ROOT), "python cli/tools/localise.py"
+    assert not localise.stale_texts(files, localise.ROOT), "python cli/tools/localise.py"
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
@@ -61,18 +61,20 @@ def test_a_node_has_help_where_the_frontend_looks_for_it(schema):
 def test_a_missing_translation_is_named(sources):
     schemas, help, po = sources
     without = re.sub(r'^(msgid "Minimum confidence of the detector.*"\nmsgstr) ".*"$', r'\1 ""', po, flags=re.MULTILINE)
-    _, problems = localise.build(schemas, help, without)
+    _, problems = localise.localized_files(schemas, help, without)
     assert problems == ["cli/tools/zh.po: PR_DetectFaces.inputs.threshold.tooltip is not translated"]
 
 
 def test_a_changed_text_wants_a_new_translation(sources, tmp_path):
     schemas, help, po = sources
-    files, problems = localise.build(schemas, help | {"PR_Report": help["PR_Report"] | {"use": "Always."}}, po)
+    files, problems = localise.localized_files(
+        schemas, help | {"PR_Report": help["PR_Report"] | {"use": "Always."}}, po
+    )
     assert problems == ["cli/tools/zh.po: PR_Report.help.use is not translated"]
     assert (
         'msgid "Always."\nmsgstr ""' in files["cli/tools/zh.po"] and "To keep a record" not in files["cli/tools/zh.po"]
     )
-    assert localise.stale(files, localise.ROOT) == [
+    assert localise.stale_texts(files, localise.ROOT) == [
         "cli/tools/zh.po",
         "web/docs/PR_Report.md",
         "web/docs/PR_Report/en.md",
@@ -98,7 +100,7 @@ def test_a_page_of_a_node_that_is_gone_is_stale(tmp_path):
     left = tmp_path / "web" / "docs" / "PR_Gone" / "zh.md"
     left.parent.mkdir(parents=True)
     left.touch()
-    assert localise.stale({}, tmp_path) == ["web/docs/PR_Gone/zh.md"]
+    assert localise.stale_texts({}, tmp_path) == ["web/docs/PR_Gone/zh.md"]
 
 
 def test_the_catalogue_survives_a_round_trip(sources):
@@ -107,19 +109,24 @@ def test_the_catalogue_survives_a_round_trip(sources):
     assert localise.Chinese(chinese.po()).known == {'He said "no"\n\\': ""}
 
 
+def test_a_text_that_an_editor_wrapped_is_read():
+    po = 'msgid "The damaged photograph."\nmsgstr ""\n"受损的"\n"照片。"\n'
+    assert localise.Chinese(po).known == {"The damaged photograph.": "受损的照片。"}
+
+
 def test_a_node_without_help_and_help_without_a_node_are_named(sources):
     schemas, help, po = sources
     with pytest.raises(ValueError, match="no section for PR_Sample"):
-        localise.build(schemas, {id: own for id, own in help.items() if id != "PR_Sample"}, po)
+        localise.localized_files(schemas, {id: own for id, own in help.items() if id != "PR_Sample"}, po)
     with pytest.raises(ValueError, match="PR_Gone, which is not a node"):
-        localise.build(schemas, help | {"PR_Gone": {}}, po)
+        localise.localized_files(schemas, help | {"PR_Gone": {}}, po)
 
 
 @pytest.mark.parametrize("link", ["PR_Sample.picture -> PR_Report.before", "PR_Sample.photograph -> PR_Gone.image"])
 def test_an_example_that_cannot_be_wired_is_refused(sources, link):
     schemas, help, po = sources
     with pytest.raises(ValueError, match="the example of PR_Report names PR_"):
-        localise.build(schemas, help | {"PR_Report": help["PR_Report"] | {"example": [link]}}, po)
+        localise.localized_files(schemas, help | {"PR_Report": help["PR_Report"] | {"example": [link]}}, po)
 
 
 def test_the_examples_can_be_wired(sources):
@@ -135,9 +142,11 @@ def test_the_examples_can_be_wired(sources):
 
 def test_texts_that_the_frontend_takes_for_placeholders_are_named(sources):
     schema = io.Schema(node_id="PR_X", display_name="X", description="Reads {this}.")
-    files, problems = localise.build([schema], {"core": {}, "PR_X": {"use": "", "example": [], "trouble": []}}, "")
+    files, problems = localise.localized_files(
+        [schema], {"core": {}, "PR_X": {"use": "", "example": [], "trouble": []}}, ""
+    )
     assert "en: PR_X.description contains one of {}@|" in problems
 
 
 def test_markdown_shows_texts_unchanged():
-    assert localise.plain("2*3 <b> [x] `y`") == r"2\*3 \<b> \[x] \`y\`"
+    assert localise.escaped_markdown("2*3 <b> [x] `y`") == r"2\*3 \<b> \[x] \`y\`"

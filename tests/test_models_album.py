@@ -10,16 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.survival import band_survival, cutoff, frequencies, power, survival
 from personal_restore.lib.faces.align import crop_face
 from personal_restore.lib.faces.detect import detect_faces
+from personal_restore.lib.pictures.color import luma
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import Borrowed, Conditions, DegradationCode, Reference
 from personal_restore.models.album.face_mesh import mesh_points
 from personal_restore.models.album.fusion import filtered
-from personal_restore.models.album.gate import LEVELS, Candidates, Gate, bands, joined
+from personal_restore.models.album.gate import LEVELS, Candidates, Gate, band_passes, joined_bands
 from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
-from personal_restore.models.album.restorer import AlbumRestorer, likest, luma, resized, working_side
-from personal_restore.models.album.survival import band_survival, cutoff, frequencies, power, survival
+from personal_restore.models.album.restorer import AlbumRestorer, likest, resized, working_side
 
 SIDE = 128
 MIDDLE = (slice(None), slice(50, 105), slice(38, 90))
@@ -55,7 +56,7 @@ def other_day(crop: torch.Tensor, degrees: float = 5.0) -> torch.Tensor:
 
 def energy(picture: torch.Tensor) -> torch.Tensor:
     """Power of each octave, finest first."""
-    return torch.stack([band.square().mean() for band in bands(picture[None])[:LEVELS]])
+    return torch.stack([band.square().mean() for band in band_passes(picture[None])[:LEVELS]])
 
 
 @pytest.mark.parametrize("family, seed", [("trial", 3), ("trial", 14), ("s3diff_x4", 1), ("mild", 5)])
@@ -63,14 +64,14 @@ def test_what_is_said_to_survive_is_what_still_correlates_with_the_truth(crop, f
     truth = resized(crop, SIDE)
     recipe = FAMILIES[family](seed)
     damaged = recipe.apply(truth[None])[0]
-    said = band_survival(survival(recipe.summary(), power(luma(truth)[None]), SIDE * 3 // 2, 1.0), LEVELS)
-    pairs = zip(bands(luma(truth)[None, None])[:LEVELS], bands(luma(damaged)[None, None])[:LEVELS], strict=True)
+    said = band_survival(survival(recipe.summary(), power(luma(truth)), SIDE * 3 // 2, 1.0), LEVELS)
+    pairs = zip(band_passes(luma(truth)[None])[:LEVELS], band_passes(luma(damaged)[None])[:LEVELS], strict=True)
     kept = torch.stack([(a * b).sum() ** 2 / (a.square().sum() * b.square().sum() + 1e-9) for a, b in pairs])
     assert (said - kept).abs().mean() < 0.2
 
 
 def test_more_damage_leaves_less_and_no_damage_leaves_everything(crop):
-    profile = power(luma(resized(crop, SIDE))[None])
+    profile = power(luma(resized(crop, SIDE)))
     shares = [
         float(
             survival(
@@ -86,7 +87,7 @@ def test_more_damage_leaves_less_and_no_damage_leaves_everything(crop):
 
 def test_a_blur_in_one_direction_takes_that_direction_only(crop):
     scalars = code(noise_sigma=4.0).scalars | {"blur_x": 4.0, "blur_y": 0.5, "blur_angle": 0.0}
-    left = survival(scalars, power(luma(resized(crop, SIDE))[None]), 192, 1.0)
+    left = survival(scalars, power(luma(resized(crop, SIDE))), 192, 1.0)
     fx, fy = frequencies(192, 1.0)
     across, along = (
         left[(one.abs() > 0.1) & (one.abs() < 0.2) & (two.abs() < 0.02)].mean() for one, two in ((fx, fy), (fy, fx))
@@ -120,7 +121,7 @@ def test_an_album_picture_of_another_day_comes_to_lie_on_the_face(crop):
 
 def contrast_likeness(a: torch.Tensor, b: torch.Tensor) -> float:
     """Correlation of the fine bands in the middle of the face."""
-    one, other = (bands(luma(x)[None, None])[1][0, 0, 25:52, 19:45].flatten() for x in (a, b))
+    one, other = (band_passes(luma(x)[None])[1][0, 0, 25:52, 19:45].flatten() for x in (a, b))
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
 
 
@@ -259,7 +260,7 @@ def candidates(count: int) -> Candidates:
 
 def test_bands_add_up_to_the_picture():
     picture = torch.rand(2, 3, 64, 64)
-    assert (joined(bands(picture)) - picture).abs().max() < 1e-6
+    assert (joined_bands(band_passes(picture)) - picture).abs().max() < 1e-6
 
 
 def test_the_order_of_the_album_does_not_matter(gate):

@@ -7,7 +7,7 @@ import hashlib
 import huggingface_hub
 import pytest
 from personal_restore.cli.main import main
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import catalogue
 from personal_restore.models.shared.catalogue import Weights, download, entry, find, find_all, verify
@@ -26,7 +26,7 @@ def test_every_entry_says_what_a_user_must_know():
 def test_a_missing_file_is_reported_with_size_licence_source_and_folder(tmp_path):
     with pytest.raises(UserError) as error:
         find("s3diff", [tmp_path])
-    for part in ("s3diff.pkl", "138 MB", "Apache-2.0", "zhangap/S3Diff", shown(tmp_path), "models get s3diff"):
+    for part in ("s3diff.pkl", "138 MB", "Apache-2.0", "zhangap/S3Diff", shown_folder(tmp_path), "models get s3diff"):
         assert part in str(error.value)
 
 
@@ -40,7 +40,13 @@ def test_several_missing_files_are_named_at_once_and_found_where_they_belong(tmp
     names = ["faceme-mix", "antelopev2-arcface"]
     with pytest.raises(UserError) as error:
         find_all(names, lambda kind: [tmp_path / kind])
-    for part in ("mix.safetensors", "Pi-Lab", "glintr100.onnx", "non-commercial", shown(tmp_path / "personal_restore")):
+    for part in (
+        "mix.safetensors",
+        "Pi-Lab",
+        "glintr100.onnx",
+        "non-commercial",
+        shown_folder(tmp_path / "personal_restore"),
+    ):
         assert part in str(error.value)
     (tmp_path / "personal_restore" / "faceme" / "mix").mkdir(parents=True)
     paths = [tmp_path / "personal_restore" / name for name in ("faceme/mix/mix.safetensors", "glintr100.onnx")]

@@ -17,7 +17,7 @@ from personal_restore.training.personas.batches import draw_batch
 
 def test_no_noise_gives_the_face_back_bit_for_bit(pictures, restorer):
     """Test 23."""
-    assert torch.equal(replace(restorer, steps=0).restore(pictures, Conditions()), pictures)
+    assert torch.equal(replace(restorer, denoise=0.0).restore(pictures, Conditions()), pictures)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 17)])
@@ -33,7 +33,7 @@ def test_a_large_picture_is_denoised_tile_by_tile_at_every_step(net, pictures, r
     large = torch.nn.functional.interpolate(pictures[:1], (48, 60), mode="bicubic").clamp(0, 1)
     sizes, steps = [], []
     handle = net.unet.register_forward_pre_hook(lambda module, given: sizes.append(tuple(given[0].shape[-2:])))
-    few = replace(restorer, samples=2)
+    few = replace(restorer, steps=2)
     out = few.restore(large, Conditions(progress=lambda done, total: steps.append((done, total))))
     handle.remove()
     tiles = 2 * 3  # of 32 pixels, 16 apart, on 48x64
@@ -52,7 +52,7 @@ def test_a_network_that_looks_at_single_places_gives_the_same_in_tiles(pictures)
     pointwise = Pointwise(width=32).eval().requires_grad_(False)
     large = torch.nn.functional.interpolate(pictures[:1], (80, 112), mode="bicubic").clamp(0, 1)
     tiles, whole = (
-        DiffusionRestorer(lambda: pointwise, BASE, size, steps=300, samples=5).restore(large, Conditions(seed=3))
+        DiffusionRestorer(lambda: pointwise, BASE, size, denoise=0.3, steps=5).restore(large, Conditions(seed=3))
         for size in (32, None)
     )
     torch.testing.assert_close(tiles, whole, atol=1e-5, rtol=0)
@@ -61,7 +61,11 @@ def test_a_network_that_looks_at_single_places_gives_the_same_in_tiles(pictures)
 def test_every_way_to_restore_works_in_tiles(net, pictures, restorer):
     large = torch.nn.functional.interpolate(pictures[:1], (48, 64), mode="bicubic").clamp(0, 1)
     persona = made(net, pictures, "adapter", keep_references=True)
-    for base in (restorer, replace(restorer, cfg=2.0), replace(restorer, control=0.0, guidance=SkipGuidance(every=50))):
+    for base in (
+        restorer,
+        replace(restorer, cfg=2.0),
+        replace(restorer, control=0.0, skip_guidance=SkipGuidance(every=50)),
+    ):
         plain = base.restore(large, Conditions())
         worn = PersonalRestorer(base, persona).restore(large, Conditions())
         assert plain.shape == large.shape and worn.isfinite().all() and not torch.equal(plain, worn)
@@ -73,7 +77,9 @@ def test_skip_guidance_counts_steps_of_noise_and_not_strides(pictures, restorer,
     monkeypatch.setattr(SkipGuidance, "push", lambda self, *given: pushed.append(given[3]) or push(self, *given))
     for every, expected in ((20, 10), (50, 4), (100, 2), (0, 0)):
         pushed.clear()
-        guided = replace(restorer, steps=200, samples=20, control=0.0, guidance=SkipGuidance(every=every, exact=False))
+        guided = replace(
+            restorer, denoise=0.2, steps=20, control=0.0, skip_guidance=SkipGuidance(every=every, exact=False)
+        )
         guided.restore(pictures[:1], Conditions())
         assert len(pushed) == expected
 

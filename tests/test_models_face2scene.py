@@ -9,7 +9,7 @@ import pytest
 import torch
 from personal_restore.lib.diffusion import lora
 from personal_restore.lib.vocabulary import Conditions, DegradationCode, Restorer, UserError
-from personal_restore.models.embedded.estimate import estimate
+from personal_restore.models.embedded.estimate import estimate_code
 from personal_restore.models.embedded.mapnet import TOKENS, with_tokens
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
@@ -25,7 +25,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(path) -> face2scene.Face2SceneWeights:
-    return face2scene.read(path)
+    return face2scene.read_face2scene(path)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def net(weights) -> face2scene.Face2Scene:
 def code(weights) -> DegradationCode:
     """Of a random pair, from the file's own extractor."""
     torch.manual_seed(0)
-    return estimate(weights.extractor(), torch.rand(6, 40, 32), weights.token_space)
+    return estimate_code(weights.extractor(), torch.rand(6, 40, 32), weights.token_space)
 
 
 @pytest.fixture
 def restorer(net, weights) -> SDTurboRestorer:
-    return SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.1, name=face2scene.NAME)
+    return SDTurboRestorer(lambda: net, *weights.prompts, cfg=1.1, name=face2scene.NAME)
 
 
 def rewritten(path, target, tensors=None, **metadata):
@@ -57,18 +57,24 @@ def test_the_file_says_what_it_is_and_where_it_comes_from(path, weights):
     assert weights.config == tiny.FACE2SCENE and weights.provenance == {"trained_by": "nobody"}
     assert re.fullmatch(r"face2scene-[0-9a-f]{12}", weights.token_space)
     assert all(one.shape == (1, 7, tiny.WIDTH) for one in weights.prompts)
-    only = face2scene.read(path, only="extractor.")
+    only = face2scene.read_face2scene(path, only="extractor.")
     assert only.tensors.keys() < weights.tensors.keys() and all(name.startswith("extractor.") for name in only.tensors)
 
 
 def test_another_training_has_another_token_space(path, weights, tmp_path):
-    assert face2scene.read(tiny.write_face2scene(tmp_path / "same.safetensors")).token_space == weights.token_space
-    assert face2scene.read(tiny.write_face2scene(tmp_path / "other.safetensors", 3)).token_space != weights.token_space
+    assert (
+        face2scene.read_face2scene(tiny.write_face2scene(tmp_path / "same.safetensors")).token_space
+        == weights.token_space
+    )
+    assert (
+        face2scene.read_face2scene(tiny.write_face2scene(tmp_path / "other.safetensors", 3)).token_space
+        != weights.token_space
+    )
 
 
 def test_fused_adapters_give_what_they_give_beside_their_layers(net, weights, code):
     beside = tiny.turbo()
-    face2scene.fill(face2scene.adapt(beside, weights.config["adapters"]), weights)
+    face2scene.fill_adapters(face2scene.adapt(beside, weights.config["adapters"]), weights)
     assert sum(isinstance(layer, lora.LoraLayer) for layer in beside.modules()) > 250
     assert not any(isinstance(layer, lora.LoraLayer) for layer in net.modules())
     torch.manual_seed(1)
@@ -93,8 +99,8 @@ def test_both_branches_get_the_tokens_behind_their_text_in_one_batch(net, weight
         )[1],
     )
     positive, negative = weights.prompts
-    for guidance, order in ((1.1, [negative, positive]), (1.0, [positive])):
-        net.predict(torch.zeros(1, 4, 8, 8), code.tokens, positive, negative, guidance)
+    for cfg, order in ((1.1, [negative, positive]), (1.0, [positive])):
+        net.predict(torch.zeros(1, 4, 8, 8), code.tokens, positive, negative, cfg)
         assert torch.equal(contexts.pop(), torch.cat([torch.cat([text, code.tokens], 1) for text in order]))
     net.predict(torch.zeros(1, 4, 8, 8), None, positive, negative, 1.0)
     assert torch.equal(contexts.pop(), positive) and not contexts
@@ -137,17 +143,17 @@ def test_files_that_are_something_else_are_named(path, tmp_path):
     ]
     for file, match in cases:
         with pytest.raises(UserError, match=f"{file.name} is not a trained Face2Scene.*{match}"):
-            face2scene.read(file)
+            face2scene.read_face2scene(file)
 
 
 def test_weights_that_do_not_fit_are_named_with_file_and_tensor(path, tmp_path):
     tensors = load_file(path)
     key = "unet.mid_block.resnets.0.conv1.lora_A.default.weight"
     lacking = {name: one for name, one in tensors.items() if name != key}
-    weights = face2scene.read(rewritten(path, tmp_path / "lacking.safetensors", lacking))
+    weights = face2scene.read_face2scene(rewritten(path, tmp_path / "lacking.safetensors", lacking))
     with pytest.raises(UserError, match=f"lacking.safetensors: the tensor {re.escape(key)} is missing"):
         face2scene.Face2Scene(tiny.turbo(), weights)
     other = tensors | {"extractor.mapnet.embed.bias": torch.zeros(3)}
-    weights = face2scene.read(rewritten(path, tmp_path / "other.safetensors", other))
+    weights = face2scene.read_face2scene(rewritten(path, tmp_path / "other.safetensors", other))
     with pytest.raises(UserError, match=r"other.safetensors: the tensor mapnet.embed.bias has the shape \[3\]"):
         weights.extractor()

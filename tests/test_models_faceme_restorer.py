@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.lib.restoring.apply import restore_faces
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.lib.vocabulary import Conditions, Faces, Library, Person, Reference, Restorer, UserError
 from personal_restore.models.faceme import network as faceme
 from personal_restore.models.faceme.restorer import FaceMeRestorer
@@ -24,7 +24,7 @@ def files(tmp_path_factory) -> faceme.Files:
 
 @pytest.fixture(scope="module")
 def net(files) -> faceme.FaceMe:
-    return faceme.load(files, tiny.TOPOLOGY, tiny.CONTROLNET, tiny.VISION)
+    return faceme.load_faceme(files, tiny.TOPOLOGY, tiny.CONTROLNET, tiny.VISION)
 
 
 def identify(crop: torch.Tensor) -> np.ndarray:
@@ -75,8 +75,8 @@ def test_the_album_steers_and_so_does_the_damaged_face(restorer, face, album):
     for other in (album[1:2], album[2:], album[:2], album):
         assert (restored(other) - plain).abs().max() > 1e-3
     assert (restored(album[:1], face.flip(3)).flip(3) - plain).abs().max() > 1e-3
-    # With guidance 1 only the album is asked; the further beyond, the farther from it.
-    near, far = (replace(restorer, guidance=value).restore(face, Conditions(album[:1])) for value in (1.0, 9.0))
+    # With cfg 1 only the album is asked; the further beyond, the farther from it.
+    near, far = (replace(restorer, cfg=value).restore(face, Conditions(album[:1])) for value in (1.0, 9.0))
     assert (near - plain).abs().max() > 1e-4 and (far - plain).abs().max() > 1e-4
 
 
@@ -153,7 +153,7 @@ def test_the_full_size_has_the_published_number_of_tensors_and_parameters():
 
 def test_files_of_something_else_are_named(files, tmp_path):
     def load(**other):
-        return faceme.load(replace(files, **other), tiny.TOPOLOGY, tiny.CONTROLNET, tiny.VISION)
+        return faceme.load_faceme(replace(files, **other), tiny.TOPOLOGY, tiny.CONTROLNET, tiny.VISION)
 
     with pytest.raises(UserError, match="mix.safetensors: the tensor add_embedding.* is missing"):
         load(controlnet=files.mix)
@@ -173,8 +173,8 @@ def test_the_node_names_every_missing_file_its_folder_and_its_licence(monkeypatc
         Node.execute("none found", 50, 5.0, "wavelet")
     for part in (
         "mix.safetensors", "diffusion_pytorch_model.safetensors", "Pi-Lab License 1.0", "thomas2modyu/FaceMe",
-        shown(tmp_path / "faceme" / "controlnet"), "photomaker-v1.bin", "Apache-2.0", "TencentARC/PhotoMaker",
-        "glintr100.onnx", "non-commercial", "RealVisXL_V3.0.safetensors", "Open RAIL", shown(tmp_path / "checkpoints"),
+        shown_folder(tmp_path / "faceme" / "controlnet"), "photomaker-v1.bin", "Apache-2.0", "TencentARC/PhotoMaker",
+        "glintr100.onnx", "non-commercial", "RealVisXL_V3.0.safetensors", "Open RAIL", shown_folder(tmp_path / "checkpoints"),
     ):  # fmt: skip
         assert part in str(error.value)
     with pytest.raises(UserError, match="there is no checkpoint 'mine'"):
@@ -216,7 +216,7 @@ def test_the_node_restores_a_known_face_with_the_files_where_they_belong(
     onnx.save(model, tmp_path / "glintr100.onnx")
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     tiny_defaults = (tiny.TOPOLOGY, tiny.CONTROLNET, tiny.VISION)
-    monkeypatch.setattr(faceme.load, "__defaults__", tiny_defaults)
+    monkeypatch.setattr(faceme.load_faceme, "__defaults__", tiny_defaults)
     assert "photo.safetensors" in Node.define_schema().inputs[0].options["options"]
     restorer = Node.execute("photo.safetensors", 2, 5.0, "wavelet").args[0]
     face = make_face(astronaut[0], detect_faces(astronaut[0])[0])

@@ -30,13 +30,13 @@ CONTENTS = [
 ]  # fmt: skip
 LOADERS = {
     "flat": lambda path: load_public(nn.Linear(2, 2), path, "that file"),
-    "instantrestore": instantrestore.load,
+    "instantrestore": instantrestore.load_instantrestore,
     "photomaker": faceme.load_encoder,
     "mix": faceme.load_mix,
     "coarse": load_coarse,
     "flow": load_flow,
-    "face": face_networks.load,
-    "s3diff": lambda path: s3diff.read(path, path),
+    "face": face_networks.load_face_network,
+    "s3diff": lambda path: s3diff.read_s3diff(path, path),
 }
 
 
@@ -58,6 +58,6 @@ def test_a_forged_file_of_our_own_is_refused_by_name(tmp_path, config):
     for kind in ("extractor", "one_step", face2scene.KIND, s3diff.KIND, "other"):
         for metadata in ({"kind": kind, "config": config, "provenance": "{}", "token_space": "x"}, {"kind": kind}, {}):
             write_tensors(path, {"a": ONE}, metadata)
-            for read in (embedded.load, face2scene.read, s3diff.read):
+            for read in (embedded.load_embedded, face2scene.read_face2scene, s3diff.read_s3diff):
                 with pytest.raises(UserError, match="forged"):
                     read(path)

@@ -260,7 +260,7 @@ def test_the_restorer_takes_as_much_noise_in_the_schedule_of_its_denoiser(denois
     conditions = Conditions(progress=lambda done, total: totals.append(total))
     for schedule in (LINEAR, LATENT):
         base = PixelDiffusion(denoiser, 16, 2, schedule)
-        restorer = generation(lambda base=base: base, "tiny", 16, steps=40)
+        restorer = generation(lambda base=base: base, "tiny", 16, denoise=0.04)
         restorer.restore(torch.rand(1, 3, 16, 16), conditions)
     assert set(totals) == {40, LATENT.steps_as_noisy_as(LINEAR, 40)}
 
@@ -274,8 +274,8 @@ def test_guidance_works_under_inference_mode_with_weights_made_there(exact):
         torch.nn.init.normal_(net.out[2].weight, std=0.05)
         tuned = {"unet.out.2.bias": net.out[2].bias + 0.1}
         base = PixelDiffusion(net, 16, 2)
-        plain = generation(lambda: base, "adm", 16, steps=6)
-        guided = replace(plain, guidance=SkipGuidance(every=2, exact=exact))
+        plain = generation(lambda: base, "adm", 16, denoise=0.006)
+        guided = replace(plain, skip_guidance=SkipGuidance(every=2, exact=exact))
         picture = torch.rand(1, 3, 16, 16)
         out = [one.restore(picture, Conditions()) for one in (plain, guided, guided)]
         personal = guided.restore(picture, Conditions(persona=Persona("album", "adm", tuned)))
@@ -299,10 +299,10 @@ def test_a_generative_album_is_many_pictures_and_the_same_again():
     seen = []
     conditions = Conditions(seed=5, progress=lambda done, total: seen.append((done, total)))
     base, picture = PixelDiffusion(OneLayer(), 8, 1), torch.rand(1, 3, 8, 8)
-    restorer = generation(lambda: base, "one layer", 8, guidance=SkipGuidance(every=200))
+    restorer = generation(lambda: base, "one layer", 8, skip_guidance=SkipGuidance(every=200))
     album = generative_album(restorer, picture, conditions, count=2)
     assert album.shape == (2, 3, 8, 8)
     assert not torch.equal(*album)
     assert seen == [(done, 1200) for done in range(1, 1201)]
-    again = replace(restorer, steps=600).restore(picture, Conditions(seed=6))
+    again = replace(restorer, denoise=0.6).restore(picture, Conditions(seed=6))
     assert torch.equal(album[1:], again)

@@ -69,7 +69,7 @@ def path(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(path) -> instantrestore.InstantRestore:
-    return instantrestore.load(path, tiny.UNET, tiny.VAE, TEXT)
+    return instantrestore.load_instantrestore(path, tiny.UNET, tiny.VAE, TEXT)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_checkpoint_says_how_attention_is_shared(net, path, checkpoint, tmp_
     assert all(one.adain and not one.own for one in net.shared) and len(net.shared) == len(net.recorders) == 9
     other = torch.load(path, weights_only=True) | {"cfg": {"model": {"use_adain": False, "train_input": True}}}
     torch.save(other, tmp_path / "base.pt")
-    base = instantrestore.load(tmp_path / "base.pt", tiny.UNET, tiny.VAE, TEXT)
+    base = instantrestore.load_instantrestore(tmp_path / "base.pt", tiny.UNET, tiny.VAE, TEXT)
     assert all(one.own and not one.adain for one in base.shared)
 
 
@@ -149,9 +149,9 @@ def test_without_sharing_it_is_plain_one_step_denoising(net, face, album):
 def test_other_files_and_no_file_are_named(monkeypatch, tmp_path, path, checkpoint):
     torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "x.pt")
     with pytest.raises(UserError, match="x.pt has no state_dict and cfg"):
-        instantrestore.load(tmp_path / "x.pt")
+        instantrestore.load_instantrestore(tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"final_model_ckpt.pt \(unet\): the tensor"):
-        instantrestore.load(path)
+        instantrestore.load_instantrestore(path)
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     assert Node.define_schema().inputs[0].options["options"] == ["x.pt"]
     with pytest.raises(UserError, match="there is no 'none found'.*no license"):
@@ -160,7 +160,7 @@ def test_other_files_and_no_file_are_named(monkeypatch, tmp_path, path, checkpoi
 
 def test_the_node_takes_the_users_file(monkeypatch, path, face, album):
     monkeypatch.setenv("PR_MODELS_DIR", str(path.parent))
-    monkeypatch.setattr(instantrestore.load, "__defaults__", (tiny.UNET, tiny.VAE, TEXT))
+    monkeypatch.setattr(instantrestore.load_instantrestore, "__defaults__", (tiny.UNET, tiny.VAE, TEXT))
     restorer = Node.execute(path.name).args[0]
     with torch.inference_mode():
         assert restorer.restore(face, Conditions(album)).isfinite().all()

@@ -8,11 +8,10 @@ from functools import partial
 import pytest
 import torch
 from personal_restore.lib.bridge import keep
-from personal_restore.lib.vocabulary import UserError, abilities
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import kept as room
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.kept import KEPT, kept
-from personal_restore.models.shared.precision import weight_bytes
 from personal_restore.nodes.face2scene import Face2SceneRestorer
 from personal_restore.nodes.s3diff import S3DiffRestorer
 from personal_restore.tests import tiny_s3diff as tiny
@@ -40,28 +39,27 @@ def reads(tmp_path, monkeypatch) -> list:
     tiny.write_public_files(tmp_path)
     tiny.write_face2scene(tmp_path / "face2scene" / "mine.safetensors")
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
-    load, noted = partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE), []
-    monkeypatch.setattr(sd_turbo, "load", lambda path: noted.append(path) or load(path))
-    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    load, noted = partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE), []
+    monkeypatch.setattr(sd_turbo, "load_sd_turbo", lambda path: noted.append(path) or load(path))
+    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
     return noted
 
 
 def test_another_setting_does_not_load_again_and_a_changed_file_does(reads, tmp_path):
     node = partial(S3DiffRestorer.execute, "sd_turbo.safetensors")
-    first, other = node(guidance=1.1).args[0], node(guidance=1.5, scale=2).args[0]
+    first, other = node(cfg=1.1).args[0], node(cfg=1.5, scale=2).args[0]
     assert len(reads) == 1 and other.load() is first.load()
-    assert (first.guidance, first.scale, other.guidance, other.scale) == (1.1, 1, 1.5, 2)
+    assert (first.cfg, first.scale, other.cfg, other.scale) == (1.1, 1, 1.5, 2)
     public = tmp_path / "s3diff.pkl"
     os.utime(public, ns=(0, public.stat().st_mtime_ns + 10**9))
-    assert node(guidance=1.1).args[0].load() is not first.load() and len(reads) == 2
-    assert abilities(first).half is torch.float16 and abilities(first).memory == weight_bytes(first.load()) > 0
+    assert node(cfg=1.1).args[0].load() is not first.load() and len(reads) == 2
 
 
 def test_methods_on_the_same_checkpoint_keep_networks_of_their_own(reads):
     scene = S3DiffRestorer.execute("sd_turbo.safetensors").args[0]
     tokens = [
-        Face2SceneRestorer.execute("sd_turbo.safetensors", "mine.safetensors", guidance, 1).args[0].load()
-        for guidance in (1.0, 1.1)
+        Face2SceneRestorer.execute("sd_turbo.safetensors", "mine.safetensors", cfg, 1).args[0].load()
+        for cfg in (1.0, 1.1)
     ]
     assert tokens[0] is tokens[1] is not scene.load() and len(reads) == 2
 

@@ -60,7 +60,7 @@ def restorers(net, denoiser, upscaler) -> dict:
     return {
         "one-step": OneStepRestorer(lambda: net, "space"),
         "reference": ReferenceRestorer(),
-        "generation": generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, steps=4),
+        "generation": generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, denoise=0.004),
         "upscaler": UpscalerRestorer(lambda: upscaler, "compact", 2),
     }
 
@@ -182,7 +182,7 @@ def test_a_fresh_one_step_network_changes_nothing():
 def test_no_noise_gives_the_input_back(denoiser):
     picture = torch.rand(1, 3, 16, 16)
     assert (
-        generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, steps=0).restore(picture, Conditions())
+        generation(lambda: PixelDiffusion(denoiser, 16, 2), "tiny", 16, denoise=0).restore(picture, Conditions())
         is picture
     )
 
@@ -226,7 +226,7 @@ def test_a_reference_that_is_no_face_changes_nothing(face):
     torch.testing.assert_close(out[0], face.crop, atol=2e-3, rtol=0)
 
 
-def test_guidance_goes_on_in_the_direction_away_from_the_damaged_picture(net):
+def test_cfg_goes_on_in_the_direction_away_from_the_damaged_picture(net):
     picture, own = torch.rand(1, 3, 24, 24), "space"
     with torch.inference_mode():
         towards = net(picture)

@@ -30,7 +30,7 @@ def public(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(public) -> s3diff.S3Diff:
-    return s3diff.S3Diff(tiny.turbo(), s3diff.read(public))
+    return s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def reference(golden, tmp_path):
 
     estimator = tmp_path / "de_net.pth"
     torch.save(DegradationEstimator().state_dict(), estimator)
-    weights = s3diff.read(golden.folder / about["companion_file"], estimator)
+    weights = s3diff.read_s3diff(golden.folder / about["companion_file"], estimator)
     converted = tmp_path / "s3diff.safetensors"
     s3diff.convert(weights, converted)
 
     def build(form: str) -> s3diff.S3Diff:
         turbo = sd_turbo.assemble(part("w.unet."), part("w.vae."), about["unet_config"], about["vae_config"], "golden")
-        return s3diff.S3Diff(turbo, weights if form == "public" else s3diff.read(converted))
+        return s3diff.S3Diff(turbo, weights if form == "public" else s3diff.read_s3diff(converted))
 
     return build, tensors, about
 
@@ -64,8 +64,8 @@ def test_golden_s3diff_untiled(reference, form, posterior):
     latent = net.encode(tensors["in.x"], tensors["in.deg"], noise)
     torch.testing.assert_close(latent, tensors[f"mid.latent.{posterior}"], atol=tolerance["image_atol"], rtol=0)
     for variant in VARIANTS:
-        guidance = about["variants"][variant]["guidance_scale"]
-        seen = net.predict(latent, tensors["in.deg"], tensors["in.emb_pos"], tensors["in.emb_neg"], guidance)
+        cfg = about["variants"][variant]["guidance_scale"]
+        seen = net.predict(latent, tensors["in.deg"], tensors["in.emb_pos"], tensors["in.emb_neg"], cfg)
         clean = net.turbo.clean(latent, seen)
         expected = f"out.{variant}.{posterior}"
         atol = tolerance["x0_latent_atol"]
@@ -124,7 +124,7 @@ def test_a_fused_adapter_is_the_adapter_and_the_identity_modulates_nothing(layer
     with lora.modulated(adapters, {"one.0": torch.eye(4).expand(2, 4, 4)}):
         torch.testing.assert_close(root["one"](x), adapted)
     assert adapters["one.0"].modulation is None
-    lora.fuse(root)
+    lora.fuse_adapters(root)
     assert type(root["one"][0]) is type(layer)
     torch.testing.assert_close(root["one"](x), adapted, atol=1e-5, rtol=1e-5)
 
@@ -152,7 +152,7 @@ def test_large_pictures_are_adapted_in_strips_as_in_one_piece(net, monkeypatch):
     torch.testing.assert_close(net.encode(pictures, degrees), latent, **ROUNDING)
 
 
-def test_guidance_is_two_branches_in_one_batch_and_one_branch_at_one(net, monkeypatch):
+def test_cfg_is_two_branches_in_one_batch_and_one_branch_at_one(net, monkeypatch):
     torch.manual_seed(0)
     batches = []
     forward = net.turbo.unet.forward
@@ -167,9 +167,9 @@ def test_guidance_is_two_branches_in_one_batch_and_one_branch_at_one(net, monkey
 
 
 def test_conversion_keeps_every_bit_and_says_where_it_comes_from(public, tmp_path):
-    weights = s3diff.read(public)
+    weights = s3diff.read_s3diff(public)
     s3diff.convert(weights, tmp_path / "one.safetensors")
-    again = s3diff.read(tmp_path / "one.safetensors")
+    again = s3diff.read_s3diff(tmp_path / "one.safetensors")
     assert again.config == weights.config and again.provenance == weights.provenance
     assert again.tensors.keys() == weights.tensors.keys()
     assert all(torch.equal(again.tensors[name], value) for name, value in weights.tensors.items())
@@ -179,8 +179,8 @@ def test_conversion_keeps_every_bit_and_says_where_it_comes_from(public, tmp_pat
 
 def test_golden_estimator_through_conversion(golden, public, tmp_path):
     tensors, about = golden("de_net")
-    s3diff.convert(s3diff.read(public, golden.folder / "de_net.pth"), tmp_path / "one.safetensors")
-    net = s3diff.S3Diff(tiny.turbo(), s3diff.read(tmp_path / "one.safetensors"))
+    s3diff.convert(s3diff.read_s3diff(public, golden.folder / "de_net.pth"), tmp_path / "one.safetensors")
+    net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(tmp_path / "one.safetensors"))
     degrees = net.damage(tensors["full.in.lq"])
     torch.testing.assert_close(degrees, tensors["full.out.deg"], atol=about["tolerance"]["atol"], rtol=0)
 
@@ -195,7 +195,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(public, tmp_path, monkey
     stored = torch.load(public, weights_only=True)
     torch.save(stored | {"w": Trap()}, tmp_path / "s3diff.pkl")
     with pytest.raises(UserError, match="s3diff.pkl is damaged or contains more than weights"):
-        s3diff.read(tmp_path / "s3diff.pkl", public.with_name("de_net.pth"))
+        s3diff.read_s3diff(tmp_path / "s3diff.pkl", public.with_name("de_net.pth"))
     assert not (tmp_path / "sprung").exists()
 
 
@@ -205,28 +205,28 @@ def test_files_that_are_missing_or_something_else_are_named(public, tmp_path):
         (tmp_path / "s3diff.safetensors", "s3diff.safetensors is not a converted S3Diff"),
     ]:
         with pytest.raises(UserError, match=match):
-            s3diff.read(path)
+            s3diff.read_s3diff(path)
     (tmp_path / "s3diff.pkl").write_bytes(public.read_bytes())
     with pytest.raises(UserError, match="de_net.pth is not in"):
-        s3diff.read(tmp_path / "s3diff.pkl")
+        s3diff.read_s3diff(tmp_path / "s3diff.pkl")
     (tmp_path / "de_net.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="de_net.pth is damaged"):
-        s3diff.read(tmp_path / "s3diff.pkl")
+        s3diff.read_s3diff(tmp_path / "s3diff.pkl")
     torch.save([torch.ones(1)], tmp_path / "de_net.pth")
     with pytest.raises(UserError, match="de_net.pth contains a list"):
-        s3diff.read(tmp_path / "s3diff.pkl")
+        s3diff.read_s3diff(tmp_path / "s3diff.pkl")
     save_file({"w": torch.ones(1)}, tmp_path / "other.safetensors", {"kind": "one_step"})
     with pytest.raises(UserError, match="'one_step', not 's3diff'"):
-        s3diff.read(tmp_path / "other.safetensors")
+        s3diff.read_s3diff(tmp_path / "other.safetensors")
     save_file(
         {"w": torch.ones(1)}, tmp_path / "other.safetensors", {"kind": "s3diff", "config": "1", "provenance": "{}"}
     )
     with pytest.raises(UserError, match="other.safetensors is not a converted S3Diff"):
-        s3diff.read(tmp_path / "other.safetensors")
+        s3diff.read_s3diff(tmp_path / "other.safetensors")
 
 
 def test_weights_that_do_not_fit_are_named_with_file_and_key(public):
-    weights = s3diff.read(public)
+    weights = s3diff.read_s3diff(public)
     key = "state_dict_unet.mid_block.resnets.0.conv1.lora_A.default.weight"
     without = {name: value for name, value in weights.tensors.items() if name != key}
     for tensors, match in [
@@ -255,4 +255,4 @@ def test_a_file_without_usable_configuration_is_refused(public, tmp_path, name, 
     stored = torch.load(public, weights_only=True)
     torch.save(stored | {name: value}, tmp_path / "s3diff.pkl")
     with pytest.raises(UserError, match=f"s3diff.pkl has no usable {name}"):
-        s3diff.read(tmp_path / "s3diff.pkl", public.with_name("de_net.pth"))
+        s3diff.read_s3diff(tmp_path / "s3diff.pkl", public.with_name("de_net.pth"))

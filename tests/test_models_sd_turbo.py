@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 
 def load(path) -> sd_turbo.SDTurbo:
-    return sd_turbo.load(path, unet_config=tiny.UNET, vae_config=tiny.VAE)
+    return sd_turbo.load_sd_turbo(path, unet_config=tiny.UNET, vae_config=tiny.VAE)
 
 
 def assert_same(one: sd_turbo.SDTurbo, other: sd_turbo.SDTurbo):
@@ -32,7 +32,7 @@ def test_single_file_and_folder_give_the_same_network(tmp_path):
         loaded = load(path)
         assert_same(loaded, turbo)
         assert not loaded.training and not any(one.requires_grad for one in loaded.parameters())
-    half = sd_turbo.load(path, torch.bfloat16, tiny.UNET, tiny.VAE)
+    half = sd_turbo.load_sd_turbo(path, torch.bfloat16, tiny.UNET, tiny.VAE)
     assert {one.dtype for one in half.parameters()} == {torch.bfloat16}
     positive, negative = tiny.prompts()
     latent = half.encode(torch.zeros(1, 3, 64, 64), torch.zeros(1, 4, 8, 8))
@@ -99,7 +99,7 @@ def test_known_prompts_are_embedded_by_the_checkpoints_own_text_encoder(form, tm
         save_file(tensors, tmp_path / "sd_turbo.safetensors")
     path = tmp_path if form == "folder" else tmp_path / "sd_turbo.safetensors"
     sharp, blurred = (1400, 268, 9977), tuple(range(100, 175))
-    for tokens, found in zip((sharp, blurred), sd_turbo.embed(path, (sharp, blurred), tiny.TEXT), strict=True):
+    for tokens, found in zip((sharp, blurred), sd_turbo.embed_prompts(path, (sharp, blurred), tiny.TEXT), strict=True):
         ids = torch.tensor([[49406, *tokens, 49407] + [0] * (75 - len(tokens))])
         torch.testing.assert_close(found, encoder(ids).last_hidden_state, atol=1e-6, rtol=0)
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_without_a_text_encoder_is_refused_by_name(tmp_path):
     with pytest.raises(
         UserError, match=r"unet.safetensors contains no tensor cond.*\* or conditioner.*the text_encoder is missing"
     ):
-        sd_turbo.embed(tmp_path / "unet.safetensors", [(1,)])
+        sd_turbo.embed_prompts(tmp_path / "unet.safetensors", [(1,)])
 
 
 def test_the_full_size_text_encoder_has_the_published_names():

@@ -18,12 +18,12 @@ from personal_restore.tests import tiny_s3diff as tiny
 @pytest.fixture(scope="module")
 def net(tmp_path_factory) -> s3diff.S3Diff:
     folder = tmp_path_factory.mktemp("s3diff")
-    return s3diff.S3Diff(tiny.turbo(), s3diff.read(tiny.write_public_files(folder)))
+    return s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(tiny.write_public_files(folder)))
 
 
 @pytest.fixture
 def restorer(net) -> SDTurboRestorer:
-    return SDTurboRestorer(lambda: net, *tiny.prompts(), guidance=1.1)
+    return SDTurboRestorer(lambda: net, *tiny.prompts(), cfg=1.1)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_golden_s3diff_tiled_and_untiled(golden, tmp_path):
         return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
     torch.save(DegradationEstimator().state_dict(), tmp_path / "de_net.pth")
-    weights = s3diff.read(golden.folder / about["companion_file"], tmp_path / "de_net.pth")
+    weights = s3diff.read_s3diff(golden.folder / about["companion_file"], tmp_path / "de_net.pth")
     turbo = sd_turbo.assemble(part("w.unet."), part("w.vae."), about["unet_config"], about["vae_config"], "golden")
     net = s3diff.S3Diff(turbo, weights)
     tolerance, degrees = about["tolerance"], tensors["in.deg"]
@@ -95,7 +95,7 @@ def test_same_seed_same_picture_and_every_picture_of_a_batch_as_if_alone(restore
 
 def test_half_precision_networks_restore_nearly_the_same(restorer, net, picture, tmp_path):
     expected = restorer.restore(picture, Conditions())
-    weights = s3diff.read(tiny.write_public_files(tmp_path))
+    weights = s3diff.read_s3diff(tiny.write_public_files(tmp_path))
     half = s3diff.S3Diff(tiny.turbo().bfloat16(), weights)
     assert half.frequencies.dtype == half.estimator.conv_first[0].weight.dtype == torch.float32
     out = replace(restorer, load=lambda: half).restore(picture, Conditions())
@@ -114,8 +114,8 @@ def test_a_code_of_another_token_space_changes_nothing(restorer, picture):
     assert torch.equal(restorer.restore(picture, Conditions(code=code)), restorer.restore(picture, Conditions()))
 
 
-def test_both_branches_share_one_call_and_guidance_one_asks_once(restorer, picture, counted):
-    one = replace(restorer, guidance=1.0)
+def test_both_branches_share_one_call_and_cfg_one_asks_once(restorer, picture, counted):
+    one = replace(restorer, cfg=1.0)
     without_negative = replace(one, negative=torch.full_like(one.negative, torch.nan))
     assert torch.equal(one.restore(picture, Conditions()), without_negative.restore(picture, Conditions()))
     assert counted == [(1, 4, 16, 24)] * 2

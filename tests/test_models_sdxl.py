@@ -30,14 +30,14 @@ def path(request, parts, tmp_path_factory):
 
 
 def test_both_forms_give_the_same_networks(path, parts):
-    for network, part in zip(sdxl.load(path, tiny.TOPOLOGY), ("unet", "vae"), strict=True):
+    for network, part in zip(sdxl.load_sdxl(path, tiny.TOPOLOGY), ("unet", "vae"), strict=True):
         ours, theirs = network.state_dict(), parts[part].state_dict()
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
         assert not network.training and not any(one.requires_grad for one in network.parameters())
 
 
 def test_text_is_embedded_as_by_the_pipeline_of_diffusers(path, parts):
-    prompt = sdxl.embed(path, TOKENS, tiny.TOPOLOGY)
+    prompt = sdxl.embed_text(path, TOKENS, tiny.TOPOLOGY)
     assert prompt.words.shape == (1, 77, 32) and prompt.pooled.shape == (1, 16)
     for part, fill, place in (("text_encoder", 49407, slice(0, 16)), ("text_encoder_2", 0, slice(16, 32))):
         ids = torch.tensor([[49406, *TOKENS, 49407] + [fill] * 70])
@@ -69,13 +69,13 @@ def test_the_full_size_has_the_published_names_and_number_of_parameters():
 def test_what_is_not_sdxl_is_refused_by_name(tmp_path):
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "sd.safetensors")
     with pytest.raises(UserError, match="sd.safetensors.*SDXL"):
-        sdxl.load(tmp_path / "sd.safetensors")
+        sdxl.load_sdxl(tmp_path / "sd.safetensors")
     with pytest.raises(UserError, match="the text_encoder is missing"):
-        sdxl.embed(tmp_path / "sd.safetensors", TOKENS)
+        sdxl.embed_text(tmp_path / "sd.safetensors", TOKENS)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="broken.safetensors cannot be read"):
-        sdxl.load(tmp_path / "broken.safetensors")
+        sdxl.load_sdxl(tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match="gone.ckpt does not exist"):
-        sdxl.load(tmp_path / "gone.ckpt")
+        sdxl.load_sdxl(tmp_path / "gone.ckpt")
     with pytest.raises(UserError, match="unet/ has no diffusion_pytorch_model"):
-        sdxl.load(tmp_path)
+        sdxl.load_sdxl(tmp_path)

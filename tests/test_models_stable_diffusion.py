@@ -11,7 +11,7 @@ from personal_restore.lib.diffusion.noise_schedule import stable_diffusion_sched
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import clip_text, sd_turbo, stable_diffusion
 from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
-from personal_restore.models.shared.stable_diffusion import PREDICTIONS, load
+from personal_restore.models.shared.stable_diffusion import PREDICTIONS, load_stable_diffusion
 from personal_restore.tests import tiny_sd
 from safetensors.torch import save_file
 
@@ -47,8 +47,8 @@ def assert_same(one, other):
 def test_single_file_and_folder_give_the_same_base(net, tmp_path, prefix):
     write_folder(net, tmp_path / "sd")
     save_file(tiny_sd.single_file(net, prefix), tmp_path / "sd.safetensors")
-    folder = load(tmp_path / "sd", topology=tiny_sd.TOPOLOGY)
-    file = load(tmp_path / "sd.safetensors", tmp_path / "sd" / "tokenizer", topology=tiny_sd.TOPOLOGY)
+    folder = load_stable_diffusion(tmp_path / "sd", topology=tiny_sd.TOPOLOGY)
+    file = load_stable_diffusion(tmp_path / "sd.safetensors", tmp_path / "sd" / "tokenizer", topology=tiny_sd.TOPOLOGY)
     assert_same(folder, net)
     assert_same(file, net)
     assert not file.training and not any(one.requires_grad for one in file.parameters())
@@ -69,33 +69,35 @@ def test_what_the_model_predicts_is_read_or_told(net, tmp_path):
     ]):  # fmt: skip
         folder = tmp_path / str(index)
         write_folder(net, folder, **said)
-        found = load(folder, topology=tiny_sd.TOPOLOGY)
+        found = load_stable_diffusion(folder, topology=tiny_sd.TOPOLOGY)
         assert (found.velocity, len(found.schedule.alphas_cumprod)) == (velocity, steps)
-        told = load(folder, prediction=PREDICTIONS[3], topology=tiny_sd.TOPOLOGY)
+        told = load_stable_diffusion(folder, prediction=PREDICTIONS[3], topology=tiny_sd.TOPOLOGY)
         assert (told.velocity, len(told.schedule.alphas_cumprod)) == (True, 999)
     folder = tmp_path / "silent"
     write_folder(net, folder)
-    assert not load(folder, topology=tiny_sd.TOPOLOGY).velocity
+    assert not load_stable_diffusion(folder, topology=tiny_sd.TOPOLOGY).velocity
     with torch.no_grad():
         other = tiny_sd.base(tmp_path / "words")
         bias = other.unet.get_parameter(stable_diffusion.TELLTALE)
         bias.copy_(torch.linspace(-1, 1, len(bias)))
     write_folder(other, tmp_path / "spread")
-    assert load(tmp_path / "spread", topology=tiny_sd.TOPOLOGY).velocity
+    assert load_stable_diffusion(tmp_path / "spread", topology=tiny_sd.TOPOLOGY).velocity
 
 
 def test_what_is_missing_is_said(net, tmp_path):
     write_folder(net, tmp_path / "sd", prediction_type="epsilon")
     with pytest.raises(UserError, match="does not contain vocab.json and merges.txt"):
-        load(tmp_path / "sd", tmp_path, topology=tiny_sd.TOPOLOGY)
+        load_stable_diffusion(tmp_path / "sd", tmp_path, topology=tiny_sd.TOPOLOGY)
     (tmp_path / "sd" / "scheduler" / "scheduler_config.json").write_text("[")
     with pytest.raises(UserError, match="scheduler_config.json cannot be read"):
-        load(tmp_path / "sd", topology=tiny_sd.TOPOLOGY)
+        load_stable_diffusion(tmp_path / "sd", topology=tiny_sd.TOPOLOGY)
     tensors = tiny_sd.single_file(net, TEXT_PREFIXES[0])
     without = {name: value for name, value in tensors.items() if not name.startswith("cond_stage_model.")}
     save_file(without, tmp_path / "textless.safetensors")
     with pytest.raises(UserError, match="textless.safetensors contains no tensor cond_stage_model.*text_encoder"):
-        load(tmp_path / "textless.safetensors", tmp_path / "sd" / "tokenizer", topology=tiny_sd.TOPOLOGY)
+        load_stable_diffusion(
+            tmp_path / "textless.safetensors", tmp_path / "sd" / "tokenizer", topology=tiny_sd.TOPOLOGY
+        )
 
 
 def test_words_become_tokens_and_one_of_them_can_be_learnt(net):

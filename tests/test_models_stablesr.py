@@ -13,7 +13,13 @@ import torch
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
 from personal_restore.models.stablesr import network as stablesr
-from personal_restore.models.stablesr.network import PLACES, StructureEncoder, load, load_structure_encoder, public_name
+from personal_restore.models.stablesr.network import (
+    PLACES,
+    StructureEncoder,
+    load_stablesr,
+    load_structure_encoder,
+    public_name,
+)
 from personal_restore.tests import tiny_sd
 from safetensors.torch import save_file
 
@@ -203,7 +209,7 @@ def test_published_files_give_the_same_base(net, latents, tmp_path, form):
     else:
         save_file(tensors, path)
     words = tiny_sd.write_tokenizer(tmp_path / "words")
-    found = load(path, base, words, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
+    found = load_stablesr(path, base, words, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
     assert (found.native_size, found.velocity, found.training) == (512, False, False)
     assert not any(value.requires_grad for value in found.parameters())
     with torch.no_grad():
@@ -224,10 +230,10 @@ def test_what_is_missing_or_of_another_network_is_said(net, tmp_path):
         path = tmp_path / f"{number}.ckpt"
         torch.save(stored, path)
         with pytest.raises(UserError, match=f"StableSR: {number}.ckpt.*" if number > 1 else match) as told:
-            load(path, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
+            load_stablesr(path, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
         told.match(match)
     with pytest.raises(UserError, match="gone.ckpt does not exist"):
-        load(tmp_path / "gone.ckpt")
+        load_stablesr(tmp_path / "gone.ckpt")
 
 
 class Trap:

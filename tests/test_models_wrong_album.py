@@ -17,7 +17,7 @@ from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import Conditions, Reference
 from personal_restore.models.album import ready as album_weights
 from personal_restore.models.embedded import ready as embedded
-from personal_restore.models.embedded.estimate import estimate
+from personal_restore.models.embedded.estimate import estimate_code
 
 PEOPLE = {
     "emoA": ("human/stock-emotions-a-1.jpg", "human/stock-emotions-a-4.jpg"),
@@ -70,7 +70,7 @@ def cleaned(photo, landmarks, side, family, seed):
         reach = 0.9 * np.linalg.norm(where[1] - where[0])
         left, top = np.maximum(where.min(0) - reach, 0).astype(int)
         right, bottom = (where.max(0) + reach).astype(int)
-        code = estimate(embedded.extractor(keep)(), torch.cat([clean, damaged], 1)[0, :, top:bottom, left:right])
+        code = estimate_code(embedded.extractor(keep)(), torch.cat([clean, damaged], 1)[0, :, top:bottom, left:right])
     truth, face, found = (crop_face(picture[0], where)[0] for picture in (small, clean, damaged))
     return truth, face, Conditions(code=code, photo=found[None], pixel=512 / side)
 

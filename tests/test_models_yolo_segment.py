@@ -62,7 +62,7 @@ def test_loading_a_network_changes_no_other_library(tmp_path):
         "import cv2, torch, run; from PIL import Image; kept = Image.open, cv2.imread, cv2.imwrite, torch.save\n"
         "run.load_package(); from pathlib import Path\n"
         "from personal_restore.models.yolo import segment as yolo_segment\n"
-        f"try: yolo_segment.load(Path({str(tmp_path / 'no.pt')!r}))\n"
+        f"try: yolo_segment.load_segmenter(Path({str(tmp_path / 'no.pt')!r}))\n"
         "except Exception as error: print(error)\n"
         "assert kept == (Image.open, cv2.imread, cv2.imwrite, torch.save)\n"
         "import sys; assert 'ultralytics.utils.patches' in sys.modules\n"
@@ -75,7 +75,7 @@ def test_loading_a_network_changes_no_other_library(tmp_path):
 def test_the_masks_are_those_of_ultralytics_own_predictor(weights, photo):
     from ultralytics.models.yolo.segment import SegmentationPredictor
 
-    ours = yolo_segment.segment_people(photo, yolo_segment.load(weights), 0.5)
+    ours = yolo_segment.segment_people(photo, yolo_segment.load_segmenter(weights), 0.5)
     options = {"task": "segment", "model": str(weights), "conf": 0.5, "iou": 0.7, "classes": [0], "save": False}
     predictor = SegmentationPredictor(overrides=options | {"rect": True, "verbose": False})
     theirs = predictor(np.ascontiguousarray((photo.permute(1, 2, 0) * 255).byte().numpy()[..., ::-1]))[0].masks.data
@@ -101,7 +101,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not_run(tmp_pa
     path = tmp_path / "yolov8n-seg.pt"
     torch.save({"model": Evil(), "ema": None}, path)
     with pytest.raises(UserError, match="cannot|safely"):
-        yolo_segment.load(path)
+        yolo_segment.load_segmenter(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -109,10 +109,10 @@ def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not_run(tmp_pa
 def test_another_kind_of_model_and_no_model_at_all_are_clear_errors(tmp_path):
     torch.save({"model": torch.nn.Linear(2, 2), "ema": None}, tmp_path / "linear.pt")
     with pytest.raises(UserError, match="another kind"):
-        yolo_segment.load(tmp_path / "linear.pt")
+        yolo_segment.load_segmenter(tmp_path / "linear.pt")
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(UserError, match="text.pt"):
-        yolo_segment.load(tmp_path / "text.pt")
+        yolo_segment.load_segmenter(tmp_path / "text.pt")
 
 
 def test_missing_weights_say_where_they_come_from_and_under_which_licence(tmp_path, monkeypatch, astronaut):

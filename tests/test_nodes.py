@@ -31,7 +31,7 @@ from personal_restore.nodes.library_files import ForgetPerson, LoadLibraryFile, 
 from personal_restore.nodes.masks import MaskFaces
 from personal_restore.nodes.report import Report
 from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGeneration, RestoreFaces, RestoreScene
-from personal_restore.nodes.s3diff import S3DiffRestorer, prompt_of
+from personal_restore.nodes.s3diff import S3DiffRestorer, embedded_prompt
 from personal_restore.nodes.sources import LibraryFromImages, Sample
 from personal_restore.tests import tiny_s3diff as tiny
 from PIL import Image
@@ -173,7 +173,7 @@ def test_a_face_of_strength_zero_is_left_to_the_scene(image, faces):
 
 
 def test_people_from_images_are_added_to_a_library(image):
-    _, library = Sample.execute().args
+    _, library, _ = Sample.execute().args
     merged, report = LibraryFromImages.execute(image, "Somebody", library).args
     assert [person.name for person in merged.people] == ["Eileen Collins", "Somebody"] and "Somebody: 1" in report
 
@@ -217,7 +217,7 @@ def test_nodes_run_in_a_graph_without_any_file():
 def test_restoration_by_generation_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     with pytest.raises(UserError, match="base_256.pt is missing.*Adobe Research License.*gen2res"):
-        RestorationByGeneration.execute(200, 0.0)
+        RestorationByGeneration.execute(0.2, 0.0)
 
 
 def imported(code: str) -> str:
@@ -264,10 +264,10 @@ def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, t
     with pytest.raises(UserError, match="so long"):
         S3DiffRestorer.execute("none found", [[text.repeat(1, 2, 1), {}]], [[text, {}]], 1.07, 1)
     with pytest.raises(UserError, match="positive is empty"):
-        prompt_of([], "positive")
-    assert torch.equal(prompt_of([[text, {}]], "positive"), text)
+        embedded_prompt([], "positive")
+    assert torch.equal(embedded_prompt([[text, {}]], "positive"), text)
     with pytest.raises(UserError, match="negative has 768 values"):
-        prompt_of([[text[..., :768], {}]], "negative")
+        embedded_prompt([[text[..., :768], {}]], "negative")
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def trained(monkeypatch, tmp_path) -> str:
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "sd_turbo.safetensors").touch()
-    monkeypatch.setattr(sd_turbo, "load", lambda path: tiny.turbo())
+    monkeypatch.setattr(sd_turbo, "load_sd_turbo", lambda path: tiny.turbo())
     return tiny.write_face2scene(tmp_path / "face2scene" / "mine.safetensors").name
 
 

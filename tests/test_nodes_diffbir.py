@@ -40,7 +40,11 @@ def folder(tmp_path, monkeypatch):
         module.save_pretrained(tmp_path / "diffusers" / "sd21" / part)
     tiny_sd.write_tokenizer(tmp_path / "diffusers" / "sd21" / "tokenizer")
     torch.save(net.control.state_dict(), tmp_path / "v1_face.pth")
-    monkeypatch.setattr(stable_diffusion, "load", functools.partial(stable_diffusion.load, topology=tiny_sd.TOPOLOGY))
+    monkeypatch.setattr(
+        stable_diffusion,
+        "load_stable_diffusion",
+        functools.partial(stable_diffusion.load_stable_diffusion, topology=tiny_sd.TOPOLOGY),
+    )
     monkeypatch.setattr(
         diffbir_controlnet,
         "load_diffbir_controlnet",
@@ -54,9 +58,9 @@ def face(astronaut) -> torch.Tensor:
     return torch.nn.functional.interpolate(astronaut[..., 40:200, 180:340], (128, 128), mode="area")
 
 
-def restorer(checkpoint="sd21.safetensors", control_model="v1_face.pth", steps=300, control=1.0, **more):
+def restorer(checkpoint="sd21.safetensors", control_model="v1_face.pth", denoise=0.3, control=1.0, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return DiffBIRRestorer.execute(checkpoint, control_model, steps, 2, control, 1.0, **more).args[0]
+        return DiffBIRRestorer.execute(checkpoint, control_model, denoise, 2, control, 1.0, **more).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, face):
@@ -72,7 +76,7 @@ def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, fa
     assert out.shape == face.shape and out.isfinite().all()
     # The same numbers, but where they lie in memory decides in which order some are added.
     torch.testing.assert_close(parts.restore(face, Conditions()), out, atol=1e-5, rtol=0)
-    assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
+    assert torch.equal(restorer(denoise=0.0).restore(face, Conditions()), face)
 
 
 def test_personas_and_what_was_trained_are_no_controlnets(tmp_path, monkeypatch):
@@ -113,7 +117,7 @@ def test_a_persona_is_trained_and_worn_in_the_graph(folder, face):
 
 def test_a_persona_of_the_command_line_is_for_the_restorer_of_the_node(folder):
     (folder / "Eileen").mkdir()
-    to_pil(samples.album()[0]).save(folder / "Eileen" / "a.png")
+    to_pil(samples.sample_album()[0]).save(folder / "Eileen" / "a.png")
     (folder / "config.json").write_text('{"steps": 1, "batch": 1, "rank": 2}')
     arguments = [("photos", "Eileen"), ("config", "config.json"), ("base", "checkpoints/sd21.safetensors"),
                  ("control", "v1_face.pth")]  # fmt: skip
@@ -186,7 +190,7 @@ def test_restoration_by_generation_is_a_base_that_learns_albums(folder, face, mo
     torch.nn.init.normal_(unet.out[2].weight, std=0.05)
     (folder / "base_256.pt").touch()
     monkeypatch.setattr(adm_unet, "load_adm_unet", lambda path: unet)
-    base = RestorationByGeneration.execute(3, 0.0).args[0]
+    base = RestorationByGeneration.execute(0.003, 0.0).args[0]
     assert base.native_size == 256 and base.base.startswith("gen2res-256 ") and base.control == 0
     base.load().native_size = 32
     with torch.inference_mode():
@@ -196,6 +200,6 @@ def test_restoration_by_generation_is_a_base_that_learns_albums(folder, face, mo
     small = face[..., :32, :32]
     plain = base.restore(small, Conditions())
     assert not torch.equal(worn.restore(small, Conditions()), plain)
-    assert torch.equal(RestorationByGeneration.execute(0, 0.0).args[0].restore(small, Conditions()), small)
+    assert torch.equal(RestorationByGeneration.execute(0.0, 0.0).args[0].restore(small, Conditions()), small)
     with pytest.raises(UserError, match="takes no text"):
         TrainPersona.execute(base, "", "adapter", 1, 0, images=images, rank=2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from personal_restore.lib.diffusion.noise_schedule import linear_schedule, stable_diffusion_schedule
 from personal_restore.lib.standin import host
-from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import (
     Abilities,
     Face,
@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def restorer() -> DiffusionRestorer:
     net = small_base()
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+    return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 
 
 def reference(crop: torch.Tensor) -> Reference:
@@ -217,11 +217,11 @@ def test_who_cannot_generate_or_be_taught_says_so_beforehand(folder, restorer, l
 
 def test_sigmas_for_stable_diffusion_start_at_the_same_ratio_and_end_at_none():
     """Test 26: 200, 300 and 600 steps of the linear schedule are 260, 419 and 840 of Stable Diffusion's."""
-    for steps, first in ((200, 0.719), (300, 1.234), (600, 6.135)):
-        sigmas = NoiseToSigmas.execute(steps, 50).args[0]
+    for denoise, first in ((0.2, 0.719), (0.3, 1.234), (0.6, 6.135)):
+        sigmas = NoiseToSigmas.execute(denoise, 50).args[0]
         assert sigmas.shape == (51,) and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
         assert float(sigmas[0]) == pytest.approx(first, rel=0.01)
-    assert len(NoiseToSigmas.execute(1, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
+    assert len(NoiseToSigmas.execute(0.001, 1000).args[0]) == LATENT.steps_as_noisy_as(LINEAR, 1) + 1
 
 
 def test_what_cannot_be_meant_is_said(folder, restorer, library):
@@ -242,6 +242,6 @@ def test_the_methods_on_the_node_are_those_there_are():
 
 
 def test_a_second_training_in_the_same_folder_is_told_at_once(folder, restorer, library):
-    with alone(folder / "training"), pytest.raises(UserError, match="another training is running"):
+    with exclusive(folder / "training"), pytest.raises(UserError, match="another training is running"):
         trained(restorer, library)
     trained(restorer, library)

@@ -13,7 +13,7 @@ from personal_restore.lib.vocabulary import Conditions, UserError
 from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
 from personal_restore.models.stablesr import network as stablesr
 from personal_restore.nodes.personas import ApplyPersona, TrainPersona
-from personal_restore.nodes.stablesr import SAME, StableSRRestorer, files
+from personal_restore.nodes.stablesr import SAME, StableSRRestorer, stablesr_files
 from personal_restore.tests import tiny_sd
 from safetensors.torch import save_file
 
@@ -30,8 +30,8 @@ def folder(tmp_path, monkeypatch):
     save_file(own, tmp_path / "webui.safetensors")
     (tmp_path / "checkpoints").mkdir()
     save_file(tiny_sd.single_file(net, TEXT_PREFIXES[0]), tmp_path / "checkpoints" / "sd21.safetensors")
-    tiny = functools.partial(stablesr.load, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
-    monkeypatch.setattr(stablesr, "load", tiny)
+    tiny = functools.partial(stablesr.load_stablesr, topology=tiny_sd.TOPOLOGY, **tiny_sd.STRUCTURE)
+    monkeypatch.setattr(stablesr, "load_stablesr", tiny)
     return tmp_path
 
 
@@ -40,13 +40,13 @@ def face(astronaut) -> torch.Tensor:
     return torch.nn.functional.interpolate(astronaut[..., 40:200, 180:340], (128, 128), mode="area")
 
 
-def restorer(checkpoint="stablesr_000117.ckpt", steps=1000, control=1.0, base=SAME, **more):
+def restorer(checkpoint="stablesr_000117.ckpt", denoise=1.0, control=1.0, base=SAME, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return StableSRRestorer.execute(checkpoint, steps, 2, control, 1.0, base, **more).args[0]
+        return StableSRRestorer.execute(checkpoint, denoise, 2, control, 1.0, base, **more).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, face):
-    assert set(files()) == {"stablesr_000117.ckpt", "webui.safetensors"}
+    assert set(stablesr_files()) == {"stablesr_000117.ckpt", "webui.safetensors"}
     whole, beside = restorer(), restorer("webui.safetensors", base="sd21.safetensors")
     assert whole.base == beside.base and whole.base.startswith("stablesr ") and whole.native_size == 512
     out = whole.restore(face, Conditions())
@@ -54,7 +54,7 @@ def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, fac
     # The same numbers, but where they lie in memory decides in which order some are added.
     torch.testing.assert_close(beside.restore(face, Conditions()), out, atol=1e-4, rtol=0)
     assert not torch.equal(restorer(control=0.0).restore(face, Conditions()), out)
-    assert torch.equal(restorer(steps=0).restore(face, Conditions()), face)
+    assert torch.equal(restorer(denoise=0.0).restore(face, Conditions()), face)
 
 
 def test_the_damaged_face_itself_is_shown_to_the_control(folder, face):

@@ -9,8 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 from personal_restore.lib.diffusion import lora
-from personal_restore.lib.storage.fingerprint import fingerprint
-from personal_restore.lib.storage.personas import delete_persona, describe, load_persona, save_persona, without_pictures
+from personal_restore.lib.storage.fingerprint import weights_fingerprint
+from personal_restore.lib.storage.personas import (
+    delete_persona,
+    describe_persona,
+    load_persona,
+    save_persona,
+    without_pictures,
+)
 from personal_restore.lib.vocabulary import Conditions, Persona, Reference, UserError
 from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.embedded.tiny_diffusion import TokenTable
@@ -21,10 +27,10 @@ from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.tests.tiny_base import BASE, Small
 from personal_restore.training.personas import trainer
 from personal_restore.training.personas.batches import draw_batch
-from personal_restore.training.personas.estimate import estimate
+from personal_restore.training.personas.estimate import estimate_cost
 from personal_restore.training.personas.make import make_persona
 from personal_restore.training.personas.methods import METHODS, Material, Settings, adapter, noise_loss, textual_pivot
-from personal_restore.training.personas.trainer import Task, train
+from personal_restore.training.personas.trainer import Task, train_task
 
 QUICK = Settings(steps=2, batch=2, rank=2, damage="mild", prior_weight=0.0)
 
@@ -49,13 +55,13 @@ def changed_parts(persona: Persona) -> set[str]:
 )
 def test_every_method_changes_only_its_parts_and_never_the_base(net, pictures, restorer, method, parts):
     """Test 31 and 45 of the specification."""
-    before = fingerprint(net)
+    before = weights_fingerprint(net)
     persona = made(net, pictures, method)
     assert changed_parts(persona) == parts
     plain = restorer.restore(pictures[:1], Conditions())
     personal = PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions())
     assert not torch.equal(plain, personal)
-    assert fingerprint(net) == before
+    assert weights_fingerprint(net) == before
     assert torch.equal(restorer.restore(pictures[:1], Conditions()), plain)
 
 
@@ -91,7 +97,7 @@ def test_the_prior_costs_nothing_without_weight_and_is_added_exactly(net, pictur
     without = textual_pivot(_copy(net), material, QUICK)
     assert list(without.losses) == ["noise"] and without.batch(0)[1] is None
     plain, kept = (
-        train(textual_pivot(_copy(net), given, replace(QUICK, prior_weight=weight)), 2)["noise"]
+        train_task(textual_pivot(_copy(net), given, replace(QUICK, prior_weight=weight)), 2)["noise"]
         for given, weight in ((Material(pictures), 1.0), (material, 0.0))
     )
     assert plain == kept
@@ -217,7 +223,7 @@ def test_what_is_generated_is_nearer_to_an_album_that_was_learnt():
 
     The specification has the distance halve. This base makes smooth pictures, nearer from the start: 67.2 becomes 54.0.
     """
-    base = replace(embedded.diffusion(lambda module: lambda: module), steps=1000, control=0.0, keep_colors=False)
+    base = replace(embedded.diffusion(lambda module: lambda: module), denoise=1.0, control=0.0, keep_colors=False)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     shapes = (x.square() + y.square() < 0.4, (x + y).abs() < 0.4, x * y > 0, x.abs() + y.abs() < 0.7)
     colours = torch.tensor([[[0.9, 0.2, 0.2], [0.1, 0.2, 0.5]], [[0.9, 0.9, 0.3], [0.2, 0.4, 0.2]],
@@ -338,7 +344,7 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
         net = Small(width=32).eval()
         given = pictures.clone()
         persona = made(net, given, method, keep_references=True)
-        guided = DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3, guidance=SkipGuidance(every=2))
+        guided = DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=3, skip_guidance=SkipGuidance(every=2))
         out = PersonalRestorer(guided, persona).restore(given[:1], Conditions())
     assert out.isfinite().all()
     outside = make_persona(_copy(net), BASE, Material(pictures), replace(QUICK, method=method, keep_references=True))
@@ -347,10 +353,10 @@ def test_training_and_restoring_work_under_inference_mode(pictures, method):
 
 def test_an_estimate_counts_what_a_training_keeps(net, pictures):
     """More pictures, and weights instead of a LoRA, take more memory, checkpointing less; more steps more time."""
-    before = fingerprint(net)
+    before = weights_fingerprint(net)
     material = Material(pictures)
     plain, batch, whole, saving, long = (
-        estimate(net, material, replace(QUICK, method="album", **changes))
+        estimate_cost(net, material, replace(QUICK, method="album", **changes))
         for changes in ({}, {"batch": 4}, {"rank": 0}, {"low_memory": True}, {"steps": 200})
     )
     weights = sum(parameter.nbytes for parameter in net.parameters())
@@ -358,8 +364,8 @@ def test_an_estimate_counts_what_a_training_keeps(net, pictures):
     assert plain.memory > weights and batch.memory > plain.memory and saving.memory < plain.memory
     assert whole.memory > plain.memory and whole.memory > weights + 3 * unet
     assert long.seconds > 5 * plain.seconds and "of memory" in str(long)
-    assert estimate(net, material, replace(QUICK, method="dual_pivot")).seconds > 0
-    assert fingerprint(net) == before
+    assert estimate_cost(net, material, replace(QUICK, method="dual_pivot")).seconds > 0
+    assert weights_fingerprint(net) == before
 
 
 @pytest.mark.parametrize("method", ["dual_pivot", "adapter"])
@@ -376,8 +382,8 @@ def test_a_file_brings_the_persona_back_bit_for_bit(net, pictures, tmp_path):
     assert replace(back, tensors={}) == replace(persona, tensors={})
     assert back.tensors.keys() == persona.tensors.keys()
     assert all(torch.equal(back.tensors[name], value) for name, value in persona.tensors.items())
-    assert "CONTAINS 4 PHOTOGRAPH(S)" in describe(back)
-    assert "contains no photograph" in describe(without_pictures(back))
+    assert "CONTAINS 4 PHOTOGRAPH(S)" in describe_persona(back)
+    assert "contains no photograph" in describe_persona(without_pictures(back))
     assert str(tmp_path).encode() not in path.read_bytes()
 
 
@@ -449,9 +455,9 @@ def test_an_empty_album_and_an_unknown_method_are_clear_errors(net, pictures):
 
 def test_the_fingerprint_tells_bases_apart(net):
     other = _copy(net)
-    assert fingerprint(other) == fingerprint(net)
+    assert weights_fingerprint(other) == weights_fingerprint(net)
     next(other.parameters()).view(-1)[0] += 1e-6
-    assert fingerprint(other) != fingerprint(net)
+    assert weights_fingerprint(other) != weights_fingerprint(net)
 
 
 def test_only_the_faces_of_the_person_wear_the_persona(net, pictures, restorer):

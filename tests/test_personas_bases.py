@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personal_restore.lib.storage.fingerprint import fingerprint
+from personal_restore.lib.storage.fingerprint import weights_fingerprint
 from personal_restore.lib.storage.personas import load_persona, save_persona
 from personal_restore.lib.vocabulary import Conditions, Reference, UserError
 from personal_restore.models.gen2res.adm_unet import ADMUNet
@@ -73,19 +73,19 @@ def made(net, pictures, method, **changes):
 def test_every_method_runs_and_its_persona_is_worn(bases, pictures, tmp_path, kind, method):
     """Tests 23, 31, 32, 37 and 45 on these bases."""
     net = bases[kind]
-    before = fingerprint(net)
+    before = weights_fingerprint(net)
     persona = made(net, pictures, method)
     assert {name.split(".")[0] for name in persona.tensors} == PARTS[method]
-    restorer = DiffusionRestorer(lambda: net, tiny_sd.BASE, tiny_sd.SIDE, steps=300, samples=2)
+    restorer = DiffusionRestorer(lambda: net, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.3, steps=2)
     plain = restorer.restore(pictures[:1], Conditions())
     save_persona(persona, tmp_path, "E")
     wearer = PersonalRestorer(restorer, load_persona(tmp_path, "E"))
     assert plain.shape == pictures[:1].shape and plain.isfinite().all()
     assert not torch.equal(wearer.restore(pictures[:1], Conditions()), plain)
     assert torch.equal(replace(wearer, strength=0.0).restore(pictures[:1], Conditions()), plain)
-    unnoised = PersonalRestorer(replace(restorer, steps=0), persona)
+    unnoised = PersonalRestorer(replace(restorer, denoise=0.0), persona)
     assert torch.equal(unnoised.restore(pictures[:1], Conditions()), pictures[:1])
-    assert fingerprint(net) == before
+    assert weights_fingerprint(net) == before
     assert torch.equal(restorer.restore(pictures[:1], Conditions()), plain)
 
 
@@ -136,7 +136,7 @@ def test_a_base_in_half_precision_learns_in_single(folder, pictures, base, metho
     persona = made(half, pictures, method, rank=0 if method == "album" else 2)
     learnt = {name: value.dtype for name, value in persona.tensors.items() if name != "reference"}
     assert set(learnt.values()) == {torch.float32}
-    restorer = DiffusionRestorer(lambda: half, tiny_sd.BASE, tiny_sd.SIDE, steps=300, samples=2)
+    restorer = DiffusionRestorer(lambda: half, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.3, steps=2)
     plain = restorer.restore(pictures[:1], Conditions())
     worn = PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions())
     assert worn.isfinite().all() and worn.dtype == torch.float32 and not torch.equal(plain, worn)
@@ -153,7 +153,7 @@ def test_all_of_it_works_under_inference_mode(folder, bases, pictures, base, met
         inside = base(folder)
         persona = made(inside, pictures.clone(), method)
         guided = DiffusionRestorer(
-            lambda: inside, tiny_sd.BASE, tiny_sd.SIDE, steps=300, samples=2, guidance=SkipGuidance(every=2)
+            lambda: inside, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.3, steps=2, skip_guidance=SkipGuidance(every=2)
         )
         out = PersonalRestorer(guided, persona).restore(pictures[:1].clone(), Conditions())
     assert out.isfinite().all()
@@ -178,7 +178,7 @@ def test_stable_diffusion_alone_learns_what_needs_no_control(folder, pictures):
         with pytest.raises(UserError, match=f"{method} cannot be trained on this base, which has no ControlNet"):
             made(alone, pictures, method)
     persona = made(alone, pictures, "album")
-    restorer = generation(lambda: alone, tiny_sd.BASE, tiny_sd.SIDE, steps=2)
+    restorer = generation(lambda: alone, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.002)
     assert not torch.equal(
         PersonalRestorer(restorer, persona).restore(pictures[:1], Conditions()),
         restorer.restore(pictures[:1], Conditions()),
@@ -187,7 +187,7 @@ def test_stable_diffusion_alone_learns_what_needs_no_control(folder, pictures):
 
 def test_an_adapter_looks_at_the_album_where_the_persona_carries_no_picture(net, pictures):
     persona = made(net, pictures, "adapter", keep_references=False)
-    restorer = DiffusionRestorer(lambda: net, tiny_sd.BASE, tiny_sd.SIDE, steps=300, samples=1)
+    restorer = DiffusionRestorer(lambda: net, tiny_sd.BASE, tiny_sd.SIDE, denoise=0.3, steps=1)
     album = (Reference("a.png", pictures[1], torch.zeros(5, 2).numpy()),)
     wearer = PersonalRestorer(restorer, persona)
     alone, shown = (wearer.restore(pictures[:1], Conditions(references=refs)) for refs in ((), album))
@@ -195,18 +195,18 @@ def test_an_adapter_looks_at_the_album_where_the_persona_carries_no_picture(net,
 
 
 def test_the_pixel_model_learns_an_album_and_nothing_else(pixels, pictures, tmp_path):
-    before = fingerprint(pixels)
+    before = weights_fingerprint(pixels)
     persona = made(pixels, pictures, "album")
     assert {name.split(".")[0] for name in persona.tensors} == {"unet"}
-    restorer = generation(lambda: pixels, tiny_sd.BASE, 32, steps=20)
+    restorer = generation(lambda: pixels, tiny_sd.BASE, 32, denoise=0.02)
     face = torch.nn.functional.interpolate(pictures[:1], (32, 32), mode="area")
     plain = restorer.restore(face, Conditions())
     save_persona(persona, tmp_path, "E")
     wearer = PersonalRestorer(restorer, load_persona(tmp_path, "E"))
     assert not torch.equal(wearer.restore(face, Conditions()), plain)
     assert torch.equal(replace(wearer, strength=0.0).restore(face, Conditions()), plain)
-    assert torch.equal(replace(restorer, steps=0).restore(face, Conditions()), face)
-    assert fingerprint(pixels) == before
+    assert torch.equal(replace(restorer, denoise=0.0).restore(face, Conditions()), face)
+    assert weights_fingerprint(pixels) == before
     for method in ("textual_pivot", "adapter"):
         with pytest.raises(UserError, match=f"{method} cannot be trained on this base, which takes no text"):
             made(pixels, pictures, method)
@@ -216,8 +216,8 @@ def test_the_pixel_model_learns_an_album_and_nothing_else(pixels, pictures, tmp_
 
 def test_a_generative_album_of_the_pixel_model_can_be_learnt(pixels, pictures):
     face = torch.nn.functional.interpolate(pictures[:1], (32, 32), mode="area")
-    restorer = generation(lambda: pixels, tiny_sd.BASE, 32, guidance=SkipGuidance(every=20, exact=False))
-    album = generative_album(replace(restorer, samples=10), face, Conditions(), count=2)
+    restorer = generation(lambda: pixels, tiny_sd.BASE, 32, skip_guidance=SkipGuidance(every=20, exact=False))
+    album = generative_album(replace(restorer, steps=10), face, Conditions(), count=2)
     assert album.shape == (2, 3, 32, 32)
     persona = made(pixels, album, "album")
     assert persona.provenance["pictures"] == 2

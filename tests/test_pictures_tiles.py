@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.lib.pictures.tiles import tiled, window
+from personal_restore.lib.pictures.tiles import tile_window, tiled
 
 
 @pytest.mark.parametrize("size", [8, 65, 512])
 def test_window_is_symmetric_positive_and_gaussian(size):
-    weights = window(size)
+    weights = tile_window(size)
     assert weights.dtype == torch.float32
     assert torch.equal(weights, weights.flip(0)) and weights.min() > 0
     x = torch.arange(size, dtype=torch.float64)

@@ -15,7 +15,7 @@ import pytest
 from personal_restore.cli import restore as command
 from personal_restore.cli.main import main
 from personal_restore.lib.standin import host
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin, TiffImagePlugin
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "make_inputs.py"
 GRAPH = {
@@ -41,7 +41,9 @@ def photos_folder(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def restore(tmp_path, *photos, out: Path | None = None) -> int:
+def restore(tmp_path, *folders, out: Path | None = None) -> int:
+    """Restores the files of folders, each by its name."""
+    photos = [file for folder in folders for file in sorted(folder.iterdir())]
     given = [*map(str, photos), "--workflow", str(tmp_path / "copy.json"), "--out", str(out or tmp_path / "out")]
     return main(["restore", *given])
 
@@ -166,16 +168,89 @@ def test_transparency_is_carried_over(tmp_path, photos_folder):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tif", "a.png"])
-def test_further_frames_are_said_before_anything_is_computed(tmp_path, photos_folder, capsys, name):
-    rest = [picture().rotate(90, expand=False), picture().rotate(180)]
-    picture().save(photos_folder / name, save_all=True, append_images=rest)
+def test_every_frame_is_restored_and_saved_in_the_same_kind_of_file(tmp_path, photos_folder, capsys, name):
+    frames = [picture(), picture().rotate(180), picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    timing = {} if name == "a.tif" else {"duration": [100, 200, 300], "loop": 0}
+    frames[0].save(photos_folder / name, save_all=True, append_images=frames[1:], **timing)
     assert restore(tmp_path, photos_folder) == 0
     said = capsys.readouterr().out
-    assert "3 frames or pages, of which only the first is restored" in said and said.index("3 frames") < said.index(
-        "[1/"
+    assert said.index("3 frames or pages, which are restored one by one") < said.index("[1/")
+    first = opened(tmp_path / "out" / "a_restored.png").convert("RGB")
+    assert np.abs(np.asarray(first, float) - np.asarray(frames[0], float)).mean() < 20
+    with (
+        Image.open(tmp_path / "out" / f"a_restored{Path(name).suffix}") as result,
+        Image.open(photos_folder / name) as source,
+    ):
+        assert (
+            result.format == source.format
+            and result.n_frames == 3
+            and result.info.get("loop") == source.info.get("loop")
+        )
+        for number in range(3):
+            for one in (result, source):
+                one.seek(number)
+                one.load()
+            assert result.info.get("duration") == source.info.get("duration")
+            apart = np.asarray(result.convert("RGB"), float) - np.asarray(source.convert("RGB"), float)
+            assert np.abs(apart).mean() < 3
+    report = json.loads((tmp_path / "out" / "a_report.json").read_text())
+    assert len(report["further_frames"]) == 2
+    pictures = [file for file in (tmp_path / "out").iterdir() if file.suffix != ".json"]
+    assert len(pictures) >= 2 and all(map(command.is_result, pictures)), (
+        "a later run takes none of them for a photograph"
     )
-    result = opened(tmp_path / "out" / "a_restored.png").convert("RGB")
-    assert np.abs(np.asarray(result, float) - np.asarray(picture(), float)).mean() < 20
+
+
+def test_pages_of_different_sizes_and_small_copies(tmp_path, photos_folder, capsys):
+    plain, small = TiffImagePlugin.ImageFileDirectory_v2(), TiffImagePlugin.ImageFileDirectory_v2()
+    small[254] = 1
+    with TiffImagePlugin.AppendingTiffWriter(str(photos_folder / "a.tif"), True) as file:
+        for page, tags in ((picture(), plain), (picture((8, 6)), small), (picture((40, 80)), plain)):
+            page.save(file, "TIFF", tiffinfo=tags)
+            file.newFrame()
+    assert restore(tmp_path, photos_folder) == 0
+    assert "page 2 is a small copy" in capsys.readouterr().out
+    with Image.open(tmp_path / "out" / "a_restored.tif") as result:
+        sizes = [result.size for number in range(result.n_frames) if result.seek(number) is None]
+    assert sizes == [(64, 48), (40, 80)]
+
+
+def test_a_file_cut_off_between_its_frames_gives_the_frames_that_are_there(tmp_path, photos_folder, capsys):
+    frames = [Image.effect_noise((64, 48), 80).convert("RGB") for _ in range(3)]
+    frames[0].save(tmp_path / "whole.tif", save_all=True, append_images=frames[1:])
+    content = bytearray((tmp_path / "whole.tif").read_bytes())
+    with Image.open(tmp_path / "whole.tif") as image:
+        image.seek(2)
+        offset = image.tag_v2[273][0]
+    (photos_folder / "a.tif").write_bytes(content[: offset + 100] + bytes(0))
+    restore(tmp_path, photos_folder)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err and "a.tif" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("faces", "words"),
+    [
+        ([], "no face was found"),
+        ([{"turn": 3}], ""),
+        ([{"turn": -88}, {"turn": 2}], "1 face(s) do not lie upright: turned by -88 degrees"),
+        (None, ""),
+    ],
+)
+def test_faces_that_were_turned_or_not_found_are_said(tmp_path, photos_folder, capsys, faces, words):
+    report = {"damage": None} | (
+        {} if faces is None else {"faces": [one | {"box": [1, 1, 9, 9], "person": None} for one in faces]}
+    )
+    shown = {"4": {"class_type": "PreviewAny", "inputs": {"source": json.dumps(report)}}} if faces is not None else {}
+    (tmp_path / "copy.json").write_text(json.dumps(GRAPH | shown))
+    picture().save(photos_folder / "a.png")
+    assert restore(tmp_path, photos_folder) == 0
+    said = capsys.readouterr().out
+    assert words in said and (words or "note" not in said)
+    assert (
+        any(words in note for note in json.loads((tmp_path / "out" / "a_report.json").read_text())["notes"])
+        or not words
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,19 +337,6 @@ def test_results_get_their_names_when_they_are_complete(tmp_path, photos_folder,
     )
     assert restore(tmp_path, photos_folder) == 1
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_running_twice_into_the_folder_restores_no_results(tmp_path, photos_folder, capsys):
-    picture().save(photos_folder / "a.png")
-    picture().save(photos_folder / "my_restored.png")  # of another program
-    assert restore(tmp_path, photos_folder, out=photos_folder) == 0
-    (photos_folder / "a_report.json").unlink()
-    capsys.readouterr()
-    assert restore(tmp_path, photos_folder, out=photos_folder) == 0
-    assert "4 results of earlier runs are skipped" in capsys.readouterr().out
-    assert {path.name for path in photos_folder.glob("*_restored.png")} == {
-        "a_restored.png", "a_2_restored.png", "my_restored.png", "my_restored_restored.png", "my_restored_2_restored.png",
-    }  # fmt: skip
 
 
 def test_a_picture_over_pillows_limit_is_restored(tmp_path, photos_folder, monkeypatch):

@@ -6,13 +6,13 @@ import copy
 import json
 
 import pytest
-from personal_restore.cli.tools.snapshot import SNAPSHOT, breaks, describe
+from personal_restore.cli.tools.snapshot import SNAPSHOT, breaks, described_schemas
 from personal_restore.nodes import NODES
 
 
 @pytest.fixture(scope="module")
 def now():
-    return describe(node.define_schema() for node in NODES)
+    return described_schemas(node.define_schema() for node in NODES)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.lib.storage.libraries import delete_person, load_library_file, save_library
-from personal_restore.lib.storage.names import holding, shown
+from personal_restore.lib.storage.names import holding, shown_folder
 from personal_restore.lib.storage.whole import whole
 from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from safetensors.torch import load_file, save_file
@@ -205,5 +205,5 @@ def test_a_name_is_found_in_every_folder_and_new_ones_belong_to_the_first(tmp_pa
 
 def test_folders_are_shown_without_the_path_to_them(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert shown(tmp_path / "ComfyUI" / "models") == "~/ComfyUI/models"
-    assert shown(Path("/srv/me/ComfyUI/models/checkpoints")) == "models/checkpoints"
+    assert shown_folder(tmp_path / "ComfyUI" / "models") == "~/ComfyUI/models"
+    assert shown_folder(Path("/srv/me/ComfyUI/models/checkpoints")) == "models/checkpoints"

@@ -14,7 +14,16 @@ import pytest
 import torch
 from personal_restore.lib.storage import whole as storage
 from personal_restore.lib.storage.tensors import read_tensors, write_tensors
-from personal_restore.lib.storage.whole import alone, check_room, remains, remove_whole, whole, write_whole
+from personal_restore.lib.storage.whole import (
+    check_room,
+    exclusive,
+    put,
+    remains,
+    remove_whole,
+    whole,
+    whole_folder,
+    write_whole,
+)
 from personal_restore.lib.vocabulary import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +95,32 @@ def test_what_is_written_reaches_the_disk_before_it_gets_its_name(tmp_path, monk
     assert done[:2] == ["sync", "name"]
 
 
+def test_a_folder_reaches_the_disk_with_all_its_files_before_it_gets_its_name(tmp_path, monkeypatch):
+    done = []
+    flush, replace = storage._flush, Path.replace
+    monkeypatch.setattr(storage, "_flush", lambda path: (done.append(path.name), flush(path)))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("name"), replace(self, target))[1])
+    (tmp_path / "state.part" / "below").mkdir(parents=True)
+    (tmp_path / "state.part" / "below" / "a.bin").write_bytes(b"a")
+    put(tmp_path / "state.part", tmp_path / "state-1")
+    assert done == ["below", "a.bin", "state.part", "name", tmp_path.name]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    with whole_folder(tmp_path / "a") as partial:
+        (partial / "old").touch()
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "a") as partial:
+        (partial / "half").touch()
+        raise RuntimeError
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["a", "a/old"]
+    killed = whole_folder(tmp_path / "a")
+    (killed.__enter__() / "half").touch()
+    with whole_folder(tmp_path / "a") as partial:
+        assert not list(partial.iterdir())
+        (partial / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["a", "a/new"]
+
+
 def test_a_new_file_never_takes_the_place_of_another(tmp_path):
     write_whole(tmp_path / "a.txt", "first")
     with pytest.raises(FileExistsError):
@@ -119,12 +154,12 @@ def test_the_longest_names_can_be_written(tmp_path):
 
 def test_only_one_is_inside_and_the_other_is_told(tmp_path):
     with (
-        alone(tmp_path / "x"),
+        exclusive(tmp_path / "x"),
         pytest.raises(UserError, match="somebody trains"),
-        alone(tmp_path / "x", "somebody trains"),
+        exclusive(tmp_path / "x", "somebody trains"),
     ):
         pass
-    with alone(tmp_path / "x", "somebody trains"), alone(tmp_path / "y", "somebody trains"):
+    with exclusive(tmp_path / "x", "somebody trains"), exclusive(tmp_path / "y", "somebody trains"):
         pass
     assert list(tmp_path.iterdir()) == []
 

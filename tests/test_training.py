@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.recipe import Recipe
-from personal_restore.lib.storage.whole import alone
+from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.models.embedded.one_step import OneStepNet
 from personal_restore.tests.places import CPU
-from personal_restore.training import bound, procedural, stages
+from personal_restore.training import bound, loop, procedural, stages
 from personal_restore.training.data import DataConfig, Groups
 from personal_restore.training.fadex import MomentumContrast, label_aware_info_nce
-from personal_restore.training.loop import Journal, Schedule, train
+from personal_restore.training.loop import Journal, Schedule, train_loop
+from personal_restore.training.randomness import seeded
 from personal_restore.training.restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss, imperfect, swapped
 
 
@@ -91,14 +95,14 @@ def test_contrast_learns_to_tell_degradations_apart():
 
 
 def test_a_procedural_picture_is_drawn_again_from_its_seed():
-    first, again, other = procedural.draw(3, 96), procedural.draw(3, 96), procedural.draw(4, 96)
+    first, again, other = procedural.draw_picture(3, 96), procedural.draw_picture(3, 96), procedural.draw_picture(4, 96)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert first.shape == (96, 96, 3) and first.std() > 10
 
 
 @pytest.fixture(scope="module")
 def groups() -> Groups:
-    pictures = np.stack([procedural.draw(seed, 96) for seed in range(3)])
+    pictures = np.stack([procedural.draw_picture(seed, 96) for seed in range(3)])
     return Groups(pictures, DataConfig(crop=48, seed=2), 16)
 
 
@@ -138,7 +142,7 @@ def run(folder, groups, steps, stop=None):
 
     schedule = Schedule(steps=steps, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
     try:
-        train(folder, task, torch.optim.AdamW(task.parameters(), 0.01), lambda length: groups, loss, schedule, CPU)
+        train_loop(folder, task, torch.optim.AdamW(task.parameters(), 0.01), lambda length: groups, loss, schedule, CPU)
     except Killed:
         return None
     return task.net.weight.detach().clone()
@@ -152,8 +156,33 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, groups):
 
 
 def test_a_second_training_in_the_same_folder_is_told_at_once(tmp_path, groups):
-    with alone(tmp_path / "run"), pytest.raises(UserError, match="Another process is training in run"):
+    with exclusive(tmp_path / "run"), pytest.raises(UserError, match="Another process is training in run"):
         run(tmp_path / "run", groups, 2)
+
+
+def test_training_leaves_everybody_elses_random_numbers_alone(tmp_path, groups):
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    torch.manual_seed(1)
+    task = Task()
+    schedule = Schedule(steps=2, batch=2, learning_rate=0.01, save_every=2, workers=0)
+    before = states()
+
+    def loss(module, batch):
+        assert states() != before, "it has numbers of its own"
+        return module(batch)
+
+    for _ in range(2):  # the second one resumes, which loads states
+        train_loop(tmp_path, task, torch.optim.AdamW(task.parameters(), 0.01), lambda n: groups, loss, schedule, CPU)
+        assert states() == before
+    with pytest.raises(ZeroDivisionError), seeded(3):
+        assert random.random() != 1 / 0
+    assert states() == before
+    sources = [path for path in Path(loop.__file__).parent.rglob("*.py") if path.name != "randomness.py"]
+    assert not [
+        path for path in sources if re.search(r"[^)]\.manual_seed\(|set_seed|fork_rng", path.read_text("utf-8"))
+    ]
 
 
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
@@ -166,7 +195,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint(tmp_path, groups):
 
     before = measure()
     schedule = Schedule(steps=8, batch=2, learning_rate=0.01, warmup=1, save_every=2, workers=0)
-    train(
+    train_loop(
         tmp_path,
         task,
         torch.optim.AdamW(task.parameters(), 0.01),
@@ -191,7 +220,7 @@ def test_a_log_that_a_kill_cut_in_a_line_is_gone_on_with(tmp_path):
 def test_the_shipped_weights_load_and_say_where_they_come_from():
     sizes = 0
     for path, kind in ((embedded.RESTORER, "one_step"), (embedded.EXTRACTOR, "extractor")):
-        module, metadata = embedded.load(path)
+        module, metadata = embedded.load_embedded(path)
         assert isinstance(module, embedded.MODELS[kind]) and metadata["token_space"] == embedded.TOKEN_SPACE
         assert "trained_by" in json.loads(metadata["provenance"])
         sizes += path.stat().st_size
@@ -202,7 +231,7 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
     path = tmp_path / "broken.safetensors"
     path.write_text("no model")
     with pytest.raises(embedded.UserError, match="broken.safetensors"):
-        embedded.load(path)
+        embedded.load_embedded(path)
 
 
 @pytest.mark.parametrize("stage", ["blind", "reading", "fadex", "guided"])
@@ -277,11 +306,11 @@ def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
         **{stage: Schedule(steps=50, batch=1, learning_rate=1e-3, workers=0) for stage in stages.STAGES},
     )
     for stage in stages.STAGES:
-        stages.run(stage, tmp_path / "run", config, CPU)
+        stages.run_stage(stage, tmp_path / "run", config, CPU)
         assert (tmp_path / "run" / stage / "curve.png").stat().st_size > 1000
-    stages.export(tmp_path / "run", config, tmp_path / "out")
-    restorer, metadata = embedded.load(tmp_path / "out" / "restorer.safetensors")
-    extractor, _ = embedded.load(tmp_path / "out" / "extractor.safetensors")
+    stages.export_weights(tmp_path / "run", config, tmp_path / "out")
+    restorer, metadata = embedded.load_embedded(tmp_path / "out" / "restorer.safetensors")
+    extractor, _ = embedded.load_embedded(tmp_path / "out" / "extractor.safetensors")
     assert metadata["token_space"] == embedded.TOKEN_SPACE
     picture = torch.rand(1, 3, 32, 32)
     assert restorer(picture, extractor.mapnet(extractor.fadex(picture.repeat(1, 2, 1, 1)))).shape == picture.shape
@@ -290,7 +319,7 @@ def test_the_stages_run_one_after_the_other_into_files_that_load(tmp_path):
 @pytest.mark.parametrize("stage", ["reading", "fadex", "guided"])
 def test_a_stage_before_its_turn_says_which_comes_first(tmp_path, stage):
     with pytest.raises(embedded.UserError, match="blind, reading"):
-        stages.run(stage, tmp_path / "run", stages.Config(data=DataConfig(pictures=1)), CPU)
+        stages.run_stage(stage, tmp_path / "run", stages.Config(data=DataConfig(pictures=1)), CPU)
 
 
 def test_true_parameters_become_tokens_and_teach_the_restorer(groups):

@@ -23,6 +23,7 @@ from personal_restore.lib.faces.embed import Classical, best_embedder
 from personal_restore.lib.faces.library import library_from_images, load_library
 from personal_restore.lib.pictures.files import read_picture, to_pil
 from personal_restore.lib.pictures.metrics import psnr
+from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import Library, UserError
 from personal_restore.models.embedded import ready as embedded
 from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
@@ -33,7 +34,7 @@ from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task
 from personal_restore.training import dataset, gates
 from personal_restore.training import face2scene as stage
-from personal_restore.training.gates import Gates, examine, pyiqa_scorers, sharpness, window
+from personal_restore.training.gates import Gates, examine, laplacian_variance, pyiqa_scorers, square_window
 
 GATES = Gates(short_side=400, side=256)
 CONFIG = dataset.Config(gates=GATES, versions=2)
@@ -43,7 +44,7 @@ PORTRAIT = f"{samples.PERSON}/portrait.png"
 @pytest.fixture(scope="module")
 def tools() -> dataset.Tools:
     embedder, one_step = best_embedder(), embedded.restorer(keep)
-    library = library_from_images(samples.album(), samples.PERSON, embedder)
+    library = library_from_images(samples.sample_album(), samples.PERSON, embedder)
     return dataset.Tools(library, embedder, (one_step, ReferenceRestorer()), one_step, {})
 
 
@@ -55,7 +56,7 @@ def photographs(tmp_path_factory) -> Path:
     for name, picture in (
         (PORTRAIT, portrait[0]),
         ("small.png", portrait[0, :, :300, :300]),
-        ("nobody.png", portrait[0, :, -410:, :410].flip(1)),
+        ("nobody.png", portrait[0, :, -205:, :205].repeat_interleave(2, 1).repeat_interleave(2, 2)),
         ("blurred.png", torch.from_numpy(blurred).permute(2, 0, 1) / 255),
     ):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -67,7 +68,7 @@ def photographs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(photographs, tools, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built") / "dataset"
-    found = dataset.build(photographs, out, CONFIG, tools)
+    found = dataset.build_dataset(photographs, out, CONFIG, tools)
     assert found["photographs"] == 5 and found["let in"] == 1
     assert found["refused by"] == {"short_side": 1, "faces": 1, "sharpness": 1, "face_sharpness": 1, "file": 1}
     return out
@@ -109,7 +110,7 @@ def test_what_is_written_is_what_the_manifest_says(built, tools):
     assert recipes[0] != recipes[1] and all(recipe.name.startswith("s3diff") for recipe in recipes)
     for number, recipe in enumerate(recipes):
         damaged = read_picture(folder / f"damaged_{number}.png")
-        torch.testing.assert_close(dataset.stored(recipe.apply(clean[None])[0]), damaged, atol=1e-6, rtol=0)
+        torch.testing.assert_close(dataset.rounded_to_bytes(recipe.apply(clean[None])[0]), damaged, atol=1e-6, rtol=0)
         better, worse = read_picture(folder / f"face_{number}.png").chunk(2, -1)
         places = cv2.matchTemplate(to_uint8(damaged), to_uint8(worse), cv2.TM_SQDIFF)
         y, x = np.unravel_index(places.argmin(), places.shape)
@@ -127,7 +128,7 @@ def test_without_an_album_the_true_face_fades_into_the_restored_one(photographs,
     one.mkdir()
     shutil.copy(photographs / PORTRAIT, one)
     alone = replace(tools, library=Library())
-    dataset.build(one, tmp_path / "out", replace(CONFIG, versions=1), alone)
+    dataset.build_dataset(one, tmp_path / "out", replace(CONFIG, versions=1), alone)
     line = lines(tmp_path / "out")["portrait.png"]
     assert line["versions"][0]["face"] == dataset.TRUTH and line["person"] is None
     assert line["skipped"]["identity"] == "no album is known"
@@ -146,13 +147,13 @@ def test_a_second_run_does_nothing_again_and_a_changed_photograph_is_done_anew(
     before = (out / dataset.MANIFEST).read_text()
     seen = []
     monkeypatch.setattr(dataset, "examine", lambda path, *rest: (seen.append(path.name), examine(path, *rest))[1])
-    dataset.build(photos, out, CONFIG, tools)
+    dataset.build_dataset(photos, out, CONFIG, tools)
     assert not seen and (out / dataset.MANIFEST).read_text() == before
     to_pil(torch.rand(3, 410, 410)).save(photos / "small.png")
-    dataset.build(photos, out, CONFIG, tools)
+    dataset.build_dataset(photos, out, CONFIG, tools)
     assert seen == ["small.png"] and lines(out)["small.png"]["measured"]["short_side"] == 410
     to_pil(torch.rand(3, 300, 300)).save(photos / PORTRAIT)
-    assert dataset.build(photos, out, CONFIG, tools)["let in"] == 0
+    assert dataset.build_dataset(photos, out, CONFIG, tools)["let in"] == 0
     assert not list((out / dataset.PICTURES).iterdir()), "what is no longer let in is gone"
 
 
@@ -169,11 +170,11 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
     with monkeypatch.context() as patch:
         patch.setattr(dataset, "_version", dies)
         with pytest.raises(KeyboardInterrupt):
-            dataset.build(photographs, out, CONFIG, tools)
-    assert PORTRAIT not in lines(out) and [path.suffix for path in (out / dataset.PICTURES).iterdir()] == [".part"]
+            dataset.build_dataset(photographs, out, CONFIG, tools)
+    assert PORTRAIT not in lines(out) and not list((out / dataset.PICTURES).iterdir())
     with (out / dataset.MANIFEST).open("a") as file:
         file.write('{"file": "blurred.png", "refu')  # as if the power had failed
-    dataset.build(photographs, out, CONFIG, tools)
+    dataset.build_dataset(photographs, out, CONFIG, tools)
 
     def whole(folder):
         return {p.relative_to(folder): p.read_bytes() for p in (folder / dataset.PICTURES).rglob("*.png")}
@@ -181,13 +182,18 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_ends_as_if_it_had_not_been
     assert whole(out) == whole(built) and lines(out) == lines(built)
 
 
+def test_a_second_build_in_the_same_folder_is_told_at_once(photographs, built, tools):
+    with exclusive(built), pytest.raises(UserError, match="another process is building there"):
+        dataset.build_dataset(photographs, built, CONFIG, tools)
+
+
 def test_another_configuration_wants_another_folder(photographs, built, tools, tmp_path):
     with pytest.raises(UserError, match="started with different values of versions. Choose another folder"):
-        dataset.build(photographs, built, replace(CONFIG, versions=3), tools)
+        dataset.build_dataset(photographs, built, replace(CONFIG, versions=3), tools)
     with pytest.raises(UserError, match="is inside the photographs"):
-        dataset.build(photographs, photographs / "dataset", CONFIG, tools)
+        dataset.build_dataset(photographs, photographs / "dataset", CONFIG, tools)
     with pytest.raises(UserError, match="no pictures"):
-        dataset.build(tmp_path, tmp_path / "out", CONFIG, tools)
+        dataset.build_dataset(tmp_path, tmp_path / "out", CONFIG, tools)
     path = tmp_path / "config.json"
     path.write_text('{"gates": {"short_side": 720}, "versions": 3}')
     assert dataset.read_config(path) == dataset.Config(gates=Gates(short_side=720), versions=3)
@@ -249,11 +255,11 @@ def test_pyiqa_is_asked_as_its_manual_says_and_what_it_cannot_load_is_named(monk
 
 
 def test_the_square_holds_the_face_and_the_blur_of_a_photograph_lowers_its_sharpness(astronaut):
-    assert window((0, 10, 50, 90), (256, 700), 256) == (0, 0)
-    assert window((600, 10, 690, 90), (256, 700), 256) == (444, 0)
-    assert window((300, 10, 400, 90), (256, 700), 256) == (222, 0)
+    assert square_window((0, 10, 50, 90), (256, 700), 256) == (0, 0)
+    assert square_window((600, 10, 690, 90), (256, 700), 256) == (444, 0)
+    assert square_window((300, 10, 400, 90), (256, 700), 256) == (222, 0)
     grey = cv2.cvtColor(to_uint8(astronaut[0]), cv2.COLOR_RGB2GRAY)
-    values = [sharpness(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1, 2, 4)]
+    values = [laplacian_variance(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1, 2, 4)]
     assert values == sorted(values, reverse=True) and values[0] > 30 > values[2]
 
 
@@ -315,8 +321,8 @@ def test_tokens_come_from_each_pictures_own_face_at_its_own_size(built):
 
 def test_face2scene_is_trained_on_it_and_says_so(built, tmp_path):
     config = replace(TRAINING, schedule=replace(TRAINING.schedule, steps=3))
-    path = stage.run(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], CPU, prepared=built)
-    about = face2scene.read(path).provenance["data"]
+    path = stage.train_face2scene(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], CPU, prepared=built)
+    about = face2scene.read_face2scene(path).provenance["data"]
     assert (
         about["let in"] == 1
         and about["gates"]["side"] == 256

@@ -11,7 +11,7 @@ import pytest
 import torch
 from personal_restore.lib.vocabulary import Conditions, UserError
 from personal_restore.models.embedded import weights as embedded
-from personal_restore.models.embedded.estimate import estimate
+from personal_restore.models.embedded.estimate import estimate_code
 from personal_restore.models.embedded.mapnet import TOKENS
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared.sd_turbo_restorer import SDTurboRestorer
@@ -47,10 +47,10 @@ def lpips() -> perceptual.LPIPS:
 
 def task(config: stage.Config = CONFIG, **parts) -> stage.SceneLoss:
     torch.manual_seed(0)
-    reader, about = embedded.load(embedded.EXTRACTOR)
+    reader, about = embedded.load_embedded(embedded.EXTRACTOR)
     extractor = embedded.Extractor(**json.loads(about["config"]) | {"token_width": tiny.WIDTH})
     extractor.fadex = reader.fadex
-    restorer, _ = embedded.load(embedded.RESTORER)
+    restorer, _ = embedded.load_embedded(embedded.RESTORER)
     return stage.SceneLoss(
         config, tiny.turbo(), tiny.prompts(), extractor, restorer, **{"lpips": None, "critic": None, **parts}
     )
@@ -143,10 +143,10 @@ def test_dropped_tokens_and_the_other_prompt_change_only_their_own_pictures(batc
 def error(weights: face2scene.Face2SceneWeights, groups: Groups) -> float:
     """Mean squared error of what the weights make of damaged pictures, each with its partner's code."""
     net, extractor, found = face2scene.Face2Scene(tiny.turbo(), weights), weights.extractor(), 0.0
-    restorer = SDTurboRestorer(lambda: net, *weights.prompts, guidance=1.0, color=None)
+    restorer = SDTurboRestorer(lambda: net, *weights.prompts, cfg=1.0, color=None)
     for index in range(4):
         clean, damaged = groups[index]["clean"], groups[index]["damaged"]
-        code = estimate(extractor, torch.cat([clean[1], damaged[1]]), weights.token_space)
+        code = estimate_code(extractor, torch.cat([clean[1], damaged[1]]), weights.token_space)
         found += float((restorer.restore(damaged[:1], Conditions(code=code)) - clean[:1]).square().mean()) / 4
     return found
 
@@ -161,13 +161,13 @@ def test_fifty_steps_with_every_loss_lower_them_and_the_result_restores(tmp_path
         return terms
 
     monkeypatch.setattr(stage.SceneLoss, "forward", watched)
-    path = stage.run(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], CPU, lpips(), critic())
+    path = stage.train_face2scene(tmp_path / "run", CONFIG, tiny.turbo(), tiny.prompts(), [], CPU, lpips(), critic())
     for name in ("l2", "lpips"):  # the adversarial term is a contest and need not fall
         first, last = (sum(one[name] for one in part) / 15 for part in (seen[:15], seen[-15:]))
         assert last < 0.95 * first, (name, first, last)
     logged = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert logged.keys() == {"step", "loss", "l2", "lpips", "adversarial", "critic"} and logged["step"] == 50
-    weights = face2scene.read(path)
+    weights = face2scene.read_face2scene(path)
     assert weights.provenance["losses"] == ["l2", "lpips", "adversarial"]
     start = {name: one.detach() for name, one in untrained.named.items()}
     before, groups = (
@@ -186,9 +186,9 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_weights(tmp_path, monkey
 
     def train(folder):
         prompts = tiny.prompts()
-        return stage.run(tmp_path / folder / "x", config, tiny.turbo(), prompts, [], CPU, None, critic())
+        return stage.train_face2scene(tmp_path / folder / "x", config, tiny.turbo(), prompts, [], CPU, None, critic())
 
-    whole = face2scene.read(train("whole"))
+    whole = face2scene.read_face2scene(train("whole"))
     forward, steps = stage.SceneLoss.forward, []
 
     def dies(self, batch):
@@ -201,7 +201,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_weights(tmp_path, monkey
         patch.setattr(stage.SceneLoss, "forward", dies)
         with pytest.raises(Killed):
             train("killed")
-    again = face2scene.read(train("killed"))
+    again = face2scene.read_face2scene(train("killed"))
     assert again.token_space == whole.token_space and again.provenance["losses"] == ["l2", "adversarial"]
     assert all(torch.equal(again.tensors[name], one) for name, one in whole.tensors.items())
 

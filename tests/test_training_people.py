@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.lib.faces.align import template
-from personal_restore.lib.faces.detect import Detection
+from personal_restore.lib.faces.detection import Detection
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.training.album import (
     face_points,
@@ -43,7 +43,7 @@ def drawn_face(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """uint8 ``[SIDE, SIDE, 3]`` with eyes and a mouth at the points, on a textured ground."""
     noise = cv2.GaussianBlur(rng.uniform(60, 200, (SIDE, SIDE, 3)).astype(np.float32), (0, 0), 5)
     picture = np.ascontiguousarray((noise - noise.mean()) * 4 + rng.uniform(90, 170, 3)).clip(0, 255).astype(np.uint8)
-    for center in face_points.five_points(points):
+    for center in face_points.five_of_189(points):
         cv2.circle(picture, tuple(np.round(center).astype(int).tolist()), 7, (20, 20, 30), -1, cv2.LINE_AA)
     return picture
 
@@ -74,7 +74,7 @@ def test_weights_are_convex_depend_on_the_seed_and_on_their_own_number_only():
 
 def test_people_are_the_same_combination_in_both_expressions(london, tmp_path):
     out = tmp_path / "people"
-    assert made_up_people.make(london, out, 3, seed=1) == 6
+    assert made_up_people.make_people(london, out, 3, seed=1) == 6
     with np.load(out / "people.npz") as kept:
         weights, points, landmarks = kept["weights"], kept["points"], kept["landmarks"]
         assert kept["original"].tolist() == [True] * 3 + [False] * 3
@@ -99,11 +99,11 @@ def test_one_person_alone_keeps_shape_and_pixels(london):
 
 def test_people_are_made_again_alike_and_go_on_where_they_stopped(london, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    made_up_people.make(london, first, 2, seed=5)
-    made_up_people.make(london, second, 1, seed=5)
+    made_up_people.make_people(london, first, 2, seed=5)
+    made_up_people.make_people(london, second, 1, seed=5)
     marked = second / "00000_neutral.jpg"
     marked.write_bytes(b"was here")
-    made_up_people.make(london, second, 2, seed=5)
+    made_up_people.make_people(london, second, 2, seed=5)
     assert marked.read_bytes() == b"was here"
     for number in (3, 4):
         name = f"{number:05d}_smiling.jpg"
@@ -111,7 +111,7 @@ def test_people_are_made_again_alike_and_go_on_where_they_stopped(london, tmp_pa
     with np.load(first / "people.npz") as one, np.load(second / "people.npz") as other:
         assert np.array_equal(one["points"], other["points"])
     with pytest.raises(UserError, match="other settings"):
-        made_up_people.make(london, second, 2, seed=6)
+        made_up_people.make_people(london, second, 2, seed=6)
 
 
 def test_points_follow_a_mesh_into_the_other_expression(london):
@@ -134,10 +134,10 @@ def test_a_piecewise_warp_brings_points_to_their_places():
     border = piecewise.border_points(120)
     source = np.concatenate([rng.uniform(30, 90, (12, 2)), border])
     target = source + np.concatenate([rng.uniform(-4, 4, (12, 2)), np.zeros_like(border)])
-    where = piecewise.sampling_map(source, target, piecewise.triangles(source), 120, step=1)
+    where = piecewise.sampling_map(source, target, piecewise.delaunay(source), 120, step=1)
     found = cv2.remap(where, target[:12, None].astype(np.float32), None, cv2.INTER_LINEAR)[:, 0]
     assert np.abs(found - source[:12]).max() < 1
-    still = piecewise.sampling_map(source, source, piecewise.triangles(source), 120)
+    still = piecewise.sampling_map(source, source, piecewise.delaunay(source), 120)
     y, x = np.mgrid[:120, :120]
     assert np.abs(still - np.stack([x, y], -1)).max() < 0.01
 
@@ -232,7 +232,7 @@ def test_portraits_leave_out_the_tested_and_those_without_a_clear_face(tmp_path,
     assert json.loads((tmp_path / "out" / "skipped.json").read_text()) == ["B000002"]
     with np.load(tmp_path / "out" / "points.npz") as kept:
         assert np.allclose(kept["points"][0], template(256), atol=0.01)
-        assert kept["eye_distance"][0] == pytest.approx(photographs.eye_distance(landmarks))
+        assert kept["eye_distance"][0] == pytest.approx(photographs.landmark_eye_distance(landmarks))
     before = len(calls)
     portraits.prepare(congress, tmp_path / "out", {"C000003"})
     assert len(calls) == before + 1  # only the skipped one is looked at again
@@ -252,7 +252,7 @@ def test_pairs_join_by_id_and_the_same_shot_is_dropped(tmp_path):
             (headshots / f"{slug}.jpg").touch()
     for key in ("X000001", "Y000002", "W000009"):
         (tmp_path / "congress" / f"{key}.jpg").touch()
-    joined = test_pairs.joined(tmp_path / "congress", tmp_path / "senate", tmp_path / "house")
+    joined = test_pairs.joined_people(tmp_path / "congress", tmp_path / "senate", tmp_path / "house")
     assert [pair.id for pair in joined] == ["X000001", "Y000002"]
     measured = [test_pairs.Pair(p.id, p.congress, p.headshot, r) for p, r in zip(joined, (0.95, 0.4), strict=True)]
     assert [pair.id for pair in test_pairs.different([*measured, joined[0]])] == ["Y000002"]

@@ -30,7 +30,7 @@ from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.training.personas import run as stage
 from personal_restore.training.personas.methods import METHODS, Settings
 from personal_restore.training.personas.prior import prior
-from personal_restore.training.personas.trainer import train
+from personal_restore.training.personas.trainer import train_task
 from PIL import Image
 
 QUICK = {"steps": 3, "rank": 2, "damage": "mild"}
@@ -56,7 +56,7 @@ def make(*given, **more):
 
 original, persona.make_persona = persona.make_persona, make
 net = small_base()
-embedded.diffusion = lambda keep: DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+embedded.diffusion = lambda keep: DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 trainer.SAVE_EVERY = 5
 sys.exit(main(sys.argv[1:]))
 """
@@ -77,7 +77,7 @@ def albums(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def restorer() -> DiffusionRestorer:
     net = small_base()
-    return DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=2)
+    return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_two_processes_learn_from_batches_of_their_own_and_hold_the_same_weights
         losses={"noise": (weight, lambda batches: sum(map(loss, batches)) / 2)},
     )
     seen = []
-    train(both, settings.steps, lambda step, steps, losses: seen.append(losses["noise"]))
+    train_task(both, settings.steps, lambda step, steps, losses: seen.append(losses["noise"]))
     for name, value in both.learnt().items():
         torch.testing.assert_close(made.tensors[name], value, rtol=1e-3, atol=1e-4)
     running = json.loads((folder / "album" / "log.jsonl").read_text().splitlines()[-1])["noise"]

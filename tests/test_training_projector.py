@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from personal_restore.models.embedded.fadex import FaDeX
 from personal_restore.training.data import DataConfig, Groups
-from personal_restore.training.procedural import draw
+from personal_restore.training.procedural import draw_picture
 from personal_restore.training.projector import Draws, ProjectorLoss, features
 
 
 @pytest.fixture(scope="module")
 def groups() -> Groups:
-    return Groups(np.stack([draw(0), draw(1)]), DataConfig(crop=32, mixture=(("trial", 1.0),)), 4)
+    return Groups(np.stack([draw_picture(0), draw_picture(1)]), DataConfig(crop=32, mixture=(("trial", 1.0),)), 4)
 
 
 def test_features_are_those_of_the_network_and_a_killed_run_goes_on(tmp_path, groups):

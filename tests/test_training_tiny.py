@@ -8,7 +8,7 @@ from personal_restore.models.embedded import weights as embedded
 from personal_restore.models.embedded.tiny_diffusion import WORDS
 from personal_restore.tests.tiny_base import Small
 from personal_restore.training.data import DataConfig
-from personal_restore.training.tiny_diffusion import NoiseLoss, caption, export
+from personal_restore.training.tiny_diffusion import NoiseLoss, caption, export_tiny_diffusion
 
 
 def words(picture: torch.Tensor, damaged: bool = False) -> set[str]:
@@ -80,10 +80,10 @@ def test_the_export_loads_with_its_provenance_and_is_small_enough_to_ship(tmp_pa
 
     torch.manual_seed(0)
     net = TinyDiffusion()
-    export(net, DataConfig(), tmp_path)
+    export_tiny_diffusion(net, DataConfig(), tmp_path)
     path = tmp_path / "tiny_diffusion.safetensors"
     assert path.stat().st_size <= 5_000_000
-    loaded, metadata = embedded.load(path)
+    loaded, metadata = embedded.load_embedded(path)
     assert "no photograph" in metadata["provenance"]
     for name, value in net.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)

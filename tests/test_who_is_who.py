@@ -75,7 +75,7 @@ def known(photos: Path, albums: dict[str, list], embedder) -> Library:
     for name, files in albums.items():
         for file in files:
             picture = read_picture(photos / file) if isinstance(file, str) else face_of(photos, *file)
-            people = library.merge(people, library.library_from_images(picture[None], name, embedder))
+            people = library.merge_libraries(people, library.library_from_images(picture[None], name, embedder))
     return people
 
 

@@ -19,7 +19,7 @@ from personal_restore.lib.standin.graph import GraphError, kinds
 from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.models.face2scene import network as face2scene
 from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
@@ -98,6 +98,10 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
         assert [face["person"] for face in report["faces"]] == [None, "Eileen Collins", "Nobody Real"]
         assert shots[0].shape == (600, 1400, 3)
         assert report["quality"]["face"]["psnr_after"] > report["quality"]["face"]["psnr_before"] + 2
+    elif name == "keep_the_person":
+        face = json.loads(shown)["faces"][0]
+        assert face["put_back"] and face["person"] == "Eileen Collins" and shots[0].shape == (630, 680, 3)
+        assert face["to_album"][1] < face["to_album"][0] and face["to_photograph"][1] < face["to_photograph"][0]
     elif name == "perfuse_context_ablation":
         saved = [
             pixels(folders.output / f"context_{context}_00001_.png").astype(int)
@@ -138,7 +142,7 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
 def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
     graph = bundled(workflow)
     slot = node(graph, "PR_ReferenceRestorer")
-    few = {"noise_steps": 100, "samples": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "guidance": 0.0}
+    few = {"denoise": 0.1, "steps": 2, "control": 1.0, "cfg": 1.0, "prompt": "", "skip_guidance": 0.0}
     given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
     graph[slot] = {"class_type": restorer, "inputs": given}
     if restorer == "persona":
@@ -189,6 +193,18 @@ def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, sma
         512,
         3,
     )
+
+
+def test_an_edit_of_ones_own_gets_the_people_of_the_photograph_back(tmp_path, astronaut, small):
+    photo, edit = picture(tmp_path / "photo.png", small), picture(tmp_path / "edit.png", astronaut[..., 40:260, 90:330])
+    picture(tmp_path / "album" / "Somebody" / "1.png", small)
+    ask = (photo, "--album", tmp_path / "album", "--workflow", "keep_the_person", "--out", tmp_path / "out")
+    assert restore(*ask, "--edit", edit) == 0
+    report = json.loads((tmp_path / "out" / "photo_report.json").read_text())
+    assert report["edits"][0]["registered"] and [face["put_back"] for face in report["faces"]] == [True]
+    assert pixels(tmp_path / "out" / "photo_restored.png").shape == (220, 240, 3)
+    assert restore(*ask) == 1, "the sample's edit is none of this photograph"
+    assert restore(photo, "--edit", edit, "--out", tmp_path / "out") == 1
 
 
 def test_strength_zero_gives_the_photograph_back_bit_for_bit(tmp_path, small):
@@ -327,8 +343,10 @@ def tiny_public_files(tmp_path, monkeypatch) -> Path:
     save_file(stability, folder / "checkpoints" / "sd_turbo.safetensors")
     tiny.write_public_files(folder)
     monkeypatch.setenv("PR_MODELS_DIR", str(folder))
-    monkeypatch.setattr(sd_turbo, "load", partial(sd_turbo.load, unet_config=tiny.UNET, vae_config=tiny.VAE))
-    monkeypatch.setattr(sd_turbo, "embed", partial(sd_turbo.embed, config=tiny.TEXT))
+    monkeypatch.setattr(
+        sd_turbo, "load_sd_turbo", partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE)
+    )
+    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
     return folder
 
 
@@ -340,7 +358,7 @@ def test_s3diff_restores_a_scene_from_the_public_files(tiny_public_files, tmp_pa
     def change(text):
         return ("--set", f"PR_S3DiffRestorer.{text}")
 
-    for options in ((), change("guidance=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
+    for options in ((), change("cfg=1"), change("scale=2"), ("--seed", 1), ("--strength", 0)):
         assert restore(photo, "--workflow", "s3diff_scene", "--out", out, *options) == 0
     report = json.loads((out / "photo_report.json").read_text())
     assert report["faces"] == [] and "S3Diff" in report["seconds"]
@@ -385,12 +403,12 @@ def test_face2scene_is_trained_in_a_graph_stopped_and_taken_up_again(tiny_public
         run_graph(graph, NODES)
     graph[id]["inputs"]["photographs"] = "photographs"
     run_graph(graph, NODES)
-    weights = face2scene.read(made)
+    weights = face2scene.read_face2scene(made)
     assert weights.provenance["config"]["schedule"]["steps"] == 3 and weights.provenance["data"] == "2 photographs"
     scene = bundled("s3diff_scene")
     slot = node(scene, "PR_S3DiffRestorer")
     scene[slot] = {"class_type": "PR_Face2SceneRestorer", "inputs": {"checkpoint": "sd_turbo.safetensors", "model": made.name,
-                   "guidance": 1.0, "scale": 1}}  # fmt: skip
+                   "cfg": 1.0, "scale": 1}}  # fmt: skip
     assert run_graph(scene, NODES).ui[node(scene, "SaveImage")]["images"]
 
 
@@ -423,7 +441,8 @@ def test_s3diff_without_its_weights_is_one_error_that_says_what_belongs_where(tm
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
         assert all(
-            part in line for part in (size, licence, f"It belongs in {shown(folder)}.", "python run.py models get")
+            part in line
+            for part in (size, licence, f"It belongs in {shown_folder(folder)}.", "python run.py models get")
         )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*restored*"))
 

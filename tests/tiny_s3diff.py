@@ -102,5 +102,5 @@ def write_face2scene(path: Path, seed: int = 2) -> Path:
     tensors = {name: 0.1 * torch.randn(one.shape) for name, one in trained.items()}
     tensors |= {f"extractor.{name}": one for name, one in Extractor(**FACE2SCENE["extractor"]).state_dict().items()}
     tensors |= {f"prompt.{name}": one for name, one in zip(face2scene.PROMPTS, prompts(), strict=True)}
-    face2scene.write(path, FACE2SCENE, tensors, {"trained_by": "nobody"})
+    face2scene.save_face2scene(path, FACE2SCENE, tensors, {"trained_by": "nobody"})
     return path

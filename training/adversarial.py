@@ -75,7 +75,7 @@ class Critic(nn.Module):
         return self.heads(first, second, seen.last_hidden_state[:, 0])
 
 
-def load(folder: Path) -> Critic:
+def load_discriminator(folder: Path) -> Critic:
     """On the DINO in a transformers folder, such as that of facebook/dino-vitb16. Raises UserError that names the folder."""
     from transformers import ViTModel
 

@@ -19,12 +19,12 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.degradation.recipe import Recipe
 from ..lib.degradation.steps import MODES
 from ..lib.pictures.metrics import psnr
-from ..lib.samples import load
+from ..lib.samples import load_photographs
 from ..lib.vocabulary import Place
 from ..models.embedded.mapnet import TOKENS
 from ..models.embedded.one_step import OneStepNet
 from .data import Groups, bank
-from .loop import train
+from .loop import train_loop
 from .stages import Config, read_weights
 
 PARAMETERS = 12
@@ -107,9 +107,9 @@ def worth(net: OneStepNet, tokens: ParameterTokens, pictures: list[torch.Tensor]
     return {"without": fmean(without), "informed": fmean(informed), "helped": helped}
 
 
-def run(folder: Path, config: Config, photos: Path, side: int, place: Place) -> dict[str, float]:
+def train_bound(folder: Path, config: Config, photos: Path, side: int, place: Place) -> dict[str, float]:
     """Trains on from ``folder``'s restorer in ``folder / "bound"``, leaves the restorer itself alone, and measures on photographs."""
-    measured = [picture for _, picture in load(photos, side)]  # first: raises where there are none
+    measured = [picture for _, picture in load_photographs(photos, side)]  # first: raises where there are none
     schedule = config.bound
     net = OneStepNet(**config.restorer).to(memory_format=torch.channels_last)
     net.load_state_dict(read_weights(folder, "restorer"))
@@ -118,6 +118,6 @@ def run(folder: Path, config: Config, photos: Path, side: int, place: Place) -> 
     pictures = bank(folder.parent, config.data)
     optimizer = torch.optim.AdamW(task.parameters(), schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     drawn = partial(TrialGroups, pictures, data)
-    task = train(folder / "bound", task, optimizer, drawn, lambda module, batch: module(batch), schedule, place)
+    task = train_loop(folder / "bound", task, optimizer, drawn, lambda module, batch: module(batch), schedule, place)
     task = task.cpu().eval()
     return worth(task.net, task.tokens, measured)

@@ -44,7 +44,9 @@ def bank(folder: Path, config: DataConfig) -> np.ndarray:
     if not path.is_file():
         seeds = range(config.seed * 10**6, config.seed * 10**6 + config.pictures)
         with ProcessPoolExecutor() as pool:
-            pictures = list(tqdm(pool.map(procedural.draw, seeds, chunksize=8), "procedural pictures", len(seeds)))
+            pictures = list(
+                tqdm(pool.map(procedural.draw_picture, seeds, chunksize=8), "procedural pictures", len(seeds))
+            )
         with whole(path) as partial, partial.open("wb") as file:
             np.save(file, np.stack(pictures))
     return np.load(path, mmap_mode="r")

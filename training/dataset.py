@@ -33,8 +33,8 @@ from ..lib.faces.embed import Embedder
 from ..lib.fusion.mask import border_fade
 from ..lib.pictures.files import is_picture, read_picture, to_pil
 from ..lib.restoring.apply import restore_crop
-from ..lib.storage.resume import SETTINGS, settle
-from ..lib.storage.whole import put, write_whole
+from ..lib.storage.resume import SETTINGS, settle_folder
+from ..lib.storage.whole import exclusive, whole_folder, write_whole
 from ..lib.vocabulary import Conditions, Face, Library, Reference, Restorer, UserError
 from .data import DataConfig, draw_recipe
 from .gates import Examined, Gates, Scorer, examine
@@ -89,10 +89,11 @@ def read_config(path: Path) -> Config:
 
 
 @torch.no_grad()
-def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
-    """Builds the dataset in ``out``, or resumes building it. Returns the `summary`.
+def build_dataset(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
+    """Builds the dataset in ``out``, or resumes building it. Returns the `dataset_summary`.
 
-    Raises UserError if ``photos`` contains no picture, or if ``out`` was started with different settings.
+    Raises UserError if ``photos`` contains no picture, if ``out`` was started with different settings, or if another process is
+    building in it.
     """
     files = sorted(file for file in photos.rglob("*") if is_picture(file))
     if not files:
@@ -102,7 +103,13 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
             f"--out {out} is inside the photographs folder, so its pictures would be read as photographs. Choose "
             "another folder."
         )
-    settle(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
+    with exclusive(out, f"--out {out}: another process is building there. Wait for it, or choose another folder."):
+        settle_folder(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
+        return dataset_summary(_build(photos, files, out, config, tools))
+
+
+def _build(photos: Path, files: list[Path], out: Path, config: Config, tools: Tools) -> Collection[dict[str, Any]]:
+    """The manifest's lines, of which those are made that are not there."""
     done = {line["file"]: line for line in read_manifest(out)}
     for file in tqdm(files, "photographs"):
         name, status = file.relative_to(photos).as_posix(), file.stat()
@@ -112,10 +119,10 @@ def build(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, An
         done[name] = {"file": name, **stamp, **_make(file, name, out, config, tools)}
         with (out / MANIFEST).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(done[name], ensure_ascii=False) + "\n")
-    return summary(done.values())
+    return done.values()
 
 
-def summary(lines: Collection[dict[str, Any]]) -> dict[str, Any]:
+def dataset_summary(lines: Collection[dict[str, Any]]) -> dict[str, Any]:
     """The number of accepted photographs, of rejections by each gate, and of faces restored by each restorer."""
     reasons = Counter(gate for line in lines for gate in line["refused"])
     faces = Counter(version["face"] for line in lines for version in line.get("versions", ()))
@@ -145,9 +152,7 @@ def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dic
     """The manifest line of one photograph; writes its folder if it is accepted."""
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     target = out / PICTURES / key
-    partial = target.with_suffix(".part")
-    for folder in (partial, target):  # left from an interrupted run, or from an older version of the photograph
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)  # of an older version of the photograph
     try:
         found = examine(
             file,
@@ -163,11 +168,10 @@ def _make(file: Path, name: str, out: Path, config: Config, tools: Tools) -> dic
     line: dict[str, Any] = {"refused": found.refused, "measured": found.measured, "skipped": found.skipped}
     if found.refused:
         return line
-    partial.mkdir(parents=True)
-    found.picture = stored(found.picture)
-    to_pil(found.picture).save(partial / "clean.png")
-    versions = [_version(number, key, partial, found, config, tools) for number in range(config.versions)]
-    put(partial, target)
+    found.picture = rounded_to_bytes(found.picture)
+    with whole_folder(target) as partial:
+        to_pil(found.picture).save(partial / "clean.png")
+        versions = [_version(number, key, partial, found, config, tools) for number in range(config.versions)]
     return line | {
         "folder": f"{PICTURES}/{key}",
         "person": found.person.name if found.person else None,
@@ -189,7 +193,7 @@ def _version(number: int, key: str, folder: Path, found: Examined, config: Confi
     # Depends only on the photograph's name and the version, so that the order of building does not matter.
     rng = np.random.default_rng([config.seed, number, int(key, 16)])
     recipe = draw_recipe(DataConfig(mixture=config.mixture), rng)
-    damaged = stored(recipe.apply(found.picture[None])[0])
+    damaged = rounded_to_bytes(recipe.apply(found.picture[None])[0])
     to_pil(damaged).save(folder / f"damaged_{number}.png")
     references = found.person.references if found.person else ()
     face = replace(found.face, crop=take_crop(damaged, found.face.similarity)[0])
@@ -222,7 +226,7 @@ def _restored(
     return restore_crop(damaged, face, restorer, Conditions(references, seed=recipe.seed)).float().cpu()
 
 
-def stored(picture: torch.Tensor) -> torch.Tensor:
+def rounded_to_bytes(picture: torch.Tensor) -> torch.Tensor:
     """A picture in 0..1 as stored in its file, so that applying a recipe to the clean file reproduces the damaged one."""
     return (picture.clamp(0, 1) * 255).round() / 255
 
@@ -278,4 +282,4 @@ class Prepared(torch.utils.data.Dataset):
 
     def describe(self) -> dict[str, Any]:
         """For the provenance of models trained on it."""
-        return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8")) | summary(self.lines)
+        return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8")) | dataset_summary(self.lines)

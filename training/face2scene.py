@@ -35,7 +35,8 @@ from ..models.shared import sd_turbo
 from . import adversarial, perceptual
 from .data import DataConfig, Groups, bank
 from .dataset import MIXTURE, Prepared
-from .loop import Schedule, train
+from .loop import Schedule, train_loop
+from .randomness import seeded
 from .restorer import imperfect, random_window, swapped
 from .stages import changed
 
@@ -183,7 +184,7 @@ class SceneLoss(nn.Module):
         return turbo.decode(turbo.clean(latent, noise)) / 2 + 0.5
 
 
-def run(
+def train_face2scene(
     folder: Path,
     config: Config,
     turbo: sd_turbo.SDTurbo,
@@ -201,13 +202,13 @@ def run(
     prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
     schedule = config.schedule
-    torch.manual_seed(schedule.seed)
-    reader, about = embedded.load(embedded.EXTRACTOR)
-    sizes = json.loads(about["config"]) | {"token_width": prompts[0].shape[-1]}
-    extractor = embedded.Extractor(**sizes)
-    extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
-    restorer, _ = embedded.load(embedded.RESTORER)
-    task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
+    with seeded(schedule.seed):
+        reader, about = embedded.load_embedded(embedded.EXTRACTOR)
+        sizes = json.loads(about["config"]) | {"token_width": prompts[0].shape[-1]}
+        extractor = embedded.Extractor(**sizes)
+        extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
+        restorer, _ = embedded.load_embedded(embedded.RESTORER)
+        task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
     for frozen in (*task.frozen, *(critic.frozen if critic else ())):
         if frozen is not None:
             frozen.to(place.device)
@@ -219,7 +220,7 @@ def run(
         data, about = partial(Photographs, files, config.data), f"{len(files)} photographs"
     else:
         data, about = partial(Groups, bank(folder.parent, config.data), config.data), "procedural pictures"
-    train(
+    train_loop(
         folder,
         task,
         torch.optim.AdamW(task.parameter_groups(), schedule.learning_rate, weight_decay=1e-2),
@@ -239,7 +240,7 @@ def run(
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "accelerate", "diffusers")},
     }
     target = folder / "face2scene.safetensors"
-    face2scene.write(target, {"adapters": config.adapters, "extractor": sizes}, tensors, provenance)
+    face2scene.save_face2scene(target, {"adapters": config.adapters, "extractor": sizes}, tensors, provenance)
     return target
 
 
@@ -248,7 +249,7 @@ def backbones(folders: list[Path]) -> tuple[perceptual.LPIPS | None, adversarial
     critic = None
     found = [folder / DINO for folder in folders if (folder / DINO / "config.json").is_file()]
     if found:
-        critic = adversarial.load(found[0])
+        critic = adversarial.load_discriminator(found[0])
     else:
         log.warning(
             "Training without the adversarial loss: facebook/dino-vitb16 is not in %s. Download it with `python "
@@ -268,10 +269,12 @@ def run_from_files(
     place: Place,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """`run` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
+    """`train_face2scene` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
     if photos and not files:
         raise UserError(f"--photos {photos}: the folder contains no pictures.")
-    positive, negative = sd_turbo.embed(base, PROMPTS)
+    positive, negative = sd_turbo.embed_prompts(base, PROMPTS)
     networks = backbones(folders)
-    return run(folder, config, sd_turbo.load(base), (positive, negative), files, place, *networks, prepared, report)
+    return train_face2scene(
+        folder, config, sd_turbo.load_sd_turbo(base), (positive, negative), files, place, *networks, prepared, report
+    )

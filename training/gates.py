@@ -17,7 +17,8 @@ import torch.nn.functional as F
 
 from ..lib.degradation.estimate import SMALLEST
 from ..lib.extras import require
-from ..lib.faces.detect import Detection, Folders, detect_faces, make_face, to_uint8
+from ..lib.faces.detect import Folders, detect_faces, make_face, to_uint8
+from ..lib.faces.detection import Detection
 from ..lib.faces.embed import Embedder
 from ..lib.faces.library import main_face
 from ..lib.faces.match import similarity_matrix
@@ -115,7 +116,7 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Folde
     if found.refused:
         return
     main = main_face(faces, photo.shape[-2:])
-    x, y = window(main.box, photo.shape[-2:], gates.side)
+    x, y = square_window(main.box, photo.shape[-2:], gates.side)
     found.picture = photo[:, y : y + gates.side, x : x + gates.side].contiguous()
     box = tuple(side - offset for side, offset in zip(main.box, (x, y, x, y), strict=True))
     found.face = make_face(found.picture, Detection(box, main.landmarks - [x, y], main.score))
@@ -128,7 +129,7 @@ def _cut(photo: torch.Tensor, found: Examined, gates: Gates, model_folder: Folde
         found.refused["face_size"] = f"the face is larger than the square of {gates.side} pixels."
 
 
-def window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
+def square_window(box: Box, size: tuple[int, int], side: int) -> tuple[int, int]:
     """Left and top of a square inside a picture of ``size`` (H, W), its middle as near to the box's as can be."""
     middles = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     x, y = (round(min(max(m - side / 2, 0), length - side)) for m, length in zip(middles, size[::-1], strict=True))
@@ -139,8 +140,8 @@ def _content(file: str, name: str | None, library: Library, found: Examined, gat
     """Sharpness of the square and of the face, and whether the face shows the right person."""
     grey = cv2.cvtColor(to_uint8(found.picture), cv2.COLOR_RGB2GRAY)
     x0, y0, x1, y1 = (round(min(max(side, 0), gates.side)) for side in found.face.box)
-    found.gate("sharpness", sharpness(grey), gates.sharpness, "the sharpness")
-    found.gate("face_sharpness", sharpness(grey[y0:y1, x0:x1]), gates.sharpness, "the face's sharpness")
+    found.gate("sharpness", laplacian_variance(grey), gates.sharpness, "the sharpness")
+    found.gate("face_sharpness", laplacian_variance(grey[y0:y1, x0:x1]), gates.sharpness, "the face's sharpness")
     # A photograph is not a reference for itself.
     people = [_without(person, file) for person in library.people if name in (None, person.name)]
     people = [person for person in people if person.references]
@@ -170,7 +171,7 @@ def _without(person: Person, file: str) -> Person:
     return Person(person.name, tuple(one for one in person.references if one.name != file), person.noun)
 
 
-def sharpness(grey: np.ndarray) -> float:
+def laplacian_variance(grey: np.ndarray) -> float:
     """Variance of the Laplacian of uint8 ``[H, W]``: large where there is fine detail, but also where there is noise."""
     return float(cv2.Laplacian(grey, cv2.CV_64F).var()) if grey.size else 0.0
 

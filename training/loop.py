@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from ..lib.storage.whole import alone, put, write_whole
+from ..lib.storage.whole import exclusive, put, write_whole
 from ..lib.vocabulary import Place
+from .randomness import seeded
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class _From(Sampler):
         return self.stop - self.start
 
 
-def train(
+def train_loop(
     folder: Path,
     trained: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -67,17 +67,17 @@ def train(
 
     dataset(length) gives items by index; loss(module, batch) gives named terms, of which "loss" is minimized; place:
     the device, and the precision of autocast, as the bridge says; report is called after every step and may raise to
-    stop. After an interruption, it resumes from the last checkpoint with the same data and random numbers.
+    stop. After an interruption, it resumes from the last checkpoint with the same data and random numbers; those of the rest
+    of the process are left alone.
     """
     precision = "bf16" if place.dtype == torch.bfloat16 else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=place.device.type == "cpu")
     busy = f"Another process is training in {folder.name}. Wait for it, or choose another name or folder."
-    with alone(folder, busy) if accelerator.is_main_process else nullcontext():
+    with exclusive(folder, busy) if accelerator.is_main_process else nullcontext(), seeded(schedule.seed):
         return _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report)
 
 
 def _run(accelerator, folder, trained, optimizer, dataset, loss, schedule, report) -> nn.Module:
-    set_seed(schedule.seed)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, schedule))
     trained, optimizer, scheduler = accelerator.prepare(trained, optimizer, scheduler)
     done = max((int(state.name.split("-")[1]) for state in folder.glob("state-*[0-9]")), default=0)

@@ -58,7 +58,7 @@ def weigher() -> nn.ModuleDict:
     return nn.ModuleDict({f"lin{i}": nn.ModuleDict({"model": layer(width)}) for i, width in enumerate(WIDTHS)})
 
 
-def load(vgg: Path, linear: Path) -> LPIPS:
+def load_lpips(vgg: Path, linear: Path) -> LPIPS:
     """From torchvision's VGG16 and LPIPS's own linear layers. Raises UserError that names file and tensor."""
     network = load_public(vgg16(), vgg, "torchvision's VGG16 (IMAGENET1K_V1)")
     return LPIPS(network, load_public(weigher(), linear, "LPIPS's linear layers for VGG, version 0.1"))
@@ -71,4 +71,4 @@ def at_hand(folders: Sequence[Path]) -> LPIPS | None:
     except UserError as error:
         log.warning("Without LPIPS: %s", error)
         return None
-    return load(*files)
+    return load_lpips(*files)

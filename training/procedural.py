@@ -128,7 +128,7 @@ def _letters(canvas: np.ndarray, rng: np.random.Generator, colour: np.ndarray) -
     canvas += mask[..., None].astype(np.float32) / 255 * (colour.astype(np.float32) - canvas)
 
 
-def draw(seed: int, size: int = SIZE) -> np.ndarray:
+def draw_picture(seed: int, size: int = SIZE) -> np.ndarray:
     """One picture, uint8 ``[size, size, 3]`` RGB. Same seed, same picture."""
     rng = np.random.default_rng(seed)
     palette = _palette(rng)
@@ -150,7 +150,7 @@ def draw(seed: int, size: int = SIZE) -> np.ndarray:
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def page(seeds: range, columns: int = 4, size: int = SIZE) -> np.ndarray:
+def contact_sheet(seeds: range, columns: int = 4, size: int = SIZE) -> np.ndarray:
     """Pictures side by side, for viewing: uint8 ``[rows * size, columns * size, 3]`` RGB."""
-    pictures = [draw(seed, size) for seed in seeds]
+    pictures = [draw_picture(seed, size) for seed in seeds]
     return np.vstack([np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])

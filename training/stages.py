@@ -1,4 +1,4 @@
-"""The five stages that make the embedded weights, in order: blind, reading, fadex, projector, guided; then ``export``.
+"""The five stages that make the embedded weights, in order: blind, reading, fadex, projector, guided; then `export_weights`.
 
 python run.py train all --out runs/embedded
 """
@@ -18,16 +18,17 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..lib.storage.fingerprint import fingerprint
-from ..lib.storage.resume import settle
+from ..lib.storage.fingerprint import weights_fingerprint
+from ..lib.storage.resume import settle_folder
 from ..lib.storage.tensors import read_tensors, write_tensors
 from ..lib.vocabulary import Place, UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.one_step import OneStepNet
 from .data import DataConfig, Groups, bank
 from .fadex import MomentumContrast
-from .loop import Schedule, train
+from .loop import Schedule, train_loop
 from .projector import Draws, ProjectorLoss, features
+from .randomness import seeded
 from .restorer import BlindLoss, ContrastLoss, GuidedLoss, ReadingLoss
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def read_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return read_tensors(path)
 
 
-def run(stage: str, folder: Path, config: Config, place: Place) -> None:
+def run_stage(stage: str, folder: Path, config: Config, place: Place) -> None:
     """Runs or resumes one stage, based on the results of the earlier stages in ``folder``."""
     pictures = bank(folder.parent, config.data)
     schedule: Schedule = getattr(config, stage)
@@ -94,34 +95,34 @@ def run(stage: str, folder: Path, config: Config, place: Place) -> None:
             module.load_state_dict(read_weights(folder, name))
     restorer.to(place.device, memory_format=torch.channels_last)
     extractor.to(place.device, memory_format=torch.channels_last)
-    torch.manual_seed(schedule.seed)
     drawn: Callable[[int], Dataset] = partial(Groups, pictures, data)
-    match stage:
-        case "blind":
-            task: nn.Module = BlindLoss(restorer)
-        case "reading":
-            task = ReadingLoss(extractor.gauge, extractor.fadex, restorer)
-        case "fadex":
-            contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
-            task = ContrastLoss(contrast, extractor.gauge, restorer)
-        case "projector":
-            seen = extractor.fadex.E, extractor.fadex.spectrum
-            parts = [fingerprint(part) for part in seen if part is not None]
-            made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
-            settle(
-                folder / stage,
-                made_of,
-                str(folder / stage),
-                "Delete it, or choose another --out.",
-            )
-            found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
-            task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(place.device)
-            drawn = partial(Draws, found, schedule.seed)
-        case "guided":
-            task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
+    with seeded(schedule.seed):
+        match stage:
+            case "blind":
+                task: nn.Module = BlindLoss(restorer)
+            case "reading":
+                task = ReadingLoss(extractor.gauge, extractor.fadex, restorer)
+            case "fadex":
+                contrast = MomentumContrast(extractor.fadex, config.extractor["widths"][-1])
+                task = ContrastLoss(contrast, extractor.gauge, restorer)
+            case "projector":
+                seen = extractor.fadex.E, extractor.fadex.spectrum
+                parts = [weights_fingerprint(part) for part in seen if part is not None]
+                made_of = {"fadex": parts, "operators": config.operators, "data": asdict(data)}
+                settle_folder(
+                    folder / stage,
+                    made_of,
+                    str(folder / stage),
+                    "Delete it, or choose another --out.",
+                )
+                found = features(folder / stage / "features.npy", drawn(config.operators), extractor.fadex)
+                task = ProjectorLoss(extractor.fadex.mlp, torch.from_numpy(found.std((0, 1)))).to(place.device)
+                drawn = partial(Draws, found, schedule.seed)
+            case "guided":
+                task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
     learnt = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    train(
+    train_loop(
         folder / stage,
         task,
         optimizer,
@@ -134,7 +135,7 @@ def run(stage: str, folder: Path, config: Config, place: Place) -> None:
         write_tensors(folder / f"{name}.safetensors", module.state_dict())
 
 
-def export(folder: Path, config: Config, target: Path) -> None:
+def export_weights(folder: Path, config: Config, target: Path) -> None:
     """Writes the float16 files that the pack ships, with configuration and provenance in their metadata."""
     provenance = {
         "trained_by": "python run.py train all",

@@ -18,7 +18,8 @@ from ..lib.vocabulary import Place
 from ..models.embedded import weights as embedded
 from ..models.embedded.tiny_diffusion import WORDS, TinyDiffusion
 from .data import DataConfig, Groups, bank
-from .loop import Schedule, train
+from .loop import Schedule, train_loop
+from .randomness import seeded
 
 log = logging.getLogger(__name__)
 
@@ -91,20 +92,20 @@ class NoiseLoss(nn.Module):
         return {"loss": error.mean(), "controlled": share(~alone), "alone": share(alone)}
 
 
-def run(folder: Path, data: DataConfig, place: Place, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
+def train_tiny_diffusion(folder: Path, data: DataConfig, place: Place, schedule: Schedule = SCHEDULE) -> TinyDiffusion:
     """Trains or resumes in ``folder/tiny``; returns the net in its final state. The cleaner is the embedded one-step
     restorer."""
     pictures = bank(folder.parent, data)
     data = replace(data, mixture=MIXTURE, crop=CROP, seed=data.seed + schedule.seed)
-    torch.manual_seed(schedule.seed)
-    task = NoiseLoss(TinyDiffusion())
+    with seeded(schedule.seed):
+        task = NoiseLoss(TinyDiffusion())
     draws = Groups(pictures, data, 10**6)  # beyond the training range
     task.net.measure(torch.cat([draws[index]["clean"] for index in range(10**6 - 512, 10**6)]))
-    first, _ = embedded.load(embedded.RESTORER)
+    first, _ = embedded.load_embedded(embedded.RESTORER)
     first.requires_grad_(False)
     task.net.cleaner = torch.no_grad()(lambda picture: first.to(picture.device)(picture).clamp(0, 1))
     optimizer = torch.optim.AdamW(task.parameters(), schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    train(
+    train_loop(
         folder / "tiny",
         task,
         optimizer,
@@ -116,7 +117,7 @@ def run(folder: Path, data: DataConfig, place: Place, schedule: Schedule = SCHED
     return task.net
 
 
-def export(net: TinyDiffusion, data: DataConfig, target: Path, schedule: Schedule = SCHEDULE) -> None:
+def export_tiny_diffusion(net: TinyDiffusion, data: DataConfig, target: Path, schedule: Schedule = SCHEDULE) -> None:
     """Writes the float16 file that the pack ships."""
     provenance = {
         "trained_by": "python run.py train tiny",

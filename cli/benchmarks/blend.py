@@ -38,13 +38,13 @@ def bench() -> dict:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # whatever else runs on the machine disturbs one thread least
     try:
-        rows = [measure(*size) for size in SIZES]
+        rows = [measure_blend(*size) for size in SIZES]
     finally:
         torch.set_num_threads(threads)
     return {"sizes": rows, "seam": seam()}
 
 
-def measure(height: int, width: int) -> dict[str, float]:
+def measure_blend(height: int, width: int) -> dict[str, float]:
     """The same eight faces in a photograph of this size."""
     generator = torch.Generator().manual_seed(0)
     photo = torch.rand(1, 3, height, width, generator=generator)

@@ -26,7 +26,9 @@ def bench(target: Path) -> dict:
     target.mkdir(parents=True, exist_ok=True)
     scenes = {"portrait": photograph()[0], "flat": torch.full((3, 256, 384), FLAT)}
     blends = {name: {context: blend(scene, context) for context in CONTEXTS} for name, scene in scenes.items()}
-    rows = [np.hstack([shown(scenes[name], blends[name][context]) for context in CONTEXTS]) for name in scenes]
+    rows = [
+        np.hstack([with_surroundings(scenes[name], blends[name][context]) for context in CONTEXTS]) for name in scenes
+    ]
     Image.fromarray(np.vstack(rows)).save(target / "context.png")
     return {name: {context: band(scenes[name], out) for context, out in outs.items()} for name, outs in blends.items()}
 
@@ -56,7 +58,7 @@ def band(scene: torch.Tensor, out: torch.Tensor) -> dict[str, float]:
     }
 
 
-def shown(scene: torch.Tensor, out: torch.Tensor) -> np.ndarray:
+def with_surroundings(scene: torch.Tensor, out: torch.Tensor) -> np.ndarray:
     """The surroundings of the box, the errors four times as strong."""
     x0, y0, x1, y1 = BOX
     place = np.s_[:, max(y0 - 30, 0) : y1 + 30, x0 - 30 : x1 + 30]

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ...lib.degradation.families import FAMILIES
 from ...lib.faces.align import crop_face
 from ...lib.faces.embed import Embedder, by_name
-from ...lib.faces.library import fingerprint, load_library
+from ...lib.faces.library import album_fingerprint, load_library
 from ...lib.faces.match import match_faces
 from ...lib.pictures.files import is_picture, read_picture
 from ...lib.pictures.metrics import psnr, ssim
@@ -38,7 +38,7 @@ from ...training.album import test_pairs
 from . import faces_methods as methods_of
 from . import faces_pictures as sheets
 from .faces_cases import Case, at_width, make_case, recipe_of, subject_of
-from .faces_figures import MISSED, NOBODY, Row, main_method, summary, table, worst
+from .faces_figures import MISSED, NOBODY, Row, faces_summary, main_method, table, worst
 
 __all__ = ["Row", "bench", "table"]
 
@@ -102,13 +102,13 @@ def bench(
     not computed again. Raises UserError if there is nothing to measure.
     """
     methods = methods or methods_of.available()
-    check(sizes, families, methods, draws, most)
+    check_options(sizes, families, methods, draws, most)
     embedder = by_name("dlib")
     target.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     left_out: dict[str, int] = {}
     for jobs, known, stamp in sets(photos, pairs, target, embedder, (sizes, families, draws, most)):
-        rows += run(jobs, known, methods, embedder, target, stamp, left_out)
+        rows += run_jobs(jobs, known, methods, embedder, target, stamp, left_out)
     if not rows:
         raise UserError("bench faces: no face could be measured. Provide larger pictures, or smaller --sizes.")
     worst_rows = worst(rows)
@@ -116,22 +116,22 @@ def bench(
         "faces": len(rows),
         "methods": {name: methods_of.METHODS[name] for name in methods},
         "left_out": left_out,
-        "cells": summary(rows),
+        "cells": faces_summary(rows),
         "worst": [described(row) for row in worst_rows],
-        "pictures": sheets.write(target, rows, worst_rows),
+        "pictures": sheets.write_sheets(target, rows, worst_rows),
     }
     (target / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures
 
 
-def check(sizes: Sequence[int], families: Sequence[str], methods: Sequence[str], draws: int, most: int) -> None:
+def check_options(sizes: Sequence[int], families: Sequence[str], methods: Sequence[str], draws: int, most: int) -> None:
     """Raises UserError for options that make no sense."""
     if draws < 1 or most < 0 or not sizes or min(sizes) < 8:
         raise UserError("--draws must be at least 1, --most at least 0, and --sizes at least 8 pixels each.")
     for family in families:
         if family not in FAMILIES:
             raise UserError(f"--families: there is no family {family!r}. Choose from {', '.join(FAMILIES)}.")
-    methods_of.check(tuple(methods))
+    methods_of.check_methods(tuple(methods))
 
 
 def sets(
@@ -143,7 +143,7 @@ def sets(
     if photos is not None:
         targets = pictures_of(photos)
         library = load_library(photos, embedder)
-        yield plan(targets, *wanted), known_as(library), f"{weights_stamp()} {fingerprint(photos)}"
+        yield plan(targets, *wanted), known_as(library), f"{weights_stamp()} {album_fingerprint(photos)}"
     if pairs:
         chosen = pairs_of(pairs, target)
         jobs = plan([Target("pairs", pair.id, pair.headshot) for pair in chosen], *wanted)
@@ -171,7 +171,7 @@ def pairs_of(given: tuple[Path, ...], target: Path) -> list[test_pairs.Pair]:
         raise UserError("--pairs: provide one JSON of pairs, or three folders: CONGRESS SENATE HOUSE.")
     file = given[0] if len(given) == 1 else target / "pairs.json"
     if len(given) == 3 and not file.is_file():
-        found = test_pairs.measured(test_pairs.joined(*given))
+        found = test_pairs.measured(test_pairs.joined_people(*given))
         texts = [asdict(pair) | {"congress": str(pair.congress), "headshot": str(pair.headshot)} for pair in found]
         file.write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
     try:
@@ -219,7 +219,7 @@ def weights_stamp() -> str:
     return digest.hexdigest()[:12]
 
 
-def run(
+def run_jobs(
     jobs: Sequence[Job],
     known: Known,
     methods: tuple[str, ...],
@@ -234,7 +234,7 @@ def run(
     for job in tqdm(jobs, desc="restoring"):
         row = done.get(job.row.key)
         if row is None or not set(methods) <= set(row.asked):
-            row = measure(job, known, methods, embedder, target)
+            row = measure_job(job, known, methods, embedder, target)
             if isinstance(row, str):
                 left_out[row] = left_out.get(row, 0) + 1
                 continue
@@ -260,7 +260,7 @@ def read_rows(file: Path, stamp: str) -> dict[tuple, Row]:
     return rows
 
 
-def measure(job: Job, known: Known, methods: tuple[str, ...], embedder: Embedder, target: Path) -> Row | str:
+def measure_job(job: Job, known: Known, methods: tuple[str, ...], embedder: Embedder, target: Path) -> Row | str:
     """One row, or why there is none; writes the strip of pictures."""
     albums = methods_of.albums_for(known.library, job.target.person, job.target.path.name, job.seed)
     if albums is None:
@@ -277,7 +277,7 @@ def measure(job: Job, known: Known, methods: tuple[str, ...], embedder: Embedder
     pictures = {name: result.picture for name, result in results.items()}
     row = replace(
         who(job, case, known, albums, embedder),
-        scores=scored(case, pictures, methods_of.embeddings(albums.person), embedder),
+        scores=scored(case, pictures, methods_of.reference_embeddings(albums.person), embedder),
         refused={name: one.refused for name, one in results.items() if one.refused is not None},
         wrong=albums.wrong.name if albums.wrong else "",
         lookalike=albums.lookalike.name if albums.lookalike else "",

@@ -20,14 +20,14 @@ from ...lib.degradation.estimate import face_pair
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe
 from ...lib.faces.align import align
-from ...lib.faces.detect import detect_faces, make_face, merge, reading_order
+from ...lib.faces.detect import detect_faces, make_face, merge_detections, reading_order
 from ...lib.faces.library import main_face
 from ...lib.faces.paste import face_region
 from ...lib.pictures.files import read_picture
 from ...lib.restoring.apply import restore_faces, restore_scene
 from ...lib.vocabulary import Box, Conditions, DegradationCode, Face, Faces, Library
 from ...models.embedded import ready as embedded
-from ...models.embedded.estimate import estimate
+from ...models.embedded.estimate import estimate_code
 from ...training.album.samples import FACE_FAMILIES, for_face
 
 # What is computed around a face on each side, in boxes.
@@ -73,14 +73,14 @@ class Case:
 
 
 @lru_cache(maxsize=1)
-def subject_of(path: Path) -> Subject | None:
+def subject_of(path: Path, surroundings: float = SURROUNDINGS) -> Subject | None:
     """The main face of a picture on disk, None if no face is found in it. Raises UserError if it cannot be read."""
     photo = read_picture(path)
     seen = detect_faces(photo)
     if not seen:
         return None
     face = main_face(seen, photo.shape[-2:])
-    x0, y0, x1, y1 = face_region(face.box, SURROUNDINGS, photo.shape[-2:])
+    x0, y0, x1, y1 = face_region(face.box, surroundings, photo.shape[-2:])
     box = tuple(value - corner for value, corner in zip(face.box, (x0, y0, x0, y0), strict=True))
     return Subject(photo[:, y0:y1, x0:x1], box, face.landmarks - [x0, y0])
 
@@ -112,7 +112,7 @@ def make_case(subject: Subject, recipe: Recipe) -> Case:
     general = embedded.restorer(keep)
     damaged = recipe.apply(subject.picture[None])
     scene = restore_scene(damaged, general, Conditions())
-    found = reading_order(merge(detect_faces(damaged[0]) + detect_faces(scene[0])))
+    found = reading_order(merge_detections(detect_faces(damaged[0]) + detect_faces(scene[0])))
     faces = Faces((tuple(make_face(damaged[0], one) for one in found),), damaged.shape[-2:])
     faces = restore_faces(damaged, faces, general, Library())
     index = face_at(subject.box, faces.frames[0])
@@ -122,9 +122,9 @@ def make_case(subject: Subject, recipe: Recipe) -> Case:
     pair = face_pair(damaged[0], face)
     if pair is None:
         return Case(subject, damaged, scene, recipe.summary(), faces, index, face, None)
-    code = estimate(embedded.extractor(keep)(), pair)
+    code = estimate_code(embedded.extractor(keep)(), pair)
     scene = restore_scene(damaged, general, Conditions(code=code))
-    guided = restore_faces(damaged, alone(face, faces.size), general, Library(), code=code).frames[0][0]
+    guided = restore_faces(damaged, lone_face(face, faces.size), general, Library(), code=code).frames[0][0]
     return Case(subject, damaged, scene, recipe.summary(), faces, index, guided, code)
 
 
@@ -135,6 +135,6 @@ def face_at(box: Box, frame: tuple[Face, ...]) -> int | None:
     return next(inside, None)
 
 
-def alone(face: Face, size: tuple[int, int]) -> Faces:
+def lone_face(face: Face, size: tuple[int, int]) -> Faces:
     """One face of one photograph of ``size`` (H, W)."""
     return Faces(((face,),), size)

@@ -67,7 +67,7 @@ def main_method(rows: Sequence[Row]) -> str | None:
     )
 
 
-def summary(rows: Sequence[Row]) -> list[dict]:
+def faces_summary(rows: Sequence[Row]) -> list[dict]:
     """One entry per set, size and family, then per size over all families, then per set over everything;
     over all again without the faces that were not found, if there are any."""
     ordered: Callable[[str], list] = lambda name: list(dict.fromkeys(getattr(row, name) for row in rows))  # noqa: E731

@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from ...lib.bridge import keep
-from ...lib.faces.detect import Detection, make_face
+from ...lib.faces.detect import make_face
+from ...lib.faces.detection import Detection
 from ...lib.faces.embed import DLIB_NORM, Embedder
 from ...lib.faces.library import library_from_images
 from ...lib.faces.match import match_faces
@@ -19,7 +20,7 @@ from ...lib.vocabulary import DegradationCode, Face, Library, Person, Restorer, 
 from ...models.album import ready as album
 from ...models.album.restorer import AlbumRestorer
 from ...models.embedded.reference_restorer import ReferenceRestorer
-from .faces_cases import Case, alone
+from .faces_cases import Case, lone_face
 
 METHODS = {
     "damaged": "the picture as it is",
@@ -59,7 +60,7 @@ def available() -> tuple[str, ...]:
     return tuple(name for name in USUAL if name != "gate" or album.WEIGHTS.is_file())
 
 
-def check(methods: tuple[str, ...]) -> None:
+def check_methods(methods: tuple[str, ...]) -> None:
     """Raises UserError for a method that does not exist or cannot run."""
     for name in methods:
         if name not in METHODS:
@@ -81,15 +82,15 @@ def apply(name: str, case: Case, albums: Albums, embedder: Embedder) -> Result |
         case "scene":
             return Result(case.scene)
         case "old":
-            return Result(with_album(case, ReferenceRestorer(), albums.person))
+            return Result(scene_with_album(case, ReferenceRestorer(), albums.person))
         case "fusion":
-            return Result(with_album(case, AlbumRestorer(None), albums.person))
+            return Result(scene_with_album(case, AlbumRestorer(None), albums.person))
         case "gate":
-            return Result(with_album(case, album.restorer(keep), albums.person))
+            return Result(scene_with_album(case, album.restorer(keep), albums.person))
         case "wrong":
-            return None if albums.wrong is None else Result(with_album(case, best_album(), albums.wrong))
+            return None if albums.wrong is None else Result(scene_with_album(case, best_album(), albums.wrong))
         case "lookalike":
-            return None if albums.lookalike is None else Result(with_album(case, best_album(), albums.lookalike))
+            return None if albums.lookalike is None else Result(scene_with_album(case, best_album(), albums.lookalike))
         case "matched":
             return recognized(case, albums.everybody, embedder)
         case "matched_wrong":
@@ -101,7 +102,7 @@ def apply(name: str, case: Case, albums: Albums, embedder: Embedder) -> Result |
     raise UserError(f"--methods: there is no method {name!r}. Choose from {', '.join(METHODS)}.")
 
 
-def with_album(
+def scene_with_album(
     case: Case,
     restorer: Restorer,
     person: Person,
@@ -116,7 +117,7 @@ def with_album(
     face = case.face if face is None else face
     if face is None:
         return case.scene
-    known = alone(replace(face, person=person.name, confidence=confidence), case.faces.size)
+    known = lone_face(replace(face, person=person.name, confidence=confidence), case.faces.size)
     library = Library((person,), "dlib")
     done = restore_faces(case.damaged, known, restorer, library, code=case.code if code is None else code)
     return compose_faces(case.scene, done)[0]
@@ -130,7 +131,7 @@ def recognized(case: Case, library: Library, embedder: Embedder) -> Result:
     person = library.get(found.person)
     if person is None:
         return Result(case.scene, True)
-    return Result(with_album(case, best_album(), person, confidence=found.confidence), False)
+    return Result(scene_with_album(case, best_album(), person, confidence=found.confidence), False)
 
 
 def with_truth(case: Case, person: Person) -> torch.Tensor:
@@ -139,7 +140,7 @@ def with_truth(case: Case, person: Person) -> torch.Tensor:
     face = make_face(case.damaged[0], detection)
     face = replace(face, restored=make_face(case.scene[0], detection).crop)
     code = DegradationCode(torch.zeros(1, 1, 1, 1), torch.zeros(1, 21, 1), "truth", case.scalars)
-    return with_album(case, best_album(), person, face, code)
+    return scene_with_album(case, best_album(), person, face, code)
 
 
 def albums_for(library: Library, person: str, file: str, seed: int) -> Albums | None:
@@ -152,7 +153,9 @@ def albums_for(library: Library, person: str, file: str, seed: int) -> Albums | 
     if not others:
         return Albums(own, everybody, None, None)
     wrong = others[np.random.default_rng(seed).integers(len(others))]
-    nearest = min(others, key=lambda one: float(np.mean(distances(embeddings(own), embeddings(one)))))
+    nearest = min(
+        others, key=lambda one: float(np.mean(distances(reference_embeddings(own), reference_embeddings(one))))
+    )
     return Albums(own, everybody, wrong, nearest)
 
 
@@ -174,7 +177,7 @@ def proposing(library: Library, embedder: Embedder) -> Library:
     return replace(library, people=people, embedder=embedder.name)
 
 
-def embeddings(person: Person) -> np.ndarray:
+def reference_embeddings(person: Person) -> np.ndarray:
     """``[R, D]``."""
     return np.stack([reference.embedding for reference in person.references])
 

@@ -40,7 +40,7 @@ def strip_path(target: Path, row: Row) -> Path:
     return target / FOLDER / f"{short}_{zlib.crc32(repr(row.key).encode()):08x}.png"
 
 
-def sheet(target: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> np.ndarray | None:
+def faces_sheet(target: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> np.ndarray | None:
     """uint8 ``[H, W, 3]``: every face with its label; columns: which tiles, all by default. None if there is no strip."""
     lines = []
     for row in rows:
@@ -80,12 +80,12 @@ def grid_rows(rows: Sequence[Row], count: int = MOST_ROWS) -> list[Row]:
     return [rows[int((number + 0.5) * len(rows) / count)] for number in range(count)]
 
 
-def write(target: Path, rows: Sequence[Row], worst: Sequence[Row]) -> list[str]:
+def write_sheets(target: Path, rows: Sequence[Row], worst: Sequence[Row]) -> list[str]:
     """Writes ``grid.png`` and ``worst.png`` where there is something to show; returns their names."""
     written = []
     columns = GRID if main_method(rows) in GRID else None
     for name, chosen, shown in (("grid.png", grid_rows(rows), columns), ("worst.png", worst, None)):
-        picture = sheet(target, chosen, shown)
+        picture = faces_sheet(target, chosen, shown)
         if picture is not None:
             Image.fromarray(picture).save(target / name)
             written.append(name)

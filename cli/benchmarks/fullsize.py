@@ -17,17 +17,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
 from ...lib.vocabulary import Conditions, DegradationCode
-from ...models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill
+from ...models.face2scene.network import ADAPTERS, Face2Scene, Face2SceneWeights, adapt, fill_adapters
 from ...models.shared.sd_turbo import UNET, VAE, SDTurbo
 
 log = logging.getLogger(__name__)
 
 WAYS = "fused and batched", "per layer"
 STAGES = "encode", "predict", "decode"
-GUIDANCE = 1.1
+CFG = 1.1
 
 
-def measure(side: int = 512, repeats: int = 3) -> dict[str, Any]:
+def measure_full_size(side: int = 512, repeats: int = 3) -> dict[str, Any]:
     """Medians over ``repeats`` restorations of a side x side picture each way, and the largest difference of the pictures."""
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(repeats):
@@ -55,7 +55,7 @@ def _run(way: str, side: int, threads: int) -> dict[str, Any]:
     net = _network(way)
     draw = torch.Generator().manual_seed(1)
     text, tokens = torch.randn(2, 1, 77, 1024, generator=draw), torch.randn(1, 21, 1024, generator=draw)
-    restorer = SDTurboRestorer(lambda: net, *text, guidance=GUIDANCE, color=None)
+    restorer = SDTurboRestorer(lambda: net, *text, cfg=CFG, color=None)
     conditions = Conditions(code=DegradationCode(tokens, tokens, net.token_space))
     picture = torch.rand(1, 3, side, side, generator=draw)
     spent = {stage: _timed(net.turbo, stage) for stage in STAGES}
@@ -91,12 +91,12 @@ class PerLayer(Face2Scene):
     def __init__(self, turbo: SDTurbo, weights: Face2SceneWeights):
         nn.Module.__init__(self)
         self.turbo, self.token_space = turbo, weights.token_space
-        fill(adapt(turbo, weights.config["adapters"]), weights)
+        fill_adapters(adapt(turbo, weights.config["adapters"]), weights)
         self.eval().requires_grad_(False)
 
-    def predict(self, latent, tokens, positive, negative, guidance):
+    def predict(self, latent, tokens, positive, negative, cfg):
         away, towards = (super(PerLayer, self).predict(latent, tokens, one, one, 1) for one in (negative, positive))
-        return away + guidance * (towards - away)
+        return away + cfg * (towards - away)
 
 
 def _timed(owner: Any, name: str) -> list[float]:

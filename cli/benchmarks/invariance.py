@@ -18,7 +18,7 @@ from ...models.embedded import ready as embedded
 DRAWS, CROP, MARGIN = 64, 128, 16
 
 
-def embeddings(crops: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def pair_embeddings(crops: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Unit vectors ``[N, C]`` of the pairs that a recipe makes of crops ``[N, 3, 160, 160]``, each with noise of its own."""
     fadex = embedded.extractor(keep)().fadex
     pairs = torch.cat([crops, recipe.apply(crops)], 1)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]  # no border effect
@@ -49,7 +49,7 @@ def retrieval(pictures: list[torch.Tensor]) -> dict[str, float]:
     out = {}
     for family in ("trial", "s3diff"):
         codes = torch.stack(
-            [embeddings(cells[[i % half, half + i % half]], FAMILIES[family](9000 + i)) for i in range(DRAWS)]
+            [pair_embeddings(cells[[i % half, half + i % half]], FAMILIES[family](9000 + i)) for i in range(DRAWS)]
         )
         found = (codes[:, 0] @ codes[:, 1].T).argmax(1)
         out[family] = float((found == torch.arange(DRAWS)).float().mean())
@@ -64,7 +64,7 @@ def figure(pictures: list[torch.Tensor], target: Path) -> dict[str, float]:
     from matplotlib import pyplot
 
     chosen = crops(pictures, 0)[:10]
-    codes = torch.stack([embeddings(chosen, draw(0)) for draw in PRESETS.values()])  # [4, N, C]
+    codes = torch.stack([pair_embeddings(chosen, draw(0)) for draw in PRESETS.values()])  # [4, N, C]
     count = len(chosen)
     among = torch.ones(count, count, dtype=torch.bool).triu(1)
     same = torch.cat([(c @ c.T)[among] for c in codes]).tolist()

@@ -110,7 +110,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
 
     def against_noise(subject: Subject):
         for steps in NOISE:
-            plain = replace(free, steps=steps)
+            plain = replace(free, denoise=steps / 1000)
             yield f"base {steps}", lambda plain=plain: measure(plain, subject)
             yield (
                 f"album {steps}",
@@ -124,7 +124,7 @@ def shapes_of(base: DiffusionRestorer, measure: Measure, steps: int, folder: Pat
 
     def sampled(subject: Subject, guidance: SkipGuidance | None) -> Values:
         # Guidance that never acts, because without guidance the paper's default would be used.
-        maker = replace(free, samples=STRIDES, guidance=guidance or SkipGuidance(every=0))
+        maker = replace(free, steps=STRIDES, skip_guidance=guidance or SkipGuidance(every=0))
         pictures = generative_album(maker, subject.damaged[0], Conditions(), ALBUM)
         away = np.mean([psnr(one[None], subject.damaged[0]) for one in pictures])
         return {"psnr_to_input": float(away), "spread": float(pictures.std(0).mean())}

@@ -36,7 +36,7 @@ FAMILY, BATCH = "codeformer", 4
 Score = dict[str, float]
 
 
-def keep(module):
+def keep_in_memory(module):
     return lambda: module
 
 
@@ -98,7 +98,7 @@ def people_of(photos: Path, draws: int = 1) -> tuple[DiffusionRestorer, list[Sub
         raise UserError(
             f"{photos}: at least two people with two usable photographs each are needed.\n" + "\n".join(library.notes)
         )
-    base = embedded.diffusion(keep)
+    base = embedded.diffusion(keep_in_memory)
 
     def subject(person: Person) -> Subject:
         crops = torch.stack([reference.crop for reference in person.references])
@@ -138,7 +138,7 @@ def bench(photos: Path, methods: Sequence[str], steps: int, draws: int, target: 
         return people[(people.index(subject) + 1) % len(people)]
 
     add("damaged", lambda subject: None)
-    add("one step", lambda subject: embedded.restorer(keep))
+    add("one step", lambda subject: embedded.restorer(keep_in_memory))
     add("no persona", lambda subject: base)
     for method in methods:
         settings, started, personas = (

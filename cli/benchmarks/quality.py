@@ -23,10 +23,10 @@ from ...lib.degradation.families import FAMILIES
 from ...lib.faces.detect import detect_faces
 from ...lib.pictures.files import from_pil, to_pil
 from ...lib.pictures.metrics import psnr, ssim
-from ...lib.samples import load
+from ...lib.samples import load_photographs
 from ...lib.vocabulary import Conditions, UserError
 from ...models.embedded import ready as embedded
-from ...models.embedded.estimate import estimate
+from ...models.embedded.estimate import estimate_code
 from ...training import perceptual
 from . import invariance, speed
 
@@ -50,12 +50,12 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
     """Everything; writes ``figures.json``, ``grid.png`` and ``invariance.png`` into ``target`` and returns the figures."""
     if side < 1 or draws < 1:
         raise UserError("--side and --draws must be at least 1.")
-    pictures = dict(load(photos, side))
+    pictures = dict(load_photographs(photos, side))
     invariance.crops(
         list(pictures.values()), 0
     )  # raises where photographs are too small, before and not after the long part
     target.mkdir(parents=True, exist_ok=True)
-    quick = speed.measure()  # first, while its memory is the process's peak
+    quick = speed.measure_speed()  # first, while its memory is the process's peak
     rows, strips = [], []
     lpips = perceptual.at_hand(weight_folders("personal_restore"))
     bar = tqdm(total=len(pictures) * (draws * (len(FAMILY_NAMES) - 1) + 1), desc="restoring")
@@ -63,7 +63,7 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
         window = face_window(truth)
         for family in FAMILY_NAMES:
             for draw in range(draws if family != "clean" else 1):
-                row, strip = measure(name, truth, window, family, 1000 * number + draw, lpips)
+                row, strip = measure_quality(name, truth, window, family, 1000 * number + draw, lpips)
                 rows.append(row)
                 if draw == 0:
                     strips.append(strip)
@@ -74,7 +74,7 @@ def bench(photos: Path | None, side: int, draws: int, target: Path) -> dict:
         "photographs": len(pictures),
         "longest_side": side,
         "draws": draws,
-        "families": {family: summary([r for r in rows if r.family == family]) for family in FAMILY_NAMES},
+        "families": {family: quality_summary([r for r in rows if r.family == family]) for family in FAMILY_NAMES},
         "oracle": oracle([r for r in rows if r.family == "trial"]),
         "clean": clean(pictures.values()),
         "retrieval": invariance.retrieval(list(pictures.values())),
@@ -101,7 +101,7 @@ def face_window(truth: torch.Tensor) -> Window:
     return across(y0, y1, height), across(x0, x1, width)
 
 
-def measure(
+def measure_quality(
     name: str, truth: torch.Tensor, window: Window, family: str, seed: int, lpips: perceptual.LPIPS | None
 ) -> tuple[Row, list[np.ndarray]]:
     """The scores, and damaged | restored blind | guided | truth round the face, as bytes."""
@@ -113,15 +113,15 @@ def measure(
     def cut(picture):
         return picture[0][:, window[0], window[1]]
 
-    def guided(high: torch.Tensor, low: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
-        code = estimate(extractor, torch.cat([cut(high), cut(low)]))
-        return replace(restorer, guidance=guidance).restore(damaged, Conditions(code=code))
+    def guided(high: torch.Tensor, low: torch.Tensor, cfg: float = 1.0) -> torch.Tensor:
+        code = estimate_code(extractor, torch.cat([cut(high), cut(low)]))
+        return replace(restorer, cfg=cfg).restore(damaged, Conditions(code=code))
 
     results = {"damaged": damaged, "blind": blind, "guided": guided(blind, damaged)}
     if family == "trial":
         other = FAMILIES[family](seed + 500).apply(truth)
         results |= {"true pair": guided(truth, damaged), "wrong pair": guided(truth, other)}
-        results["guidance 1.10"] = guided(blind, damaged, 1.1)
+        results["cfg 1.10"] = guided(blind, damaged, 1.1)
     if family != "clean":
         results["non-local means"] = non_local_means(damaged)
 
@@ -140,7 +140,7 @@ def non_local_means(damaged: torch.Tensor) -> torch.Tensor:
     return from_pil(Image.fromarray(done[..., ::-1]))[None]
 
 
-def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
+def quality_summary(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Means per method, what they add to the damaged photograph, and the standard error of that, for draws differ."""
     mean = {m: np.mean([r.scores[m] for r in rows], axis=0) for m in rows[0].scores}
 

@@ -13,7 +13,7 @@ from ...lib.vocabulary import Conditions
 from ...models.embedded import ready as embedded
 
 
-def measure(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:
+def measure_speed(side: int = 1024, repeats: int = 3) -> dict[str, float | None]:
     """One picture of side x side; the fastest of a few runs. Peak memory is the process's since its start."""
     restorer = embedded.restorer(keep)
     picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))

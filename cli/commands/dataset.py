@@ -61,7 +61,7 @@ def _dataset(options: argparse.Namespace) -> int:
         pyiqa_scorers(device()) if options.quality else {},
         weight_folders("personal_restore"),
     )
-    print(json.dumps(dataset.build(options.photos, options.out, config, tools), indent=2))
+    print(json.dumps(dataset.build_dataset(options.photos, options.out, config, tools), indent=2))
     print(
         f"-> {options.out / dataset.MANIFEST} lists the measurements of every photograph, and why photographs were "
         "rejected."

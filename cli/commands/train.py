@@ -51,7 +51,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.stage == FACE2SCENE:
         return _train_face2scene(options)
     if options.stage in train_album.STAGES:
-        return train_album.run(options)
+        return train_album.run_album_stage(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
     where = place("training", torch.bfloat16)
     match options.stage:
@@ -59,22 +59,24 @@ def _train(options: argparse.Namespace) -> int:
             from PIL import Image
 
             options.out.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(procedural.page(range(12))).save(options.out / "samples.png")
+            Image.fromarray(procedural.contact_sheet(range(12))).save(options.out / "samples.png")
             print(f"Sample training pictures: {options.out / 'samples.png'}")
         case "tiny":
             from ...training import tiny_diffusion
 
-            tiny_diffusion.export(tiny_diffusion.run(options.out, config.data, where), config.data, embedded.FOLDER)
+            tiny_diffusion.export_tiny_diffusion(
+                tiny_diffusion.train_tiny_diffusion(options.out, config.data, where), config.data, embedded.FOLDER
+            )
         case "bound":
-            print(json.dumps(bound.run(options.out, config, options.photos, 512, where), indent=2))
+            print(json.dumps(bound.train_bound(options.out, config, options.photos, 512, where), indent=2))
         case "export":
-            stages.export(options.out, config, embedded.FOLDER)
+            stages.export_weights(options.out, config, embedded.FOLDER)
         case "all":
             for stage in stages.STAGES:
-                stages.run(stage, options.out, config, where)
-            stages.export(options.out, config, embedded.FOLDER)
+                stages.run_stage(stage, options.out, config, where)
+            stages.export_weights(options.out, config, embedded.FOLDER)
         case stage:
-            stages.run(stage, options.out, config, where)
+            stages.run_stage(stage, options.out, config, where)
     return 0
 
 

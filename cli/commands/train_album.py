@@ -11,7 +11,7 @@ from ...lib.vocabulary import UserError
 STAGES = ("album-people", "album-portraits", "album-mesh", "album-samples", "album-likeness", "album-gate")
 
 
-def run(options: argparse.Namespace) -> int:
+def run_album_stage(options: argparse.Namespace) -> int:
     """One stage; each finds what the ones before it left in ``--out``."""
     import torch
 
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     out: Path = options.out
     match options.stage:
         case "album-people":
-            count = made_up_people.make(_source(options), out / "people", 1500, 0, _mesh)
+            count = made_up_people.make_people(_source(options), out / "people", 1500, 0, _mesh)
             print(f"{count} people: {out / 'people'}")
         case "album-portraits":
             ids = portraits.prepare(_source(options), out / "portraits", _tested(options.tested))
@@ -83,4 +83,4 @@ def _make_samples(out: Path, shards: int) -> None:
     from ...training.album import samples
 
     tools = samples.Tools(ready.restorer(keep), ready.extractor(keep)())
-    samples.make(out / "people", out / "portraits", tools, out / "samples", shards)
+    samples.make_samples(out / "people", out / "portraits", tools, out / "samples", shards)

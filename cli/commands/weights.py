@@ -56,6 +56,6 @@ def _convert(names: list[str]) -> int:
         )
     public = find_all(["s3diff", "s3diff-degradation"], weight_folders)
     target = public[0].with_name(s3diff.CONVERTED)
-    s3diff.convert(s3diff.read(*public), target)
+    s3diff.convert(s3diff.read_s3diff(*public), target)
     print(f"-> {target}; {' and '.join(path.name for path in public)} are no longer needed.")
     return 0

@@ -24,7 +24,7 @@ from personal_restore.nodes import NODES  # noqa: E402
 WORKFLOWS = ROOT / "workflows"
 
 
-def build() -> dict[Path, str]:
+def api_files() -> dict[Path, str]:
     """What each file in API format should contain."""
     known = kinds((*CORE_NODES, *NODES))
     return {
@@ -33,7 +33,7 @@ def build() -> dict[Path, str]:
     }
 
 
-def stale(files: dict[Path, str]) -> list[Path]:
+def stale_api_files(files: dict[Path, str]) -> list[Path]:
     """The files that differ from what they should contain, or belong to no workflow."""
     changed = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
     return changed + sorted(set((WORKFLOWS / "api").glob("*.json")) - files.keys())
@@ -42,8 +42,8 @@ def stale(files: dict[Path, str]) -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Writes the bundled workflows in API format.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is stale")
-    check, files = parser.parse_args().check, build()
-    changed = stale(files)
+    check, files = parser.parse_args().check, api_files()
+    changed = stale_api_files(files)
     for path in changed:
         if check:
             print(f"{path.relative_to(ROOT)} is stale: python cli/tools/api.py")

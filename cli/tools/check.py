@@ -33,7 +33,7 @@ def commands(package: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-def run(name: str, command: tuple[str, ...], package: Path) -> bool:
+def run_check(name: str, command: tuple[str, ...], package: Path) -> bool:
     """Runs one check; prints its name and, where it fails, what it says."""
     started = time.monotonic()
     environment = os.environ | {"MYPYPATH": str(package)}
@@ -65,8 +65,8 @@ def main() -> int:
         named = commands(package)
         types = named.pop("types")
         with ThreadPoolExecutor(2) as pool:  # mypy takes as long as the others together
-            checked = pool.submit(run, "types", types, package)
-            others = [run(name, command, package) for name, command in named.items()]
+            checked = pool.submit(run_check, "types", types, package)
+            others = [run_check(name, command, package) for name, command in named.items()]
             return 0 if all([*others, checked.result()]) else 1
 
 

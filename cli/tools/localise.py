@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polib
+
 ROOT = Path(__file__).resolve().parents[2]
 if not __package__:  # run as a script
     sys.path.insert(0, str(ROOT))
@@ -48,8 +50,7 @@ class Chinese:
     """The translations in ``zh.po``. Records every requested text, and where it first occurs."""
 
     def __init__(self, po: str):
-        pairs = re.findall(r'^msgid (".+")\nmsgstr (".*")$', po, re.MULTILINE)
-        self.known = {json.loads(text): json.loads(translation) for text, translation in pairs}
+        self.known = {entry.msgid: entry.msgstr for entry in polib.pofile(po)}
         self.asked: dict[str, str] = {}
 
     def __call__(self, text: str, place: str) -> str:
@@ -63,16 +64,13 @@ class Chinese:
 
     def po(self) -> str:
         """The updated `zh.po`, in the order of the nodes."""
-
-        def quoted(text):
-            return json.dumps(text, ensure_ascii=False)  # PO's escapes are JSON's
-
-        head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nLanguage: zh_CN\\n"\n'
-        entries = (
-            f"#: {place}\nmsgid {quoted(text)}\nmsgstr {quoted(self.known.get(text, ''))}\n"
+        file = polib.POFile(wrapwidth=0)
+        file.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Language": "zh_CN"}
+        file.extend(
+            polib.POEntry(msgid=text, msgstr=self.known.get(text, ""), occurrences=[(place, "")])
             for text, place in self.asked.items()
         )
-        return "\n".join([head, *entries])
+        return str(file)
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Node:
     outputs: tuple[Slot, ...]
 
 
-def describe(schema: Schema, say: Say) -> Node:
+def described_node(schema: Schema, say: Say) -> Node:
     return Node(
         schema.node_id,
         say(schema.display_name, f"{schema.node_id}.display_name"),
@@ -148,18 +146,18 @@ def node_defs(nodes: Iterable[Node]) -> dict[str, Any]:
     }
 
 
-def plain(text: str) -> str:
+def escaped_markdown(text: str) -> str:
     """A text, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*<\[])", r"\\\1", text)
 
 
-def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> str:
+def help_page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> str:
     """A help page. Raises ValueError if the example refers to something that does not exist."""
     own, core = help[node.id], help["core"]
 
     def slot_line(slot: Slot) -> str:
-        name = f"**{plain(slot.name)}**" + (f" (`{slot.id}`)" if slot.id != slot.name else "")
-        return f"- {name} · {' · '.join(slot.facts)} — {plain(slot.tooltip)}"
+        name = f"**{escaped_markdown(slot.name)}**" + (f" (`{slot.id}`)" if slot.id != slot.name else "")
+        return f"- {name} · {' · '.join(slot.facts)} — {escaped_markdown(slot.tooltip)}"
 
     def end(text: str, kind: str) -> str:
         """One end of a link, 'node.slot', as the canvas names it."""
@@ -177,20 +175,20 @@ def page(node: Node, nodes: dict[str, Node], help: dict[str, Any], say: Say) -> 
 
     def trouble_line(index: int, symptom: str, remedy: str) -> str:
         place = f"{node.id}.help.trouble.{index}"
-        return f"- **{plain(say(symptom, place))}** {plain(say(remedy, place))}"
+        return f"- **{escaped_markdown(say(symptom, place))}** {escaped_markdown(say(remedy, place))}"
 
     sections = {
-        "When to use it": [plain(say(own["use"], f"{node.id}.help.use"))],
+        "When to use it": [escaped_markdown(say(own["use"], f"{node.id}.help.use"))],
         "Inputs": [slot_line(slot) for slot in node.inputs],
         "Outputs": [slot_line(slot) for slot in node.outputs],
         "Example": [f"![{say('Example', 'page')}]({PICTURE.format(node.id)})\n", *map(link_line, own["example"])],
         "Troubleshooting": [trouble_line(i, *pair) for i, pair in enumerate(own["trouble"])],
     }
     written = [f"## {say(title, 'page')}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
-    return "\n\n".join([f"# {plain(node.name)}", plain(node.description), *written]) + "\n"
+    return "\n\n".join([f"# {escaped_markdown(node.name)}", escaped_markdown(node.description), *written]) + "\n"
 
 
-def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[str, str], list[str]]:
+def localized_files(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[str, str], list[str]]:
     """All files by path, and the problems of the sources. Raises ValueError if nothing can be written."""
     chinese = Chinese(po)
     ids = {schema.node_id for schema in schemas}
@@ -200,9 +198,9 @@ def build(schemas: list[Schema], help: dict[str, Any], po: str) -> tuple[dict[st
         raise ValueError(f"{HELP.name} has a section for {', '.join(surplus)}, which is not a node")
     files, problems = {}, []
     for language, say in (("en", english), ("zh", chinese)):
-        nodes = {schema.node_id: describe(schema, say) for schema in schemas}
+        nodes = {schema.node_id: described_node(schema, say) for schema in schemas}
         for node in nodes.values():
-            text = page(node, nodes, help, say)
+            text = help_page(node, nodes, help, say)
             files |= {f"web/docs/{name.format(node.id)}": text for name in PAGES[language]}
         definitions = node_defs(nodes.values())
         files[f"locales/{language}/nodeDefs.json"] = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
@@ -223,7 +221,7 @@ def placeholders(tree: dict[str, Any], place: str = "") -> list[str]:
     return found
 
 
-def stale(files: dict[str, str], root: Path) -> list[str]:
+def stale_texts(files: dict[str, str], root: Path) -> list[str]:
     """The files under ``root`` that differ, are missing, or no longer belong to a node."""
     there = {path.relative_to(root).as_posix() for pattern in WRITTEN for path in root.glob(pattern)}
 
@@ -242,7 +240,7 @@ def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
     return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
 
 
-def sources() -> tuple[list[Schema], dict[str, Any], str]:
+def text_sources() -> tuple[list[Schema], dict[str, Any], str]:
     catalogue = ROOT / CATALOGUE
     po = catalogue.read_text("utf-8") if catalogue.is_file() else ""
     return [node.define_schema() for node in NODES], tomllib.loads(HELP.read_text("utf-8")), po
@@ -253,12 +251,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is stale")
     check = parser.parse_args().check
     try:
-        schemas, help, po = sources()
-        files, problems = build(schemas, help, po)
+        schemas, help, po = text_sources()
+        files, problems = localized_files(schemas, help, po)
     except ValueError as error:
         sys.exit(str(error))
     problems += picture_problems(schemas, ROOT)
-    for name in stale(files, ROOT):
+    for name in stale_texts(files, ROOT):
         path = ROOT / name
         if check:
             problems.append(f"{name} is stale: python cli/tools/localise.py")

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def filled(text: str, repository: str) -> str:
+def with_registry_fields(text: str, repository: str) -> str:
     """pyproject.toml with the fields. Raises ValueError for an invalid address, or if a field already exists."""
     named = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
     if not named:
@@ -36,6 +36,6 @@ Banner = "{raw}/banner.png"
 if __name__ == "__main__":
     project = ROOT / "pyproject.toml"
     try:
-        project.write_text(filled(project.read_text("utf-8"), sys.argv[1]), "utf-8", newline="\n")
+        project.write_text(with_registry_fields(project.read_text("utf-8"), sys.argv[1]), "utf-8", newline="\n")
     except (IndexError, ValueError) as error:
         sys.exit(f"python cli/tools/registry.py ADDRESS: {error}")

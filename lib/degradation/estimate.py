@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..faces.paste import unwarp
@@ -33,7 +35,18 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 
-def describe(scalars: dict[str, float]) -> str:
+def largest_pair(photo: torch.Tensor, faces: Sequence[Face]) -> torch.Tensor | None:
+    """The `face_pair` of the largest restored face of a photograph."""
+    pairs = (pair for face in faces if (pair := face_pair(photo, face)) is not None)
+    return max(pairs, key=area, default=None)
+
+
+def area(pair: torch.Tensor) -> int:
+    """Of a pair ``[6, h, w]``, in pixels."""
+    return pair.shape[-1] * pair.shape[-2]
+
+
+def describe_damage(scalars: dict[str, float]) -> str:
     """Scalars in plain words, worst first within each kind: ``clear blur (about 2.1 px), ...``."""
     blur, noise = scalars["blur_sigma"], scalars["noise_sigma"]
     quality, factor = scalars["jpeg_quality"], scalars["downscale"]

@@ -11,7 +11,7 @@ from .pfstorer import pfstorer_heavy, pfstorer_light
 from .presets import PRESETS
 from .recipe import Recipe, Step
 from .second_order import REALESRGAN, S3DIFF, second_order
-from .steps import Range, gaussian, jpeg, resize
+from .steps import Range, gaussian, jpeg_step, resize_step
 
 
 def first_order(
@@ -25,10 +25,10 @@ def first_order(
         sigma = rng.uniform(*blur)
         steps = [gaussian(21, sigma, sigma * rng.uniform(ratio, 1), rng.uniform(-math.pi, math.pi))]
         if rng.random() < resize_prob:
-            steps.append(resize(1 / rng.uniform(1, downscale), rng))
+            steps.append(resize_step(1 / rng.uniform(1, downscale), rng))
         if rng.random() < 0.75:
             steps.append(Step("gaussian_noise", {"sigma": rng.uniform(*noise), "gray": bool(rng.random() < 0.4)}))
-        steps.append(jpeg(quality, rng))
+        steps.append(jpeg_step(quality, rng))
         return Recipe(tuple(steps), seed, name)
 
     return draw
@@ -55,7 +55,7 @@ def face(
             kernel = gaussian(41, sigma, rng.uniform(*blur), rng.uniform(-math.pi, math.pi))
         small = Step("resize", {"scale": 1 / rng.uniform(*downscale), "mode": mode})
         noisy = Step("gaussian_noise", {"sigma": rng.uniform(*noise), "gray": False})
-        return Recipe((kernel, small, noisy, jpeg(quality, rng)), seed, name)
+        return Recipe((kernel, small, noisy, jpeg_step(quality, rng)), seed, name)
 
     return draw
 
@@ -70,7 +70,7 @@ def light(seed: int) -> Recipe:
     if rng.random() < 0.5:
         steps.append(Step("gaussian_noise", {"sigma": rng.uniform(0, 3), "gray": bool(rng.random() < 0.4)}))
     if rng.random() < 0.5:
-        steps.append(jpeg((88, 100), rng))
+        steps.append(jpeg_step((88, 100), rng))
     return Recipe(tuple(steps), seed, "light")
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .recipe import Recipe, Step
-from .steps import gaussian, jpeg, resize, sinc
+from .steps import gaussian, jpeg_step, resize_step, sinc_step
 
 
 def pfstorer_light(seed: int) -> Recipe:
@@ -29,7 +29,7 @@ def pfstorer_heavy(seed: int) -> Recipe:
         steps.append(Step("median_blur", {"size": int(rng.choice([3, 5]))}))
     steps += [*_equation_8(rng, 10, 15), Step("resize", {"scale": 1.0, "mode": "bicubic"})]
     if rng.random() < 0.8:
-        steps.append(sinc(rng))
+        steps.append(sinc_step(rng))
     if rng.random() < 0.9:
         steps += _equation_8(rng, 10, 15)
     return Recipe(tuple(steps), seed, "pfstorer_heavy")
@@ -40,10 +40,10 @@ def _equation_8(rng: np.random.Generator, downscale: float, noise: float) -> lis
     other, angle = (sigma, 0.0) if rng.random() < 0.5 else (rng.uniform(0.1, 10), rng.uniform(-math.pi, math.pi))
     steps = [gaussian(41, sigma, other, angle)]
     if rng.random() < 0.7:
-        steps.append(resize(1 / rng.uniform(1, downscale), rng))
+        steps.append(resize_step(1 / rng.uniform(1, downscale), rng))
     if rng.random() < 0.4:
         steps.append(Step("gaussian_noise", {"sigma": rng.uniform(0, noise), "gray": bool(rng.random() < 0.4)}))
-    return [*steps, jpeg((30, 100), rng)]
+    return [*steps, jpeg_step((30, 100), rng)]
 
 
 def _camera(rng: np.random.Generator) -> Step:

@@ -55,7 +55,7 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
     return from_pil(picture)[None]
 
 
-def sheet(tiles: list[tuple[str, torch.Tensor]], bars: torch.Tensor) -> torch.Tensor:
+def damage_sheet(tiles: list[tuple[str, torch.Tensor]], bars: torch.Tensor) -> torch.Tensor:
     """``[1, 3, H, W]``: pictures of one size ``[1, 3, h, w]``, each under its caption, and the gauge below."""
     tall, width = tiles[0][1].shape[-2:]
     bars = F.interpolate(bars, scale_factor=max(1.0, min(width / bars.shape[-1], 3.0)), mode="bilinear").clamp(0, 1)

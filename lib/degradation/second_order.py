@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .recipe import Recipe, Step
-from .steps import Range, gaussian, kernel_size, resize, sinc
+from .steps import Range, gaussian, kernel_size, resize_step, sinc_step
 
 KINDS = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
 """Shares of isotropic and anisotropic kernels: ordinary, generalised, plateau."""
@@ -57,7 +57,7 @@ def second_order(
             sigma = rng.uniform(*first.blur_sigma)
             steps[0] = Step("varying_blur", {"size": 21, "centre": sigma / 2, "corner": sigma * 2})
         *steps_again, compress = _stage(second, rng, 1 / factor)
-        last = [resize(1 / factor, rng), *([sinc(rng)] if rng.random() < 0.8 else [])]
+        last = [resize_step(1 / factor, rng), *([sinc_step(rng)] if rng.random() < 0.8 else [])]
         ending = [*last, compress] if rng.random() < 0.5 else [compress, *last]
         return Recipe((*steps, *steps_again, *ending), seed, name)
 
@@ -68,7 +68,7 @@ def _stage(stage: Stage, rng: np.random.Generator, size: float) -> list[Step]:
     steps = [_kernel(stage, rng)] if rng.random() < stage.blur_prob else []
     direction = rng.choice(3, p=stage.resize_prob)
     scale = (rng.uniform(1, stage.resize_range[1]), rng.uniform(stage.resize_range[0], 1), 1.0)[direction]
-    steps.append(resize(size * scale, rng))
+    steps.append(resize_step(size * scale, rng))
     gray = bool(rng.random() < 0.4)
     if rng.random() < 0.5:
         steps.append(Step("gaussian_noise", {"sigma": rng.uniform(*stage.noise_range), "gray": gray}))

@@ -16,11 +16,11 @@ def gaussian(size: int, sigma_x: float, sigma_y: float, angle: float, **extra: f
     return Step("blur", {"size": size, "sigma_x": sigma_x, "sigma_y": sigma_y, "angle": angle, **extra})
 
 
-def resize(scale: float, rng: np.random.Generator) -> Step:
+def resize_step(scale: float, rng: np.random.Generator) -> Step:
     return Step("resize", {"scale": float(scale), "mode": str(rng.choice(MODES))})
 
 
-def jpeg(quality: Range, rng: np.random.Generator) -> Step:
+def jpeg_step(quality: Range, rng: np.random.Generator) -> Step:
     return Step("jpeg", {"quality": int(rng.integers(int(quality[0]), int(quality[1]) + 1))})
 
 
@@ -29,6 +29,6 @@ def kernel_size(rng: np.random.Generator) -> int:
     return int(rng.integers(3, 11)) * 2 + 1
 
 
-def sinc(rng: np.random.Generator, lowest: float = math.pi / 3) -> Step:
+def sinc_step(rng: np.random.Generator, lowest: float = math.pi / 3) -> Step:
     """The final sinc filter, cut off between ``lowest`` and pi radians per pixel."""
     return Step("sinc", {"size": kernel_size(rng), "cutoff": rng.uniform(lowest, math.pi)})

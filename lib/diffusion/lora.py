@@ -92,7 +92,7 @@ def weights(adapters: Mapping[str, LoraLayer], adapter: str) -> dict[str, nn.Par
     return named
 
 
-def fuse(root: nn.Module) -> None:
+def fuse_adapters(root: nn.Module) -> None:
     """Replaces every adapted layer by its fused base: same result, no cost. Modulation does not survive this."""
     for name, layer in list(root.named_modules()):
         if isinstance(layer, LoraLayer):

@@ -13,6 +13,11 @@ from .noise_schedule import NoiseSchedule, ReverseStep
 Denoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 
+def noise_steps(denoise: float, total: int = 1000) -> int:
+    """ComfyUI's denoise, 0..1, as steps of noise, 0..total: K of Restoration by Generation."""
+    return round(denoise * total)
+
+
 class Guidance(Protocol):
     """What pushes the picture at some of the steps: Restoration by Generation has one, `SkipGuidance`.
 

@@ -26,6 +26,8 @@ TEMPLATE_512 = np.array(
 # The fill beyond the edge of the photograph that published restorers expect: a neutral gray, RGB in 0..1.
 PUBLISHED_BORDER = (132 / 255, 133 / 255, 135 / 255)
 SMALLEST_TRIANGLE = 0.02
+# Along a side, that are averaged for a pixel of the result; of what shrinks more, a smaller copy is sampled.
+MOST_SAMPLES = 8
 
 
 def template(size: int) -> np.ndarray:
@@ -148,9 +150,14 @@ def warp(
     border: None repeats the edge, so that no foreign color enters a network or a blend; otherwise, a fill color of C
     values, as in the training of the published restorers. antialias: bicubic, and where the picture shrinks to less than two
     thirds every result pixel averages as many samples as needed, so that a face comes back as sharp as it left; without,
-    bilinear and aliasing, as published.
+    bilinear and aliasing, as published. Memory is bounded: that of ``MOST_SAMPLES`` squared results.
     """
     shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if antialias and shrink > MOST_SAMPLES:
+        reduced = int(shrink // (MOST_SAMPLES / 2))
+        matrix = matrix @ np.array([[reduced, 0, (reduced - 1) / 2], [0, reduced, (reduced - 1) / 2], [0, 0, 1]])
+        image = F.avg_pool2d(image[None], reduced, ceil_mode=True)[0]
+        shrink /= reduced
     samples = max(1, round(shrink)) if antialias else 1
     matrix = matrix * samples
     matrix[:, 2] += (samples - 1) / 2

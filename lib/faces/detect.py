@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,7 +22,10 @@ from ..extras import command
 from ..vocabulary import Box, Face, Size, UserError
 from . import mtcnn
 from .align import crop_face
+from .broken import attempt, why
+from .detection import Detection, merge_detections, reading_order
 from .paste import face_region
+from .turned import search
 
 log = logging.getLogger(__name__)
 
@@ -33,48 +35,52 @@ SMALL_PICTURE = 640
 ENLARGED_PIXELS = 16e6
 # Smaller faces contain nothing to restore, and are mostly false alarms.
 SMALLEST_FACE = 16
-MERGE_OVERLAP = 0.6
 # Mean landmarks of a detected face, as fractions of its box.
 TYPICAL_LANDMARKS = np.array([[0.28, 0.395], [0.72, 0.395], [0.5, 0.6], [0.31, 0.765], [0.69, 0.765]])
 GUESSED_SCORE = 0.1
-
-
-@dataclass(frozen=True)
-class Detection:
-    """box: in the photograph; landmarks: float64 ``[5, 2]``; score: 0..1."""
-
-    box: Box
-    landmarks: np.ndarray
-    score: float
+SCANNED_BOX = 160  # pixels
 
 
 @dataclass(frozen=True)
 class Detector:
-    """scan(photo ``[3, H, W]`` in 0..1, threshold) -> detections; threshold: the detector's usual one."""
+    """scan(photo ``[3, H, W]`` in 0..1, threshold) -> detections; threshold: the detector's usual one; sure: the score that
+    nothing but an upright face reaches."""
 
     name: str
     threshold: float
     scan: Callable[[Tensor, float], list[Detection]]
+    sure: float = 0.75
 
 
 def detect_faces(
-    photo: Tensor, backend: str = "auto", threshold: float | None = None, model_folder: Folders = None
+    photo: Tensor,
+    backend: str = "auto",
+    threshold: float | None = None,
+    model_folder: Folders = None,
+    second_look: Tensor | None = None,
 ) -> list[Detection]:
     """The faces of a photograph ``[3, H, W]`` in 0..1, in reading order.
 
-    A small picture, or one in which nothing was found, is scanned once more at twice its size.
+    A small picture, or one in which nothing was found, is scanned once more at twice its size. Where no face is certain, the
+    photograph is turned, see `turned.search`.
     threshold: minimum score, 0..1; None uses the detector's default. model_folder: where SCRFD's .onnx may be.
+    second_look: another version of the photograph, which is scanned, too.
     Raises UserError if the backend asked for is not installed.
     """
     detector = get_detector(backend, model_folder)
     if detector is None:
         return []
     threshold = detector.threshold if threshold is None else threshold
-    found = detector.scan(photo, threshold)
-    height, width = photo.shape[-2:]
-    if (not found or min(height, width) < SMALL_PICTURE) and 4 * height * width <= ENLARGED_PIXELS:
-        found += _scan_scaled(detector, photo, threshold, 2)
-    return reading_order(merge([face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]))
+
+    def scan(look: Tensor) -> list[Detection]:
+        found = detector.scan(look, threshold)
+        height, width = look.shape[-2:]
+        if (not found or min(height, width) < SMALL_PICTURE) and 4 * height * width <= ENLARGED_PIXELS:
+            found += _scan_scaled(detector, look, threshold, 2)
+        return [face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]
+
+    looks = [photo] if second_look is None else [photo, second_look]
+    return reading_order(search(scan, looks, threshold, detector.sure))
 
 
 def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detector | None:
@@ -85,40 +91,17 @@ def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detecto
         detector = DETECTORS[backend](model_folder)
         if detector is None:
             raise UserError(
-                f"The face detector {backend} is not available. To use it, {how_to_get(backend)} Or choose auto."
+                f"The face detector {backend} is not available.{why(_named(backend))} To use it, {how_to_get_detector(backend)} Or "
+                "choose auto."
             )
         return detector
     present = (build(model_folder) for build in DETECTORS.values())
     detector = next((detector for detector in present if detector is not None), None)
     if detector is None:
-        log.warning("No face detector is installed, so no faces are found. To add one, %s", how_to_get("mtcnn"))
+        log.warning(
+            "No face detector is installed, so no faces are found. To add one, %s", how_to_get_detector("mtcnn")
+        )
     return detector
-
-
-def merge(detections: Sequence[Detection]) -> list[Detection]:
-    """One detection per face: the most confident one, if several passes found the same face."""
-    if not detections:
-        return []
-    boxes = torch.tensor([detection.box for detection in detections])
-    scores = torch.tensor([detection.score for detection in detections])
-    return [detections[index] for index in mtcnn.suppress(boxes, scores, MERGE_OVERLAP).tolist()]
-
-
-def reading_order(detections: Sequence[Detection]) -> list[Detection]:
-    """Rows from top to bottom, each from left to right; a row holds centers within half a face of its topmost one."""
-
-    def centre(detection: Detection) -> tuple[float, float]:
-        x0, y0, x1, y1 = detection.box
-        return (y0 + y1) / 2, (x0 + x1) / 2
-
-    rows: list[list[Detection]] = []
-    for detection in sorted(detections, key=centre):
-        top = rows[-1][0] if rows else None
-        if top is not None and centre(detection)[0] - centre(top)[0] < (top.box[3] - top.box[1]) / 2:
-            rows[-1].append(detection)
-        else:
-            rows.append([detection])
-    return [detection for row in rows for detection in sorted(row, key=lambda face: centre(face)[1])]
 
 
 def detections_from_boxes(
@@ -134,9 +117,12 @@ def detections_from_boxes(
     return [_detect_in_box(photo, box, detector) for box in checked]
 
 
-def detections_from_mesh(faces: Sequence[dict[str, Any]]) -> list[Detection]:
-    """Detections from one frame of ComfyUI's FACE_LANDMARKS (MediaPipe's mesh of 468 points, or 478 with irises)."""
-    return [_from_mesh(face) for face in faces]
+def detections_from_mesh(faces: Sequence[dict[str, Any]], size: Size) -> list[Detection]:
+    """Detections from one frame of ComfyUI's FACE_LANDMARKS (MediaPipe's mesh of 468 points, or 478 with irises).
+
+    size: (height, width) of the photograph. Raises UserError for a face that does not lie in it.
+    """
+    return [_from_mesh(face, size, number) for number, face in enumerate(faces)]
 
 
 def make_face(photo: Tensor, detection: Detection, size: int = 512) -> Face:
@@ -150,35 +136,36 @@ def _scan_scaled(detector: Detector, photo: Tensor, threshold: float, factor: fl
     scaled = F.interpolate(
         photo[None], scale_factor=factor, mode="bilinear", antialias=factor < 1, recompute_scale_factor=False
     )[0]
-    return [_moved(detection, 1 / factor, 0, 0) for detection in detector.scan(scaled, threshold)]
-
-
-def _moved(detection: Detection, factor: float, x: float, y: float) -> Detection:
-    """The detection after its picture is scaled by ``factor`` and then shifted by (x, y)."""
-    x0, y0, x1, y1 = (side * factor for side in detection.box)
-    landmarks = (detection.landmarks + 0.5) * factor - 0.5 + [x, y]
-    return replace(detection, box=(x0 + x, y0 + y, x1 + x, y1 + y), landmarks=landmarks)
+    back = 1 / factor
+    matrix = np.array([[back, 0, (back - 1) / 2], [0, back, (back - 1) / 2]])
+    return [face.placed(matrix) for face in detector.scan(scaled, threshold)]
 
 
 def _checked_box(box: dict[str, Any], size: Size, number: int) -> Box:
+    """The part of a box that lies in the photograph."""
     x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
-    if width <= 0 or height <= 0 or x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, size[1]), min(y + height, size[0])
+    if not (x1 - x0 > 0 and y1 - y0 > 0):  # also for NaN
         raise UserError(
             f"Box {number} (x {x:g}, y {y:g}, width {width:g}, height {height:g}) is outside the {size[1]} x {size[0]} "
             "photograph. Draw it around a face."
         )
-    return x, y, x + width, y + height
+    return x0, y0, x1, y1
 
 
 def _detect_in_box(photo: Tensor, box: Box, detector: Detector | None) -> Detection:
     corner, side = np.array(box[:2]), np.array([box[2] - box[0], box[3] - box[1]])
     if detector is not None:
         x0, y0, x1, y1 = face_region(box, 0.5, photo.shape[-2:])
-        # The size at which detectors work best.
-        factor = 160 / max(side)
+        # The size at which detectors work best; a box of a pixel or two is not worth a larger picture.
+        factor = SCANNED_BOX / max(*side, SMALLEST_FACE)
         # The user marked this face, so a weak response counts.
-        found = _scan_scaled(detector, photo[:, y0:y1, x0:x1], detector.threshold * 0.6, factor)
-        found = [_moved(detection, 1, x0, y0) for detection in found]
+        threshold, shift = detector.threshold * 0.6, np.array([[1.0, 0, x0], [0, 1, y0]])
+
+        def scan(region: Tensor) -> list[Detection]:
+            return _scan_scaled(detector, region, threshold, factor)
+
+        found = [face.placed(shift) for face in search(scan, [photo[:, y0:y1, x0:x1]], threshold, detector.sure)]
         best = max(found, key=lambda detection: _overlap(detection.box, box), default=None)
         if best is not None and _overlap(best.box, box) > 0.25:
             return best
@@ -191,14 +178,22 @@ def _overlap(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def _from_mesh(face: dict[str, Any]) -> Detection:
+def _from_mesh(face: dict[str, Any], size: Size, number: int) -> Detection:
     points = np.asarray(face["landmarks_xy"], np.float64)[:, :2]
     if len(points) >= 478:
         eyes = points[[468, 473]]
     else:
         eyes = np.stack([points[[33, 133]].mean(0), points[[362, 263]].mean(0)])
+    landmarks = np.concatenate([eyes, points[[1, 61, 291]]])
+    height, width = size
+    # A face may reach beyond the photograph, but never by more than its size.
+    if not (np.abs(landmarks - [width / 2, height / 2]) <= [1.5 * width, 1.5 * height]).all():
+        raise UserError(
+            f"The landmarks of face {number} do not lie in the {width} x {height} photograph. Connect those of this photograph."
+        )
     x0, y0, x1, y1 = (float(side) for side in face["bbox_xyxy"])
-    return Detection((x0, y0, x1, y1), np.concatenate([eyes, points[[1, 61, 291]]]), float(face["score"]))
+    box = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+    return Detection(_checked_box(box, size, number), landmarks, float(face["score"]))
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:
@@ -208,17 +203,19 @@ def to_uint8(picture: Tensor) -> np.ndarray:
 
 def _mtcnn(model_folder: Folders) -> Detector | None:
     folder = mtcnn.weight_folder()
-    if folder is None:
+    files = [] if folder is None else [folder / f"{name}.pt" for name in mtcnn.SHA256]
+    networks = None if folder is None else attempt(_named("mtcnn"), partial(mtcnn.load_mtcnn, folder), *files)
+    if networks is None:
         return None
 
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
         # In a large photograph, the smallest faces are irrelevant, and they determine the time of the scan.
         min_face = max(20.0, min(photo.shape[-2:]) / 100)
-        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), mtcnn.load(folder), min_face, threshold)
+        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), networks, min_face, threshold)
         found = zip(boxes.tolist(), landmarks.double().numpy(), scores.tolist(), strict=True)
         return [Detection(tuple(box), points, score) for box, points, score in found]
 
-    return Detector("mtcnn", 0.85, scan)
+    return Detector("mtcnn", 0.85, scan, sure=0.995)
 
 
 def scrfd_file(folders: Folders) -> Path | None:
@@ -242,16 +239,21 @@ def there(folders: Folders) -> list[Path]:
 def _load_scrfd(path: Path) -> Any:
     from insightface.model_zoo import get_model
 
-    return get_model(str(path))
+    network = get_model(str(path))
+    network.prepare(0, det_thresh=0.5)
+    network.detect(np.zeros((64, 64, 3), np.uint8), input_size=(128, 128))  # what is broken shows when it runs
+    return network
 
 
 def _scrfd(model_folder: Folders) -> Detector | None:
     path = scrfd_file(model_folder)
     if path is None or importlib.util.find_spec("insightface") is None:
         return None
+    network = attempt(_named("insightface"), partial(_load_scrfd, path), path)
+    if network is None:
+        return None
 
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
-        network = _load_scrfd(path)
         network.prepare(0, det_thresh=threshold)
         picture = np.ascontiguousarray(to_uint8(photo)[..., ::-1])
         # The smallest size is for faces that fill the picture, the largest for those of a crowd.
@@ -261,7 +263,7 @@ def _scrfd(model_folder: Folders) -> Detector | None:
             boxes, landmarks = network.detect(picture, input_size=(size, size))
             pairs = zip(boxes.tolist(), landmarks.astype(np.float64), strict=True)
             found += [Detection(tuple(box[:4]), points, box[4]) for box, points in pairs]
-        return merge(found)
+        return merge_detections(found)
 
     return Detector("insightface", 0.5, scan)
 
@@ -279,16 +281,19 @@ def dlib_file(name: str) -> Path | None:
 def _load_dlib(path: Path) -> tuple[Any, Any]:
     import dlib
 
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))
+    detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))
+    predictor(np.zeros((64, 64, 3), np.uint8), dlib.rectangle(8, 8, 56, 56))  # what is broken shows when it runs
+    return detector, predictor
 
 
 def _dlib(model_folder: Folders) -> Detector | None:
     path = dlib_file("shape_predictor_68_face_landmarks.dat")
-    if path is None:
+    networks = None if path is None else attempt(_named("dlib"), partial(_load_dlib, path), path)
+    if networks is None:
         return None
+    detector, predictor = networks
 
     def scan(photo: Tensor, threshold: float) -> list[Detection]:
-        detector, predictor = _load_dlib(path)
         picture = to_uint8(photo)
         # dlib's margin has no upper end; the logistic function brings it into 0..1 with the usual threshold at .5.
         rectangles, margins, _ = detector.run(picture, 0, float(np.log(threshold / (1 - threshold))))
@@ -297,13 +302,13 @@ def _dlib(model_folder: Folders) -> Detector | None:
             points = np.array([(point.x, point.y) for point in predictor(picture, rectangle).parts()], np.float64)
             left, top, right, bottom = rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()
             score = float(1 / (1 + np.exp(-margin)))
-            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_points(points), score))
+            found.append(Detection((float(left), float(top), right + 1.0, bottom + 1.0), five_of_68(points), score))
         return found
 
-    return Detector("dlib", 0.5, scan)
+    return Detector("dlib", 0.5, scan, sure=0.7)
 
 
-def five_points(points: np.ndarray) -> np.ndarray:
+def five_of_68(points: np.ndarray) -> np.ndarray:
     """dlib's 68 points ``[68, 2]`` reduced to the five of the template ``[5, 2]``."""
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
@@ -311,7 +316,11 @@ def five_points(points: np.ndarray) -> np.ndarray:
 DETECTORS: dict[str, Callable[[Folders], Detector | None]] = {"insightface": _scrfd, "mtcnn": _mtcnn, "dlib": _dlib}
 
 
-def how_to_get(backend: str) -> str:
+def _named(backend: str) -> str:
+    return f"The face detector {backend}"
+
+
+def how_to_get_detector(backend: str) -> str:
     """What a detector needs that is missing, as the end of a sentence."""
     return {
         "insightface": f"run {command('insightface')} and put its SCRFD model (det_*.onnx) into the models folder.",

@@ -7,7 +7,8 @@ installed face_recognition_models package) and a classical descriptor that can o
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..extras import command
 from ..vocabulary import UserError
 from .align import TEMPLATE_512, least_squares_similarity, warp
+from .broken import attempt, why
 from .detect import Folders, dlib_file, model_file, to_uint8
 
 ARCFACE_112 = np.array(
@@ -70,7 +72,8 @@ class ArcFace:
         chip = warp(crop, least_squares_similarity(TEMPLATE_512, ARCFACE_112), (112, 112))
         return _unit(self._network.get_feat(np.ascontiguousarray(to_uint8(chip)[..., ::-1]))[0])
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         return np.clip(faces @ references.T, 0, 1)
 
 
@@ -94,7 +97,8 @@ class DlibFace:
         views = [np.array(self._network.compute_face_descriptor(to_uint8(view))) for view in (chip, chip.flip(2))]
         return _unit(np.mean(views, 0))
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         """1 at distance 0, .5 at dlib's decision distance of 0.6, 0 from 1.2 on."""
         distance = DLIB_NORM * np.sqrt(np.clip(2 - 2 * faces @ references.T, 0, None))
         return np.clip(1 - distance / (2 * DLIB_DISTANCE), 0, 1)
@@ -120,7 +124,8 @@ class Classical:
         cells = cells / (cells.norm(dim=1, keepdim=True) + 0.01)
         return _unit((cells - cells.mean((2, 3), keepdim=True)).flatten().numpy())
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         return np.clip(faces @ references.T, 0, 1) / 2
 
 
@@ -138,7 +143,7 @@ def by_name(name: str, model_folder: Folders = None) -> Embedder:
     embedder = _find(name, model_folder)
     if embedder is None:
         raise UserError(
-            f"The identity embedding {name} is not available. To use it, {how_to_get(name)} Or choose auto."
+            f"The identity embedding {name} is not available.{why(_named(name))} To use it, {how_to_get_embedding(name)} Or choose auto."
         )
     return embedder
 
@@ -148,13 +153,32 @@ def _find(name: str, model_folder: Folders) -> Embedder | None:
         return Classical()
     if name == "dlib":
         path = dlib_file("dlib_face_recognition_resnet_model_v1.dat")
-        return None if path is None else _load_dlib(path)
+        return None if path is None else attempt(_named(name), partial(_load_dlib, path), path)
     path = arcface_file(model_folder)
-    return None if path is None or importlib.util.find_spec("insightface") is None else _load_arcface(path)
+    if path is None or importlib.util.find_spec("insightface") is None:
+        return None
+    return attempt(_named(name), partial(_load_arcface, path), path)
 
 
-_load_dlib = lru_cache(maxsize=1)(DlibFace)
-_load_arcface = lru_cache(maxsize=1)(ArcFace)
+def _named(name: str) -> str:
+    return f"The identity embedding {name}"
+
+
+def _tried(kind: Callable[[Path], Embedder], path: Path) -> Embedder:
+    """An embedder that works: what is broken shows when it runs."""
+    embedder = kind(path)
+    embedder.embed(torch.full((3, 512, 512), 0.5))
+    return embedder
+
+
+@lru_cache(maxsize=1)
+def _load_dlib(path: Path) -> Embedder:
+    return _tried(DlibFace, path)
+
+
+@lru_cache(maxsize=1)
+def _load_arcface(path: Path) -> Embedder:
+    return _tried(ArcFace, path)
 
 
 def arcface_file(folders: Folders) -> Path | None:
@@ -168,9 +192,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 EMBEDDERS = ("arcface", "dlib", "classical")  # best first
 SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
+SIMILARITIES = {one.name: one.similarity for one in (ArcFace, DlibFace, Classical)}
 
 
-def how_to_get(name: str) -> str:
+def how_to_get_embedding(name: str) -> str:
     """What an embedding needs that is missing, as the end of a sentence. The classical one needs nothing."""
     return {
         "arcface": f"run {command('insightface')} and put its recognition model (w600k_*.onnx) into the models folder.",

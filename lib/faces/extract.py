@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..vocabulary import Face
 from .align import align_perfuse, moved, take_crop
-from .detect import Detection, make_face
+from .detect import make_face
+from .detection import Detection
 from .outline import predicted
 
 # The five-point template of the published restorers, or PerFuSe's frame.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
+from ..pictures.color import luma
 from ..vocabulary import Size
 from .correlation import expected_offset, local_correlation
 from .homography import Homography, ransac_homography, transform
@@ -121,7 +122,7 @@ def match_patches(source: Tensor, target: Tensor, valid: Tensor, seed: int) -> H
 
     Corners: Shi and Tomasi 1994; patches: normalized cross-correlation, its peak refined by a parabola.
     """
-    there, here = (_luma(picture)[0].cpu().numpy() for picture in (source, target))
+    there, here = (luma(picture)[0].cpu().numpy() for picture in (source, target))
     # A patch that looks beyond the crop would match its border.
     usable = cv2.erode((valid[0].cpu().numpy() > 0.99).astype(np.uint8), np.ones((2 * PATCH + 1, 2 * PATCH + 1)))
     usable[:PATCH], usable[-PATCH:], usable[:, :PATCH], usable[:, -PATCH:] = 0, 0, 0, 0
@@ -210,8 +211,8 @@ def gradient_flow(source: Tensor, target: Tensor, stride: int) -> tuple[Tensor, 
 def _gradient_patches(picture: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Unit vectors ``[1, 50, h, w]`` and their lengths before, ``[1, h, w]``."""
     # Blurred by half a cell, or shifts by a part of one alias.
-    luma = F.pad(_blur(_luma(picture), stride / 2)[None], (1, 1, 1, 1), "replicate")
-    across, down = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
+    light = F.pad(_blur(luma(picture), stride / 2)[None], (1, 1, 1, 1), "replicate")
+    across, down = light[..., 1:-1, 2:] - light[..., 1:-1, :-2], light[..., 2:, 1:-1] - light[..., :-2, 1:-1]
     cells = F.avg_pool2d(torch.cat([across, down], 1), stride)
     patches = F.unfold(F.pad(cells, (2, 2, 2, 2)), 5).unflatten(2, cells.shape[-2:])
     length = patches.norm(dim=1)
@@ -250,13 +251,13 @@ def agreements(source: Tensor, target: Tensor, valid: Tensor, before: Tensor, af
 
 def _agreement(a: Tensor, b: Tensor, weight: Tensor) -> float:
     """The correlation of the luma's middle frequencies, weighted; 0 where there is nothing to correlate."""
-    a, b = (_middle_band(_luma(picture)) for picture in (a, b))
+    a, b = (_middle_band(luma(picture)) for picture in (a, b))
     covariance, first, second = ((weight * product).sum() for product in (a * b, a * a, b * b))
     return float(covariance / (first * second).sqrt().clamp(min=1e-8))
 
 
-def _middle_band(luma: Tensor) -> Tensor:
-    return _blur(luma, FINE_BAND) - _blur(luma, COARSE_BAND)
+def _middle_band(light: Tensor) -> Tensor:
+    return _blur(light, FINE_BAND) - _blur(light, COARSE_BAND)
 
 
 def _blur(picture: Tensor, sigma: float) -> Tensor:
@@ -279,10 +280,6 @@ def _sample(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 def _identity(target: Tensor, agreement: tuple[float, float], reason: str) -> Warp:
     still = torch.zeros(2, *target.shape[-2:], device=target.device)
     return Warp(np.eye(3), still, still[:1], agreement, reason)
-
-
-def _luma(picture: Tensor) -> Tensor:
-    return (picture * picture.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
 
 
 def _resize(picture: Tensor, size: Size) -> Tensor:

@@ -19,12 +19,12 @@ def objection(face: Face) -> str | None:
     side = face.similarity.size / face.similarity.scale
     if side < LEAST_SIDE:
         return f"the face is too small: its crop is {side:.0f} pixels wide, but {LEAST_SIDE} are needed."
-    if sharpness(face.crop) < LEAST_SHARPNESS:
+    if crop_sharpness(face.crop) < LEAST_SHARPNESS:
         return "the face is blurred."
     return None
 
 
-def sharpness(crop: Tensor) -> float:
+def crop_sharpness(crop: Tensor) -> float:
     """Mean absolute Laplacian of the inner face of ``[3, 512, 512]`` divided by its contrast; 0 without contrast.
 
     Measured at a quarter of the size, so that it tells blur from smallness.

@@ -15,7 +15,8 @@ from torch import Tensor
 from ..pictures.files import is_picture, read_picture
 from ..vocabulary import Face, Library, Person, Reference, Size, UserError
 from .align import moved
-from .detect import Detection, Folders, detect_faces, make_face
+from .detect import Folders, detect_faces, make_face
+from .detection import Detection
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
 
@@ -61,7 +62,7 @@ def library_from_images(
     return Library((person,) if person else (), _space(embedder), tuple(notes))
 
 
-def merge(first: Library, second: Library) -> Library:
+def merge_libraries(first: Library, second: Library) -> Library:
     """The people of both libraries; the references of a person in both are merged, keeping the ten most detailed.
 
     Raises UserError for two embedding spaces.
@@ -87,7 +88,7 @@ def merge(first: Library, second: Library) -> Library:
     return Library(tuple(people.values()), space, tuple(notes))
 
 
-def fingerprint(folder: str | Path) -> str:
+def album_fingerprint(folder: str | Path) -> str:
     """A short text that changes with everything that `load_library` reads of an album: people, pictures, and what is in them.
 
     Reads names, sizes and times, never contents, through links as the reader does; a folder that does not exist has a fingerprint too.

@@ -60,13 +60,18 @@ def similarity_matrix(faces: Sequence[Face], library: Library, embedder: Embedde
 
 
 def match_faces(
-    faces: Faces, library: Library, embedder: Embedder, threshold: float | None = None, override: str = ""
+    faces: Faces,
+    library: Library,
+    embedder: Embedder,
+    threshold: float | None = None,
+    override: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Faces:
     """The faces with ``person``, ``confidence`` and ``doubt`` filled in, one-to-one within each photograph.
 
     threshold: minimum similarity, 0..1; None uses the embedder's default. override: see ``parse_override``; its entries
-    are final and have confidence 1, and the people in it are not matched again in that photograph. Raises UserError if
-    the library was made with another embedder.
+    are final and have confidence 1, and the people in it are not matched again in that photograph. progress: called after every
+    photograph; may raise to cancel. Raises UserError if the library was made with another embedder.
     """
     threshold = embedder.threshold if threshold is None else threshold
     if library.people and library.embedder != embedder.name:
@@ -80,6 +85,7 @@ def match_faces(
         here = {index - first: name for index, name in fixed.items() if first <= index < first + len(frame)}
         frames.append(_match_frame(frame, library, embedder, threshold, here))
         first += len(frame)
+        progress(len(frames), len(faces.frames))
     return replace(faces, frames=tuple(frames))
 
 
@@ -175,7 +181,7 @@ def _entries(text: str) -> list[str]:
     return ["".join(entry).strip(GAPS) for entry in entries]
 
 
-def choose(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
+def chosen_people(text: str, people: Sequence[str], complete: bool = True) -> Callable[[str | None], bool]:
     """``"Anna, strangers"`` to whether a person (None for a stranger) is meant; an empty text means everybody.
 
     people: the names there are; "known" stands for all of them, "strangers" for everyone else. Case does not matter,

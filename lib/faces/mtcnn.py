@@ -20,6 +20,12 @@ from torchvision.ops import nms, roi_align
 
 from ..storage.tensors import read_pickled
 
+# Of the wheel's files, which may therefore be read by any version of torch.
+SHA256 = {
+    "pnet": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    "onet": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+}
 CELL, STRIDE = 12, 2
 PYRAMID_FACTOR = 0.709
 PROPOSE, REFINE, DECIDE = 0.6, 0.7, 0.7
@@ -98,12 +104,12 @@ def weight_folder() -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def load(folder: Path) -> tuple[PNet, RNet, ONet]:
+def load_mtcnn(folder: Path) -> tuple[PNet, RNet, ONet]:
     """The three networks from ``pnet.pt``, ``rnet.pt`` and ``onet.pt``."""
     networks = PNet(), RNet(), ONet()
     for network in networks:
-        state = read_pickled(folder / f"{type(network).__name__.lower()}.pt")
-        network.load_state_dict(state)
+        name = type(network).__name__.lower()
+        network.load_state_dict(read_pickled(folder / f"{name}.pt", known=SHA256[name]))
         network.requires_grad_(False).eval()
     return networks
 

@@ -3,7 +3,7 @@ landmarks."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from ..vocabulary import Face, inverted
 from .align import TEMPLATE_512, moved
-from .detect import dlib_file, five_points, to_uint8
+from .broken import attempt
+from .detect import dlib_file, five_of_68, to_uint8
 
 # Half of it: jaw from the ear to the chin, then the brow from its outer end, for a crop of 512 px. Medians of dlib's points
 # over 49 aligned faces, made symmetric about the template's middle.
@@ -63,7 +64,8 @@ def _mirrored(half: list[list[float]]) -> np.ndarray:
 def predicted(face: Face) -> np.ndarray | None:
     """dlib's points ``[68, 2]`` in the crop, or None if its predictor is missing or does not find the detected face."""
     path = dlib_file("shape_predictor_68_face_landmarks.dat")
-    if path is None:
+    predictor = None if path is None else attempt("dlib's predictor of face points", partial(_predictor, path), path)
+    if predictor is None:
         return None
     import dlib
 
@@ -72,9 +74,9 @@ def predicted(face: Face) -> np.ndarray | None:
     if face.template is not None:
         corners = moved(corners, inverted(face.template))
     box = dlib.rectangle(*(round(side) for side in corners.flatten().tolist()))
-    found = _predictor(path)(to_uint8(face.best), box)
+    found = predictor(to_uint8(face.best), box)
     points = np.array([(point.x, point.y) for point in found.parts()], np.float64)
-    miss = np.abs(five_points(points) - moved(face.landmarks, face.similarity.matrix))[[0, 1, 3, 4]].max()
+    miss = np.abs(five_of_68(points) - moved(face.landmarks, face.similarity.matrix))[[0, 1, 3, 4]].max()
     return points if miss < FURTHEST_MISS * scale else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from ..faces.fine_align import Networks, fine_align
 from ..faces.paste import unwarp
 from ..pictures.color import color_fix
 from ..pictures.grain import add_grain
-from ..vocabulary import Face, Faces, UserError
+from ..vocabulary import Face, Faces, Size, UserError
 from .blend import Patch, blend_faces
 from .mask import border_fade, face_mask
 
@@ -34,6 +35,7 @@ def compose_faces(
     networks: Networks | None = None,
     grain: float = 0.0,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
@@ -41,7 +43,7 @@ def compose_faces(
     align: warp every face by a few pixels to align it with the scene, with RANSAC-Flow's networks if given.
     mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
     grain: 0..1, the share of the scene's noise that is added to a face that lacks it (``grain.py``); seed: of that
-    noise.
+    noise. progress: called after every scene; may raise to cancel.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
     factor = _factor(scenes, faces)
@@ -50,10 +52,9 @@ def compose_faces(
     used = torch.zeros(len(scenes), *size)
     _check_count(mask, "mask", faces)
     _check_count(photos, "photograph", faces)
-    if mask is not None:
-        mask = F.interpolate(mask[:, None].float(), size, mode="bilinear").expand(len(scenes), -1, -1, -1)
-    around = None if photos is None else _around(photos, scenes, faces)
-    if context == "lq" and around is None:
+    if photos is not None:
+        _check_size(photos, size, faces)
+    if context == "lq" and photos is None:
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
         )
@@ -61,12 +62,12 @@ def compose_faces(
     out, index = torch.empty_like(scenes), 0
     for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
         patches = []
+        own = None if mask is None else F.interpolate(_own(mask, number)[None].float(), size, mode="bilinear")[0]
         for face in frame:
             amount = strength * chosen.get(index, face.strength)
             index += 1
             if face.restored is None or amount == 0:
                 continue
-            own = None if mask is None else mask[number]
             patch = face_patch(scene, face, factor, amount, color, own, align, networks)
             if grain:
                 patch = grained(patch, scene, grain, seed + index)
@@ -74,8 +75,9 @@ def compose_faces(
             x0, y0, x1, y1 = patch.box
             region = used[number, y0:y1, x0:x1]
             torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
-        own = None if around is None else around[number]
-        blend_faces(scene, patches, context=context, reference=own, out=out[number])
+        around = _enlarged(_own(photos, number), size) if photos is not None and context == "lq" else None
+        blend_faces(scene, patches, context=context, reference=around, out=out[number])
+        progress(number + 1, len(scenes))
     return out, used
 
 
@@ -161,14 +163,20 @@ def _factor(scenes: torch.Tensor, faces: Faces) -> int:
     return factor
 
 
-def _around(photos: torch.Tensor, scenes: torch.Tensor, faces: Faces) -> torch.Tensor:
-    """The photographs in the size of the scenes, one for each. Raises UserError for those of another size."""
-    size = tuple(scenes.shape[-2:])
+def _check_size(photos: torch.Tensor, size: Size, faces: Faces) -> None:
     if tuple(photos.shape[-2:]) not in (tuple(faces.size), size):
         raise UserError(
             f"Blend Faces: photograph is {photos.shape[-1]}x{photos.shape[-2]}, but the faces were found in "
             f"{faces.size[1]}x{faces.size[0]}. Connect the photograph in which they were detected."
         )
-    if photos.shape[-2:] != scenes.shape[-2:]:
-        photos = F.interpolate(photos, size, mode="bicubic").clamp(0, 1)
-    return photos.expand(len(scenes), -1, -1, -1)
+
+
+def _own(given: torch.Tensor, number: int) -> torch.Tensor:
+    """That of photograph ``number``, ``[C, H, W]``: one of a batch, or the only one, which is for all of them."""
+    one = given[number if len(given) > 1 else 0]
+    return one if one.ndim == 3 else one[None]
+
+
+def _enlarged(photo: torch.Tensor, size: Size) -> torch.Tensor:
+    """``[3, H, W]`` in the size of the scene."""
+    return photo if photo.shape[-2:] == size else F.interpolate(photo[None], size, mode="bicubic")[0].clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Color fixes: keep the detail of a restored picture, and transfer the colors of the original.
+"""Luma, and color fixes: keep the detail of a restored picture, and transfer the colors of the original.
 
 Wavelet: StableSR (Wang et al. 2023), a-trous decomposition; AdaIN: Huang and Belongie 2017, equation 8. Pictures are
 ``[B, 3, H, W]`` in 0..1; results are not clamped.
@@ -14,6 +14,17 @@ from ..vocabulary import UserError
 from .pyramid import each_plane
 
 LEVELS = 5
+BT601 = 0.299, 0.587, 0.114
+
+
+def luma(picture: torch.Tensor) -> torch.Tensor:
+    """``[..., 3, H, W]`` to ``[..., 1, H, W]`` (BT.601)."""
+    return (picture * picture.new_tensor(BT601).view(3, 1, 1)).sum(-3, keepdim=True)
+
+
+def luma_of(picture: np.ndarray) -> np.ndarray:
+    """The same of an array ``[..., 3]`` to ``[...]``."""
+    return picture @ np.array(BT601, np.float32)
 
 
 def color_fix(content: torch.Tensor, style: torch.Tensor, method: str) -> torch.Tensor:

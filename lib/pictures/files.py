@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .opening import levels, opened, upright
+from .opening import levels, opened_picture, upright
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
@@ -27,7 +27,7 @@ def read_picture(path: str | Path) -> Tensor:
     Gray becomes three equal channels, a palette is looked up, 16 bits keep their precision, alpha is dropped.
     Raises UserError, naming the file but not its folder, if it cannot be read.
     """
-    with opened(Path(path)) as file:
+    with opened_picture(Path(path)) as file:
         return from_pil(upright(file.image))
 
 

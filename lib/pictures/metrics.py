@@ -20,6 +20,10 @@ C1, C2 = 0.01**2, 0.03**2
 def psnr(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = False, epsilon: float = 0.0) -> float:
     """Peak signal-to-noise ratio in dB, infinite for equal pictures unless ``epsilon`` is added to the squared error
     (BasicSR's tensor version: 1e-8)."""
+    if (
+        len(image) > 1 and image.ndim == truth.ndim == 4 and len(image) == len(truth)
+    ):  # one after the other: they are many
+        return float(np.mean([psnr(*pair, crop, luma, epsilon) for pair in zip(image, truth, strict=True)]))
     image, truth = _comparable(image, truth, crop, luma)
     error = (image - truth).square().mean(dim=(1, 2, 3)) + epsilon
     return float(-10 * error.log10().mean())
@@ -30,6 +34,8 @@ def ssim(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = F
 
     Along a side shorter than 11 px, the window has the largest odd length that fits.
     """
+    if len(image) > 1 and image.ndim == truth.ndim == 4 and len(image) == len(truth):
+        return float(np.mean([ssim(*pair, crop, luma) for pair in zip(image, truth, strict=True)]))
     pairs = zip(*(x.flatten(0, 1).numpy() for x in _comparable(image, truth, crop, luma)), strict=True)
     return float(np.mean([_ssim_map(plane, truth_plane).mean() for plane, truth_plane in pairs]))
 

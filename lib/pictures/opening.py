@@ -40,7 +40,7 @@ class Opened:
 
 
 @contextmanager
-def opened(path: Path, per_pixel: int = READING) -> Iterator[Opened]:
+def opened_picture(path: Path, per_pixel: int = READING) -> Iterator[Opened]:
     """A picture file; the block is to read its pixels. per_pixel: bytes of memory that each of them is going to need.
 
     Raises UserError, naming the file but not its folder, for what cannot be opened or read, or would not fit into memory.
@@ -65,7 +65,7 @@ def check_claims(path: Path) -> None:
 
 @contextmanager
 def large_pictures() -> Iterator[None]:
-    """Inside the block memory alone limits the size of a picture (`opened` looks at it), not Pillow's fixed number of pixels."""
+    """Inside the block memory alone limits the size of a picture (`opened_picture` looks at it), not Pillow's fixed number of pixels."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

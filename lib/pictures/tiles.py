@@ -97,7 +97,7 @@ def as_memory_allows(run: Callable[[int], torch.Tensor], tile: int, overlap: int
             log.warning("Not enough memory: trying again with tiles of %d px.", tile * stride)
 
 
-def window(size: int) -> torch.Tensor:
+def tile_window(size: int) -> torch.Tensor:
     """Gaussian weights ``[size]``, float32: symmetric, positive, 3.7e-6 of the middle's at the ends."""
     offset = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     return torch.exp(-offset.square() / (2 * VARIANCE * size**2))
@@ -120,7 +120,7 @@ def _weights(spans: list[tuple[int, int]], margin: int, scale: int) -> list[torc
     for plane, (start, stop) in zip(planes, spans, strict=True):
         left = margin if start > 0 else 0
         right = margin if stop < side else 0
-        weight = window((stop - start) * scale)
+        weight = tile_window((stop - start) * scale)
         plane[(start + left) * scale : (stop - right) * scale] = weight[left * scale : len(weight) - right * scale]
     planes /= planes.sum(0)
     return [plane[start * scale : stop * scale] for plane, (start, stop) in zip(planes, spans, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def restore_faces(
             conditions = Conditions(
                 references,
                 persona,
-                code=code,
+                code=None if code is None else code.of(number, len(photos)),
                 seed=seed,
                 progress=inner,
                 person=face.person,
@@ -131,23 +132,47 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
 
 
 def restore_scene(
-    photos: torch.Tensor, restorer: Restorer, conditions: Conditions, strength: float = 1.0
+    photos: torch.Tensor,
+    restorer: Restorer,
+    conditions: Conditions,
+    strength: float = 1.0,
+    show: Callable[..., None] = lambda part, left, top, number: None,
 ) -> torch.Tensor:
-    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``; strength mixes the result with the (enlarged) input; 0
-    returns the input.
+    """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``, one photograph after the other, each as if it were alone; strength
+    mixes the result with the (enlarged) input; 0 returns the input.
 
-    Raises UserError for a restorer that handles only faces.
+    conditions: of all photographs; its progress is called after every one, too. show: as in `Conditions`, and
+    receives the ``number`` of the photograph, too. Raises UserError for a restorer that handles only faces.
     """
-    if restorer.scale == 1:
-        original = photos
-    else:
-        original = F.interpolate(photos, scale_factor=restorer.scale, mode="bicubic").clamp(0, 1)
-    if strength == 0:
-        return original
-    if restorer.needs_references or (restorer.native_size is not None and not restorer.tileable):
+    if strength > 0 and (restorer.needs_references or (restorer.native_size is not None and not restorer.tileable)):
         raise UserError(
             f"Restore Scene: {restorer.name} restores faces, not whole pictures. Connect it to Restore Faces, and use "
             "another restorer here."
         )
-    restored = restorer.restore(photos, conditions)
-    return restored if strength == 1 else torch.lerp(original, restored, strength)
+    if strength == 0 and restorer.scale == 1:
+        return photos
+    out, count = torch.empty(0), len(photos)
+    for number, photo in enumerate(photos.split(1)):
+        restored = photo if strength == 1 else _enlarged(photo, restorer.scale)
+        if strength > 0:
+            found = restorer.restore(photo, _conditions_of(number, count, conditions, show))
+            restored = found if strength == 1 else torch.lerp(restored, found, strength)
+        if not number:
+            out = restored.new_empty(count, *restored.shape[1:])
+        out[number] = restored[0]
+        conditions.progress(number + 1, count)
+    return out
+
+
+def _conditions_of(number: int, count: int, conditions: Conditions, show: Callable[..., None]) -> Conditions:
+    """Those of one photograph of a batch."""
+
+    def progress(done: int, total: int) -> None:
+        conditions.progress(number * total + done, count * total)
+
+    code = None if conditions.code is None else conditions.code.of(number, count)
+    return replace(conditions, code=code, progress=progress, show=partial(show, number=number))
+
+
+def _enlarged(photo: torch.Tensor, scale: int) -> torch.Tensor:
+    return photo if scale == 1 else F.interpolate(photo, scale_factor=scale, mode="bicubic").clamp(0, 1)

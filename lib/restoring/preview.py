@@ -42,11 +42,11 @@ class Preview:
         if due and self._changed:
             self._changed, self._shown = False, now
 
-    def part(self, part: torch.Tensor, left: int, top: int) -> None:
-        """A finished part ``[B, 3, h, w]`` of the result, and where it lies there. Of several photographs the first is shown."""
+    def part(self, part: torch.Tensor, left: int, top: int, number: int = 0) -> None:
+        """A finished part ``[1, 3, h, w]`` of the result of photograph ``number``, and where it lies there."""
         if not self._side:
             return
-        canvas, shrink = self._onto(0)
+        canvas, shrink = self._onto(number)
         (x0, x1), (y0, y1) = (
             (round(start * shrink / self._scale), round((start + length) * shrink / self._scale))
             for start, length in ((left, part.shape[-1]), (top, part.shape[-2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..renamed_inputs import renamed_workflow
 from . import io
 from .graph import Graph, GraphError, Kinds
 
@@ -18,6 +19,7 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
     Raises `GraphError` for unknown node classes, unless the file names their widgets.
     """
     _check(workflow)
+    workflow = renamed_workflow(workflow)
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
 

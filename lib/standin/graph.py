@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..renamed_inputs import renamed_prompt
 from ..vocabulary import UserError
 from . import io
 
@@ -49,7 +50,9 @@ class GraphError(UserError):
 
 
 def load_graph(path: Path) -> Graph:
-    """Raises `GraphError` if the file cannot be read, is not JSON, or is not an API-format graph."""
+    """The graph under today's names of inputs. Raises `GraphError` if the file cannot be read, is not JSON, or is not an
+    API-format graph.
+    """
     try:
         graph = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -57,7 +60,7 @@ def load_graph(path: Path) -> Graph:
     except (ValueError, RecursionError) as error:
         raise GraphError([f"{path} is not JSON: {error}."]) from error
     check_structure(graph)
-    return graph
+    return renamed_prompt(graph)
 
 
 def check_structure(graph: Any) -> None:
@@ -84,7 +87,7 @@ def title(node: Node) -> str:
     return str(meta.get("title") or "") if isinstance(meta, dict) else ""
 
 
-def label(id: str, node: Node) -> str:
+def node_label(id: str, node: Node) -> str:
     """How messages name a node: ``node 3 "Find faces" (PR_DetectFaces)``."""
     named = f' "{title(node)}"' if title(node) else ""
     return f"node {id}{named} ({node['class_type']})"
@@ -99,7 +102,7 @@ def links(node: Node) -> dict[str, list]:
     return {name: value for name, value in node["inputs"].items() if isinstance(value, list)}
 
 
-def sources(graph: Graph, node: Node) -> dict[str, list]:
+def linked_sources(graph: Graph, node: Node) -> dict[str, list]:
     """Of its `links`, those that lead to a node; the others are reported when the graph is checked."""
     return {name: link for name, link in links(node).items() if is_link(link) and link[0] in graph}
 
@@ -130,7 +133,7 @@ def apply_overrides(graph: Graph, overrides: Sequence[str], known: Kinds) -> Gra
         kind = known.get(graph[id]["class_type"])
         types = {item.id: item.io_type for item in kind.schema.inputs} if kind else dict.fromkeys(graph[id]["inputs"])
         if key not in types:
-            raise GraphError([f"{override!r}: {label(id, graph[id])} has no input {key!r}. {suggest(key, types)}"])
+            raise GraphError([f"{override!r}: {node_label(id, graph[id])} has no input {key!r}. {suggest(key, types)}"])
         graph[id]["inputs"][key] = _value(text, types[key])
     return graph
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import io
 from .core_nodes import COMFYUI_ONLY
-from .graph import Graph, GraphError, Kinds, Node, check_structure, is_link, label, links, suggest
+from .graph import Graph, GraphError, Kinds, Node, check_structure, is_link, links, node_label, suggest
 
 
 def checked(graph: Graph, known: Kinds) -> Graph:
@@ -34,14 +34,14 @@ def checked(graph: Graph, known: Kinds) -> Graph:
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
-        path = " -> ".join(label(id, graph[id]) for id in error.args[1])
+        path = " -> ".join(node_label(id, graph[id]) for id in error.args[1])
         problems.append(f"the links form a cycle: {path}. Remove one of these links.")
         order = list(needs)
     converted = {}
     for id in order:
         if id not in strangers:
             values, found = _check_node(graph[id], graph, known)
-            problems += [f"{label(id, graph[id])}, {problem}" for problem in found]
+            problems += [f"{node_label(id, graph[id])}, {problem}" for problem in found]
             converted[id] = graph[id] | {"inputs": values}
     if problems:
         raise GraphError(problems)
@@ -51,9 +51,9 @@ def checked(graph: Graph, known: Kinds) -> Graph:
 def _no_class(id: str, node: Node, known: Kinds) -> str:
     name = node["class_type"]
     if name in COMFYUI_ONLY:
-        return f"{label(id, node)} runs only in ComfyUI. Open the workflow there."
+        return f"{node_label(id, node)} runs only in ComfyUI. Open the workflow there."
     elsewhere = "" if name.startswith("PR_") else " Nodes from other packs run only in ComfyUI."
-    return f"{label(id, node)}: this node is unknown.{elsewhere} {suggest(name, known)}"
+    return f"{node_label(id, node)}: this node is unknown.{elsewhere} {suggest(name, known)}"
 
 
 def _needs(graph: Graph, ends: list[str]) -> dict[str, list[str]]:
@@ -82,7 +82,7 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
         value = node["inputs"][item.id]
         try:
             if isinstance(value, list):
-                _check_link(item, value, graph, known)
+                _check_link(item, value, graph, known, any_type="input_types" in own_checks)
                 values[item.id] = value
             else:
                 values[item.id] = _converted(item, value, checks_itself=item.id in own_checks)
@@ -93,7 +93,8 @@ def _check_node(node: Node, graph: Graph, known: Kinds) -> tuple[dict[str, Any],
     return values, problems
 
 
-def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
+def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds, any_type: bool) -> None:
+    """any_type: the node asks for the types of its links and judges them itself."""
     if not is_link(link):
         raise ValueError(f"{_shown(link)} is not a link. A link has the form [node id, output index].")
     source, index = link
@@ -104,11 +105,13 @@ def _check_link(item: io.Input, link: list, graph: Graph, known: Kinds) -> None:
         return
     outputs = kind.schema.outputs
     if not 0 <= index < len(outputs):
-        raise ValueError(f"it is linked to output {index} of {label(source, graph[source])}, which has {len(outputs)}.")
-    given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
-    if "*" not in given | wanted and not given & wanted:
         raise ValueError(
-            f"it needs {item.io_type}, but that output of {label(source, graph[source])} is {outputs[index].io_type}."
+            f"it is linked to output {index} of {node_label(source, graph[source])}, which has {len(outputs)}."
+        )
+    given, wanted = (set(kind.split(",")) for kind in (outputs[index].io_type, item.io_type))
+    if not any_type and "*" not in given | wanted and not given & wanted:
+        raise ValueError(
+            f"it needs {item.io_type}, but that output of {node_label(source, graph[source])} is {outputs[index].io_type}."
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-def fingerprint(net: nn.Module) -> str:
+def weights_fingerprint(net: nn.Module) -> str:
     """The first 12 digits of the SHA-256 of all weights, by name."""
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ..vocabulary import Library, Person, Reference, UserError
-from .names import stored
-from .tensors import OpenTensors, opened, write_tensors
-from .whole import alone, remains
+from .names import stored_path
+from .tensors import OpenTensors, opened_tensors, write_tensors
+from .whole import exclusive, remains
 
 FORMAT = "personal-restore-library-1"
 LARGEST = 4096  # side of a crop
@@ -29,8 +29,8 @@ def save_library(library: Library, folder: Path, name: str) -> Path:
     The notes are not stored: they are about the pictures that the library was made from. Raises UserError for a name that leads
     out of the folder, and where the file cannot be written.
     """
-    path = stored(folder, name, "library")
-    with alone(path):
+    path = stored_path(folder, name, "library")
+    with exclusive(path):
         _write(library, path)
     return path
 
@@ -57,11 +57,11 @@ def _write(library: Library, path: Path) -> None:
 
 def load_library_file(folder: Path, name: str) -> Library:
     """The library of ``folder/name.safetensors``. Raises UserError if it is missing or is no library."""
-    path = stored(folder, name, "library")
+    path = stored_path(folder, name, "library")
     if not path.is_file():
         raise UserError(f"There is no library {path.name}. Check the spelling, or save a library first.")
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             metadata = file.metadata
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
@@ -78,8 +78,8 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
 
     Raises UserError if the library does not hold the person.
     """
-    path = stored(folder, name, "library")
-    with alone(path):  # from reading to writing, so that nobody comes back or gets lost
+    path = stored_path(folder, name, "library")
+    with exclusive(path):  # from reading to writing, so that nobody comes back or gets lost
         library = load_library_file(folder, name)
         if library.get(person) is None:
             known = ", ".join(other.name for other in library.people) or "nobody"
@@ -99,9 +99,9 @@ def delete_person(folder: Path, name: str, person: str) -> Library:
     return left
 
 
-def stamp(folder: Path, name: str) -> tuple[int, int] | None:
+def library_stamp(folder: Path, name: str) -> tuple[int, int] | None:
     """Modification time and size of a library's file, or None if there is none. The stamp changes with the library."""
-    path = stored(folder, name, "library")
+    path = stored_path(folder, name, "library")
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 

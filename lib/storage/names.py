@@ -10,7 +10,7 @@ from ..vocabulary import UserError
 SUFFIX = ".safetensors"
 
 
-def stored(folder: Path, name: str, kind: str) -> Path:
+def stored_path(folder: Path, name: str, kind: str) -> Path:
     """``folder/name.safetensors``, whether it exists or not. kind: for the message, for example "library".
 
     Raises UserError for a name that is empty or leads out of the folder, by separators or a link.
@@ -29,11 +29,17 @@ def stored(folder: Path, name: str, kind: str) -> Path:
 
 
 def holding(folders: Sequence[Path], name: str, kind: str) -> Path:
-    """The first of the folders that has ``name.safetensors``, otherwise the first one. Raises UserError as `stored`."""
-    return next((folder for folder in folders if stored(folder, name, kind).is_file()), folders[0])
+    """The first of the folders that has ``name.safetensors``, otherwise the first one. Raises UserError as `stored_path`."""
+    return next((folder for folder in folders if stored_path(folder, name, kind).is_file()), folders[0])
 
 
-def shown(folder: Path) -> str:
+def names_in(folders: Sequence[Path]) -> list[str]:
+    """What can be loaded from the folders by `holding`, without the extension, in alphabetical order."""
+    found = {path.stem for folder in folders for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(".")}
+    return sorted(found, key=str.casefold)
+
+
+def shown_folder(folder: Path) -> str:
     """A folder for messages, which may be sent to somebody else: from the user's own folder on, or else its last two parts."""
     try:
         return f"~/{folder.resolve().relative_to(Path.home().resolve()).as_posix()}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..vocabulary import Persona, UserError
-from .names import stored
-from .tensors import Tensors, opened, write_tensors
-from .whole import alone, remove_whole
+from .names import stored_path
+from .tensors import Tensors, opened_tensors, write_tensors
+from .whole import exclusive, remove_whole
 
 FORMAT = "personal-restore-persona-1"
 
@@ -31,7 +31,7 @@ def save_persona(persona: Persona, folder: Path, name: str) -> Path:
     }
     try:
         # Cloned, because the format refuses tensors that share memory.
-        with alone(path):
+        with exclusive(path):
             write_tensors(
                 path, {name: value.clone() for name, value in persona.tensors.items()}, metadata, private=True
             )
@@ -48,7 +48,7 @@ def load_persona(folder: Path, name: str) -> Persona:
     if not path.is_file():
         raise UserError(f"There is no persona {path.name}. Check the spelling, or train a persona first.")
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             metadata = file.metadata
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
@@ -82,7 +82,7 @@ def delete_persona(folder: Path, name: str) -> None:
     """Removes the file, if there is one, and what a killed writer has left of it. Raises UserError if it cannot be removed."""
     path = persona_path(folder, name)
     try:
-        with alone(path):
+        with exclusive(path):
             remove_whole(path)
     except OSError as error:
         raise UserError(
@@ -92,7 +92,7 @@ def delete_persona(folder: Path, name: str) -> None:
 
 def persona_path(folder: Path, name: str) -> Path:
     """``folder/name.safetensors``. Raises UserError for an invalid name."""
-    return stored(folder, name, "persona")
+    return stored_path(folder, name, "persona")
 
 
 def without_pictures(persona: Persona) -> Persona:
@@ -100,7 +100,7 @@ def without_pictures(persona: Persona) -> Persona:
     return replace(persona, tensors={name: value for name, value in persona.tensors.items() if name != "reference"})
 
 
-def describe(persona: Persona) -> str:
+def describe_persona(persona: Persona) -> str:
     """A human-readable description of the persona, its provenance and its contents."""
     about, settings = persona.provenance, persona.provenance.get("settings", {})
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6

@@ -12,7 +12,7 @@ from .whole import write_whole
 SETTINGS = "settings.json"
 
 
-def settle(folder: Path, settings: dict[str, Any], where: str, advice: str) -> None:
+def settle_folder(folder: Path, settings: dict[str, Any], where: str, advice: str) -> None:
     """Creates the folder and stores the settings in it as JSON. where: the user's name for it; advice: what to do.
 
     Raises UserError if it was started with different settings, because the result would mix both.

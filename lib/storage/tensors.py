@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.torch_version import TorchVersion
 
+from ..vocabulary import UserError
 from .whole import whole
 
 Tensors = dict[str, torch.Tensor]
+
+# Versions below which a prepared file of torch.save does harm even if it is read with weights_only.
+HOLES = ("2.6", "runs code", "CVE-2025-32434"), ("2.10", "overwrites memory", "CVE-2026-24747")
 
 
 class Unreadable(ValueError):
@@ -42,7 +48,7 @@ class OpenTensors:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[OpenTensors]:
+def opened_tensors(path: Path) -> Iterator[OpenTensors]:
     """A .safetensors file, of which only what is asked for is read. Raises Unreadable."""
     try:
         with safe_open(path, "pt") as file:
@@ -53,7 +59,7 @@ def opened(path: Path) -> Iterator[OpenTensors]:
 
 def read_tensors(path: Path) -> Tensors:
     """All tensors of a .safetensors file. Raises Unreadable."""
-    with opened(path) as file:
+    with opened_tensors(path) as file:
         return file.tensors()
 
 
@@ -76,12 +82,34 @@ def write_tensors(
         raise OSError(str(error)) from error
 
 
-def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False) -> Any:
+def check_reader(path: Path, known: str = "") -> None:
+    """Raises UserError where this version of torch does not protect from what may be in a file of torch.save.
+
+    known: the sha256 of a file that does no harm, which may be read by any version.
+    """
+    holes = [(does, name) for version, does, name in HOLES if torch.__version__ < TorchVersion(version)]
+    if not holes or (known and path.is_file() and _sha256(path) == known):
+        return
+    harm, names = (" and ".join(words) for words in zip(*holes, strict=True))
+    raise UserError(
+        f"{path.name} is a file of torch.save, and PyTorch {torch.__version__} has a known hole through which such a file "
+        f"{harm} ({names}). Update PyTorch to {HOLES[-1][0]} or newer, or use the file as .safetensors."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False, known: str = "") -> Any:
     """What a file of torch.save holds: tensors, numbers, text, and lists and dictionaries of them; anything else is refused.
 
-    classes: harmless ones that it may name, too; mapped: tensors stay on the disk until they are needed.
-    Raises Unreadable, or MoreThanWeights with the first line of the reason: the rest offers to run the file's code.
+    classes: harmless ones that it may name, too; mapped: tensors stay on the disk until they are needed; known: see `check_reader`.
+    Raises Unreadable, or MoreThanWeights with the first line of the reason: the rest offers to run the file's code. Raises
+    UserError where this version of torch does not protect from such files.
     """
+    check_reader(path, known)
     try:
         with torch.serialization.safe_globals(list(classes)):
             return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)

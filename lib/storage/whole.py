@@ -21,16 +21,18 @@ PROBE = bytes(1 << 16)
 
 
 @contextmanager
-def whole(path: Path, private: bool = False, new: bool = False) -> Iterator[Path]:
+def whole(path: Path, private: bool = False, new: bool = False, workshop: Path | None = None) -> Iterator[Path]:
     """Where to write what is to be ``path``: beside it, until the block ends without an error. A crash leaves either
     the old file or the new one, never a partial file, and so do two writers at once. The folder is made.
 
     private: only the owner may read the file, from its first byte on. new: raises FileExistsError instead of replacing a file.
+    workshop: a folder of the same file system to write in instead, for many files: nobody then looks through the file's own folder
+    for what a killed writer left, and whoever owns the workshop empties it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in remains(path):
+    for old in () if workshop else remains(path):
         _remove_if_left(old)
-    partial = path.with_name(f"{_mark(path)}{secrets.token_hex(8)}.part")
+    partial = (workshop or path.parent) / f"{_mark(path)}{secrets.token_hex(8)}.part"
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
     mode = partial.stat().st_mode & 0o777
     try:
@@ -54,8 +56,28 @@ def write_whole(path: Path, text: str, new: bool = False) -> None:
 
 
 def put(finished: Path, path: Path) -> None:
-    """A file or a folder that is finished takes its name; a file of that name gives way."""
+    """A file or a folder that is finished reaches the disk, then takes its name; a file of that name gives way."""
+    for one in (*(finished.rglob("*") if finished.is_dir() else ()), finished):
+        _flush(one)
     finished.replace(path)
+    _flush(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that is to be ``path``, until the block ends without an error. A crash leaves either the old folder,
+    the new one or none, never a partial one. Call it inside `alone`: partial folders of that name are removed.
+    """
+    partial = path.with_name(f"{_mark(path)}folder.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        put(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def remains(path: Path) -> list[Path]:
@@ -66,13 +88,13 @@ def remains(path: Path) -> list[Path]:
 
 
 def remove_whole(path: Path) -> None:
-    """Removes a file and every partial one of it. Call it inside `alone`, so that nobody is writing. Raises OSError."""
+    """Removes a file and every partial one of it. Call it inside `exclusive`, so that nobody is writing. Raises OSError."""
     for one in (path, *remains(path)):
         one.unlink(missing_ok=True)
 
 
 @contextmanager
-def alone(path: Path, busy: str = "") -> Iterator[None]:
+def exclusive(path: Path, busy: str = "") -> Iterator[None]:
     """Inside the block no other thread or process on this machine is inside one for the same path.
 
     busy: what to say, in a UserError, instead of waiting for the other one. The lock goes when its process ends, however it ends.

@@ -195,7 +195,7 @@ def mesh_points(crops: Tensor, passes: int = 1, network: FaceMesh | None = None)
     unit = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).expand(len(crops), 2, 3)
     points = _look(network, _view(crops, unit))
     for _ in range(passes - 1):
-        found = torch.stack([_upright(face) for face in points.double().cpu()]).to(crops)
+        found = torch.stack([_upright(face) for face in points.cpu().double()]).to(crops)
         seen = _look(network, _view(crops, found))
         flat = seen[..., :2] @ found[:, :, :2].mT + found[:, None, :, 2]
         scale = torch.linalg.det(found[:, :, :2]).sqrt()[:, None, None]
@@ -204,13 +204,13 @@ def mesh_points(crops: Tensor, passes: int = 1, network: FaceMesh | None = None)
     return points * (side / 2) + torch.tensor([(side - 1) / 2, (side - 1) / 2, 0.0], device=device)
 
 
-def five_points(points: np.ndarray) -> np.ndarray:
+def five_of_mesh(points: np.ndarray) -> np.ndarray:
     """The mesh's ``[468, 2 or 3]`` reduced to the five of the template ``[5, 2]``: eyes, nose, corners of the mouth."""
     eyes = [points[list(eye)].mean(0) for eye in (LEFT_EYE, RIGHT_EYE)]
     return np.stack([*eyes, points[NOSE_TIP], *points[list(MOUTH_CORNERS)]])[:, :2]
 
 
-def eye_distance(points: Tensor) -> Tensor:
+def mesh_eye_distance(points: Tensor) -> Tensor:
     """``[..., 468, 3]`` to ``[...]``: between the middles of the eyes, in the picture's plane, in the points' unit."""
     left, right = (points[..., list(eye), :2].mean(-2) for eye in (LEFT_EYE, RIGHT_EYE))
     return (left - right).norm(dim=-1)
@@ -218,7 +218,7 @@ def eye_distance(points: Tensor) -> Tensor:
 
 def mean_shape(size: int = 512) -> np.ndarray:
     """The mean face ``[468, 3]`` on the template of a ``size`` px crop, symmetric, frontal."""
-    mean = load_face_mesh().mean.double().numpy()
+    mean = load_face_mesh().mean.cpu().double().numpy()
     return mean * (size / 2) + [(size - 1) / 2, (size - 1) / 2, 0]
 
 
@@ -228,7 +228,7 @@ def mirror_index() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def triangles() -> np.ndarray:
+def mesh_triangles() -> np.ndarray:
     """int ``[T, 3]``: Delaunay triangulation of the mean shape, seen from the front."""
     return Delaunay(mean_shape()[:, :2]).simplices
 
@@ -253,4 +253,4 @@ def _upright(points: Tensor) -> Tensor:
     target = template(2) - 1
     # The published template leans a little; a mirrored face must be laid down as the face is.
     target = (target + target[[1, 0, 2, 4, 3]] * [-1, 1]) / 2
-    return torch.from_numpy(least_squares_similarity(target, five_points(points.numpy())))
+    return torch.from_numpy(least_squares_similarity(target, five_of_mesh(points.numpy())))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registration import Registered, blur, luma
+from .registration import Registered, gaussian_blur, luma_array
 
 # How sharply the better album photograph wins at a place, per unit of agreement and confidence.
 DECISION = 12.0
@@ -24,7 +24,7 @@ GAIN = (0.5, 1.4)
 GAIN_WINDOW = 12 / 128
 
 
-def fuse(
+def fuse_album(
     face: Tensor, references: Sequence[Registered], survives: Tensor, cutoff: float, parts: Tensor, trust: float = 0.5
 ) -> tuple[Tensor, Tensor]:
     """The face ``[3, S, S]`` with what it lost from the album, and how much came from each reference ``[K, S, S]``, 0..1.
@@ -32,7 +32,7 @@ def fuse(
     face: after the scene restoration; survives: ``[P, P // 2 + 1]``, see ``survival``; cutoff: its blur in pixels;
     parts: ``[1, S, S]`` in 0..1, where the album may speak; trust: 0 stays closest to the evidence, 1 is most like the album.
     """
-    weights = choose(references)
+    weights = choose_patches(references)
     album = sum(weight * reference.picture for weight, reference in zip(weights, references, strict=True))
     agreement = sum(w * r.agreement for w, r in zip(weights, references, strict=True))
     confidence = sum(w * r.confidence for w, r in zip(weights, references, strict=True))
@@ -48,13 +48,13 @@ def fuse(
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
 
 
-def choose(references: Sequence[Registered]) -> Tensor:
+def choose_patches(references: Sequence[Registered]) -> Tensor:
     """``[K, 1, S, S]``, summing to 1: which album photograph is taken where, in patches, the better ones sharply preferred."""
     side = references[0].picture.shape[-1]
     scores = []
     for one in references:
         score = (one.agreement * one.confidence)[0].numpy() + 0.5 * one.likeness
-        scores.append(torch.from_numpy(blur(np.ascontiguousarray(score), PATCH * side))[None])
+        scores.append(torch.from_numpy(gaussian_blur(np.ascontiguousarray(score), PATCH * side))[None])
     return (DECISION * torch.stack(scores)).softmax(0)
 
 
@@ -66,9 +66,9 @@ def gain(face: Tensor, album: Tensor, cutoff: float) -> Tensor:
     side = face.shape[-1]
 
     def amplitude(picture: Tensor) -> np.ndarray:
-        light = luma(picture)
-        band = blur(light, cutoff) - blur(light, 3 * cutoff)
-        return np.sqrt(blur(band * band, GAIN_WINDOW * side) + 1e-6)
+        light = luma_array(picture)
+        band = gaussian_blur(light, cutoff) - gaussian_blur(light, 3 * cutoff)
+        return np.sqrt(gaussian_blur(band * band, GAIN_WINDOW * side) + 1e-6)
 
     return torch.from_numpy(np.clip(amplitude(face) / amplitude(album), *GAIN))[None]
 

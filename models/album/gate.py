@@ -53,7 +53,7 @@ class Choice:
     shares: Tensor
 
 
-def bands(picture: Tensor, levels: int = LEVELS) -> list[Tensor]:
+def band_passes(picture: Tensor, levels: int = LEVELS) -> list[Tensor]:
     """``levels`` band-passes of ``[B, C, S, S]``, finest first, and the rest; their sum, enlarged, is the picture."""
     found = []
     for _ in range(levels):
@@ -63,8 +63,8 @@ def bands(picture: Tensor, levels: int = LEVELS) -> list[Tensor]:
     return [*found, picture]
 
 
-def joined(parts: list[Tensor]) -> Tensor:
-    """The inverse of ``bands``."""
+def joined_bands(parts: list[Tensor]) -> Tensor:
+    """The inverse of `band_passes`."""
     *found, picture = parts
     for band in reversed(found):
         picture = band + _twice(picture)
@@ -133,7 +133,7 @@ class Gate(nn.Module):
         count = seen.album.shape[1]
         features = self._features(seen, count)
         offset = 4 * (trust - AS_TRAINED)
-        face, photo, album = bands(seen.face), bands(seen.photo), bands(seen.album.flatten(0, 1))
+        face, photo, album = band_passes(seen.face), band_passes(seen.photo), band_passes(seen.album.flatten(0, 1))
         out, shares = [], None
         for level in range(LEVELS):
             head = self.heads[level](features[max(level - 1, 0)])
@@ -146,7 +146,7 @@ class Gate(nn.Module):
             chosen = (weights[:, :count] * gain * album[level].unflatten(0, (-1, count))).sum(1)
             out.append(chosen + weights[:, count] * photo[level] + weights[:, count + 1] * face[level])
             shares = weights[:, :count, 0] if level == 0 else shares
-        fused = joined([*out, face[-1]])
+        fused = joined_bands([*out, face[-1]])
         moved = F.pixel_shuffle(self.move(features[0]).float().unflatten(0, (-1, count)).mean(1), 2)
         result = seen.face + seen.parts * (fused - seen.face + LARGEST_MOVE * moved.tanh())
         return Choice(result.clamp(0, 1), shares * seen.parts)

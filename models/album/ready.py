@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...lib.storage.tensors import opened, write_tensors
+from ...lib.storage.tensors import opened_tensors, write_tensors
 from ...lib.vocabulary import UserError
 from .gate import Gate
 from .restorer import AlbumRestorer
@@ -36,7 +36,7 @@ def load_gate(path: Path = WEIGHTS) -> Gate:
     """The gate in evaluation mode, float32, channels last. Raises UserError with the path."""
     gate = Gate()
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             gate.load_state_dict(file.tensors())
     except (ValueError, RuntimeError) as error:
         raise UserError(

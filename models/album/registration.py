@@ -16,7 +16,8 @@ import torch
 from scipy.linalg import lu_factor, lu_solve
 from torch import Tensor
 
-from .face_mesh import FACE_OVAL, NOSE_TIP, mean_shape, mirror_index, triangles
+from ...lib.pictures.color import luma_of
+from .face_mesh import FACE_OVAL, NOSE_TIP, mean_shape, mesh_triangles, mirror_index
 
 # The spline is evaluated on a grid of this many points each way and enlarged from there; the mesh holds nothing finer.
 GRID = 33
@@ -64,7 +65,7 @@ class Frame:
         self.side = face.shape[-1]
         self.mesh = mesh
         self.survives = max(survives, 0.5)
-        self.contrast = local_contrast(luma(face), self.survives)
+        self.contrast = local_contrast(luma_array(face), self.survives)
         self._spline = ThinPlate((mesh[:, :2] + 0.5) / self.side, _grid(GRID))
         self.seen = self.spread(facing(mesh)).clip(0, 1)
         self.inside = skin(mesh, self.side)
@@ -84,7 +85,7 @@ class Frame:
         place += self.spread(mesh[:, :2] - self.mesh[:, :2])
         picture = _shrunk(reference, self.side)
         place = self._follow(picture, place)
-        warped = sample(picture, place)
+        warped = sampled_at(picture, place)
         contrast = local_contrast(luma_of(warped), self.survives)
         agreement = correlation(self.contrast, contrast, WINDOW * self.side)
         same = np.exp(-((expression(mesh, self.mesh) / (EXPRESSION * self.side)) ** 2))
@@ -99,11 +100,11 @@ class Frame:
 
     def _follow(self, picture: np.ndarray, place: np.ndarray) -> np.ndarray:
         """``place`` corrected by the flow of the surviving frequencies, if that makes the face and the picture agree better."""
-        before = local_contrast(luma_of(sample(picture, place)), self.survives)
+        before = local_contrast(luma_of(sampled_at(picture, place)), self.survives)
         flow = dense_flow(self.contrast, before, self.side)
         y, x = np.mgrid[: self.side, : self.side].astype(np.float32)
-        corrected = sample(place, np.dstack([x, y]) + flow)
-        after = local_contrast(luma_of(sample(picture, corrected)), self.survives)
+        corrected = sampled_at(place, np.dstack([x, y]) + flow)
+        after = local_contrast(luma_of(sampled_at(picture, corrected)), self.survives)
         old, new = (float((self.contrast * one * self.inside).mean()) for one in (before, after))
         return corrected if new > old * (1 + LEAST_GAIN) else place
 
@@ -112,7 +113,7 @@ def skin(mesh: np.ndarray, side: int) -> np.ndarray:
     """float32 ``[S, S]`` in 0..1: the face from hairline to chin, fading out within its outline, so that hair stays out."""
     outline = np.round(mesh[list(FACE_OVAL), :2] * 16).astype(np.int32)
     filled = cv2.fillPoly(np.zeros((side, side), np.float32), [outline], 1.0, shift=4)
-    return (2 * blur(filled, FADE * side) - 1).clip(0, 1)
+    return (2 * gaussian_blur(filled, FADE * side) - 1).clip(0, 1)
 
 
 class ThinPlate:
@@ -141,7 +142,7 @@ def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def facing(mesh: np.ndarray) -> np.ndarray:
     """``[468]`` in 0..1: how well the surface at each point of a mesh ``[468, 3]`` is seen; 0 where it is turned away."""
-    faces = triangles()
+    faces = mesh_triangles()
     a, b, c = (mesh[faces[:, corner]] for corner in range(3))
     normals = np.cross(b - a, c - a)
     # Delaunay's triangles have no common sense of rotation; the mean shape seen from the front has none turned away.
@@ -155,7 +156,7 @@ def facing(mesh: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _orientation() -> np.ndarray:
-    flat, faces = mean_shape()[:, :2], triangles()
+    flat, faces = mean_shape()[:, :2], mesh_triangles()
     (a, b, c) = (flat[faces[:, corner]] for corner in range(3))
     return -np.sign(np.cross(b - a, c - a))
 
@@ -188,16 +189,12 @@ def expression(mesh: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.linalg.norm((turned - b)[:, :2], axis=1)
 
 
-def luma(picture: Tensor) -> np.ndarray:
+def luma_array(picture: Tensor) -> np.ndarray:
     """``[3, S, S]`` to float32 ``[S, S]`` (BT.601)."""
-    return luma_of(picture.permute(1, 2, 0).float().cpu().numpy())
+    return luma_of(_array(picture))
 
 
-def luma_of(picture: np.ndarray) -> np.ndarray:
-    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
+def gaussian_blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian blur, reflected at the border; a wide one at a quarter of the size, to save time."""
     if sigma < WIDE:
         return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
@@ -210,13 +207,13 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
 def local_contrast(light: np.ndarray, survives: float) -> np.ndarray:
     """``[S, S]``: luma without lighting and without what did not survive, divided by its local amplitude."""
     side = light.shape[0]
-    detail = blur(light, survives) - blur(light, max(LIGHTING * side, 2 * survives))
-    return detail / (np.sqrt(blur(detail * detail, WINDOW * side)) + 0.01)
+    detail = gaussian_blur(light, survives) - gaussian_blur(light, max(LIGHTING * side, 2 * survives))
+    return detail / (np.sqrt(gaussian_blur(detail * detail, WINDOW * side)) + 0.01)
 
 
 def correlation(a: np.ndarray, b: np.ndarray, window: float) -> np.ndarray:
     """Local correlation ``[S, S]`` in -1..1, in a Gaussian window."""
-    aa, bb, ab = blur(a * a, window), blur(b * b, window), blur(a * b, window)
+    aa, bb, ab = gaussian_blur(a * a, window), gaussian_blur(b * b, window), gaussian_blur(a * b, window)
     return ab / np.sqrt(aa * bb + 1e-6)
 
 
@@ -228,11 +225,11 @@ def dense_flow(fixed: np.ndarray, moving: np.ndarray, side: int) -> np.ndarray:
         for one in (fixed, moving)
     )
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*pictures, None)
-    flow = blur(cv2.resize(flow, (side, side), interpolation=cv2.INTER_LINEAR) / factor, FLOW_SMOOTHING * side)
+    flow = gaussian_blur(cv2.resize(flow, (side, side), interpolation=cv2.INTER_LINEAR) / factor, FLOW_SMOOTHING * side)
     return flow.clip(-FURTHEST_FLOW * side, FURTHEST_FLOW * side)
 
 
-def sample(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
+def sampled_at(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
     """``[H, W, C]`` read at ``place`` ``[S, S, 2]`` (x, y) in its pixels; the border repeats."""
     return cv2.remap(picture, np.ascontiguousarray(place), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
@@ -246,7 +243,7 @@ def _folded(place: np.ndarray) -> np.ndarray:
 
 def _shrunk(reference: Tensor, side: int) -> np.ndarray:
     """The album crop ``[S, S, 3]`` at the face's own size, averaged where it is larger."""
-    picture = reference.permute(1, 2, 0).float().cpu().numpy()
+    picture = _array(reference)
     mode = cv2.INTER_AREA if picture.shape[0] > side else cv2.INTER_CUBIC
     return cv2.resize(picture, (side, side), interpolation=mode)
 
@@ -256,3 +253,8 @@ def _grid(count: int) -> np.ndarray:
     at = (np.arange(count) + 0.5) / count
     x, y = np.meshgrid(at, at)
     return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _array(picture: Tensor) -> np.ndarray:
+    """``[C, S, S]`` to float32 ``[S, S, C]``."""
+    return picture.permute(1, 2, 0).float().cpu().numpy()

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...lib.degradation.survival import band_survival, cutoff, power, survival
+from ...lib.pictures.color import luma
 from ...lib.vocabulary import Conditions, Reference
 from .face_mesh import mesh_points
-from .fusion import fuse
+from .fusion import fuse_album
 from .gate import LEVELS, Candidates, Gate
 from .registration import Frame, Registered
-from .survival import band_survival, cutoff, power, survival
 
 CROP = 512
 # Sides at which a face is worked on, and how many of its pixels a pixel of the photograph has at least.
@@ -62,7 +63,7 @@ class AlbumRestorer:
         survives, frame, registered = laid_over(small, [(crop, album_mesh(crop)) for crop in crops], scalars, pixel)
         if self.load is None:
             parts = torch.from_numpy(frame.inside)[None]
-            result, shares = fuse(small, registered, survives, frame.survives, parts, self.trust)
+            result, shares = fuse_album(small, registered, survives, frame.survives, parts, self.trust)
         else:
             result, shares = self._chosen(small, small_photo, registered, survives, frame)
         heard = self.strength * (LEAST_HEARD + (1 - LEAST_HEARD) * conditions.certainty)
@@ -105,7 +106,7 @@ def laid_over(
     pixel: of the face's crop, per pixel of the photograph.
     """
     side = face.shape[-1]
-    lights = torch.stack([luma(resized(crop.float(), side)) for crop, _ in album])
+    lights = torch.cat([luma(resized(crop.float(), side)) for crop, _ in album])
     survives = survival(scalars, power(lights), side * 3 // 2, pixel)
     frame = Frame(face, mesh_of(face), cutoff(survives))
     return survives, frame, [frame.register(crop, mesh) for crop, mesh in album]
@@ -115,16 +116,16 @@ def likest(references: Sequence[Reference], face: Tensor) -> list[int]:
     """Which references are used, at most ``MOST_REFERENCES``: those whose large features lie most like the face's."""
     if len(references) <= MOST_REFERENCES:
         return list(range(len(references)))
-    looks = torch.stack([luma(resized(one.crop.float(), 32)) for one in references])
+    looks = torch.cat([luma(resized(one.crop.float(), 32)) for one in references])
     middle = (slice(None), slice(8, 28), slice(7, 25))
-    own, theirs = luma(resized(face, 32))[None][middle].flatten(1), looks[middle].flatten(1)
+    own, theirs = luma(resized(face, 32))[middle].flatten(1), looks[middle].flatten(1)
     likeness = F.cosine_similarity(own - own.mean(), theirs - theirs.mean(1, keepdim=True))
     return sorted(likeness.argsort(descending=True)[:MOST_REFERENCES].tolist())
 
 
 def mesh_of(crop: Tensor) -> np.ndarray:
     """The mesh of an aligned crop ``[3, S, S]``, float64 ``[468, 3]``."""
-    return mesh_points(crop[None])[0].double().cpu().numpy()
+    return mesh_points(crop[None])[0].cpu().double().numpy()
 
 
 def album_mesh(crop: Tensor) -> np.ndarray:
@@ -140,8 +141,3 @@ def resized(picture: Tensor, side: int) -> Tensor:
     if picture.shape[-1] == side:
         return picture
     return F.interpolate(picture[None], (side, side), mode="bicubic", antialias=True)[0]
-
-
-def luma(picture: Tensor) -> Tensor:
-    """``[3, S, S]`` to ``[S, S]`` (BT.601)."""
-    return (picture * picture.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...lib.extras import require
 from ...lib.vocabulary import Restorer, UserError
-from ..shared.bases import PREDICTIONS, restorer, tokenizer
+from ..shared.bases import PREDICTIONS, base_restorer, tokenizer
 from ..shared.kept import kept
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def restorer_from(
     cleaner: Restorer,
     prediction: str = PREDICTIONS[0],
     control: float = 1.0,
-    guidance: float = 0.0,
+    skip_guidance: float = 0.0,
     **more,
 ) -> DiffusionRestorer:
     """The restorer from these files, with `DiffusionRestorer`'s settings.
@@ -32,7 +32,7 @@ def restorer_from(
     """
     require("DiffBIR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from ..gen2res.generation import skip_guidance
+    from ..gen2res.generation import skip_guidance_of
     from ..shared.diffusion_restorer import first_stage
 
     if cleaner.needs_references:
@@ -52,7 +52,9 @@ def restorer_from(
             net.cleaner = first_stage(cleaner)
         return net
 
-    return replace(made, load=load, control=control if controlnet else 0.0, guidance=skip_guidance(guidance), **more)
+    return replace(
+        made, load=load, control=control if controlnet else 0.0, skip_guidance=skip_guidance_of(skip_guidance), **more
+    )
 
 
 def _built(
@@ -62,5 +64,5 @@ def _built(
     from . import controlnet as diffbir_controlnet
 
     control = diffbir_controlnet.load_diffbir_controlnet(controlnet) if controlnet else None
-    net = stable_diffusion.load(checkpoint, words, control, prediction)
-    return restorer(keep, net, *("diffbir", "DiffBIR") if controlnet else ("stable_diffusion", "Stable Diffusion"))
+    net = stable_diffusion.load_stable_diffusion(checkpoint, words, control, prediction)
+    return base_restorer(keep, net, *("diffbir", "DiffBIR") if controlnet else ("stable_diffusion", "Stable Diffusion"))

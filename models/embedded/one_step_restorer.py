@@ -18,12 +18,12 @@ TILE, OVERLAP = 1024, 128
 class OneStepRestorer:
     """load() returns the network on its device; token_space names the tokens that it was trained on.
 
-    guidance: 1 runs the network once; above 1, it also predicts the damaged picture and extrapolates away from it.
+    cfg: 1 runs the network once; above 1, it also predicts the damaged picture and extrapolates away from it.
     """
 
     load: Callable[[], OneStepNet]
     token_space: str
-    guidance: float = 1.0
+    cfg: float = 1.0
     name: str = "one-step"
     native_size: int | None = None
     scale: int = 1
@@ -38,12 +38,12 @@ class OneStepRestorer:
 
         def apply(tile: torch.Tensor) -> torch.Tensor:
             count, own = len(tile), tokens.expand(len(tile), -1, -1)
-            if self.guidance == 1:
+            if self.cfg == 1:
                 out = net(tile.to(weight), own)
             else:
                 negative = (torch.arange(2 * count, device=weight.device) < count).view(-1, 1, 1)
                 away, towards = net(tile.to(weight).repeat(2, 1, 1, 1), own.repeat(2, 1, 1), negative).chunk(2)
-                out = away + self.guidance * (towards - away)
+                out = away + self.cfg * (towards - away)
             return out.clamp(0, 1).to(image)
 
         told = {"progress": conditions.progress, "show": conditions.show}

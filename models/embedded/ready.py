@@ -22,24 +22,24 @@ Keep = Callable[[nn.Module], Callable[[], Any]]
 @cache
 def restorer(keep: Keep) -> OneStepRestorer:
     """keep(module) passes a module to the memory management and returns a loader."""
-    module, metadata = embedded.load(embedded.RESTORER)
+    module, metadata = embedded.load_embedded(embedded.RESTORER)
     return OneStepRestorer(keep(module), metadata["token_space"])
 
 
 @cache
 def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
-    return keep(embedded.load(embedded.EXTRACTOR)[0])
+    return keep(embedded.load_embedded(embedded.EXTRACTOR)[0])
 
 
 @cache
 def diffusion(keep: Keep) -> DiffusionRestorer:
     require("Diffusion Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from ...lib.storage.fingerprint import fingerprint
+    from ...lib.storage.fingerprint import weights_fingerprint
     from ..shared.diffusion_restorer import DiffusionRestorer, first_stage
 
-    module, metadata = embedded.load(embedded.DIFFUSION)
+    module, metadata = embedded.load_embedded(embedded.DIFFUSION)
     module.cleaner = first_stage(restorer(keep))
     # On CPUs, these small convolutions are a quarter faster in the contiguous layout.
     module = module.to(memory_format=torch.contiguous_format)
-    return DiffusionRestorer(keep(module), f"{metadata['kind']} {fingerprint(module)}", module.native_size)
+    return DiffusionRestorer(keep(module), f"{metadata['kind']} {weights_fingerprint(module)}", module.native_size)

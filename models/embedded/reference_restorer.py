@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ...lib.fusion.mask import face_mask
+from ...lib.pictures.color import luma
 from ...lib.pictures.pyramid import collapse, laplacian_pyramid
 from ...lib.vocabulary import Conditions
 
@@ -46,11 +47,6 @@ class ReferenceRestorer:
         return transfer_detail(crop, aligned, self.agreement)
 
 
-def luminance(image: torch.Tensor) -> torch.Tensor:
-    """``[..., 3, H, W]`` to ``[..., 1, H, W]`` (BT.601)."""
-    return (image * image.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(-3, keepdim=True)
-
-
 def best_match(crop: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """The reference ``[3, S, S]`` whose features lie most like the crop's; both are aligned to the template.
 
@@ -59,7 +55,7 @@ def best_match(crop: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     weight = F.interpolate(face_mask(crop.shape[-1])[None].to(crop), (64, 64), mode="area")
 
     def band(x):
-        return laplacian_pyramid(F.interpolate(luminance(x), (64, 64), mode="area"), 4)
+        return laplacian_pyramid(F.interpolate(luma(x), (64, 64), mode="area"), 4)
 
     ours, theirs = (
         torch.cat([F.interpolate(b, (64, 64), mode="bilinear") for b in band(x)[1:3]], 1)
@@ -82,7 +78,7 @@ def lay_over(crop: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 def _flow_picture(image: torch.Tensor) -> np.ndarray:
     """uint8 luminance without lighting and without what damage destroys: local contrast of the middle frequencies."""
-    light = luminance(image)[0].cpu().numpy()
+    light = luma(image)[0].cpu().numpy()
     size = light.shape[0]
     smooth, lighting = (cv2.GaussianBlur(light, (0, 0), size / divisor) for divisor in (200, 16))
     detail = smooth - lighting
@@ -93,8 +89,8 @@ def _flow_picture(image: torch.Tensor) -> np.ndarray:
 def transfer_detail(crop: torch.Tensor, reference: torch.Tensor, agreement: float) -> torch.Tensor:
     """Fine bands of the aligned reference into the crop, by local agreement in the next coarser bands. ``[3, S, S]``."""
     ours, theirs = laplacian_pyramid(crop, LEVELS), laplacian_pyramid(reference, LEVELS)
-    correlation, gain = _agreement(luminance(ours[FINE]), luminance(theirs[FINE]))
-    coarser, _ = _agreement(luminance(ours[FINE + 1]), luminance(theirs[FINE + 1]))
+    correlation, gain = _agreement(luma(ours[FINE]), luma(theirs[FINE]))
+    coarser, _ = _agreement(luma(ours[FINE + 1]), luma(theirs[FINE + 1]))
     coarser = F.interpolate(coarser[None], correlation.shape[-2:], mode="bilinear")[0]
     trust = ((torch.minimum(correlation, coarser) - agreement) / (1 - agreement)).clamp(0, 1)
     for level in range(FINE):
@@ -108,7 +104,7 @@ def transfer_detail(crop: torch.Tensor, reference: torch.Tensor, agreement: floa
 def _missing(band: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """The share of the desired local energy that a band lacks, ``[1, h, w]`` in 0..1: detail that the face already has
     is not replaced."""
-    own, other = (_window(luminance(x).square()) for x in (band, wanted))
+    own, other = (_window(luma(x).square()) for x in (band, wanted))
     return (1 - own / (other + 1e-8)).clamp(0, 1)
 
 

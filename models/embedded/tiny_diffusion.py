@@ -58,7 +58,7 @@ class TokenTable(nn.Module):
         return torch.where((indices == row)[..., None], word.to(embedded), embedded)
 
 
-def bands(side: int) -> torch.Tensor:
+def frequency_rows(side: int) -> torch.Tensor:
     """Rows that turn a pixel-unshuffled color picture into spatial frequencies (DCT-II) of lightness and two opponent colors.
 
     Orthonormal ``[3 side^2, 3 side^2]``: white noise stays white.
@@ -102,7 +102,7 @@ class TinyDiffusion(Diffusion):
             channels, channels, width, (1, 1, 1), 1, (), num_head_channels=32, context_dim=width
         )
         self.text = TokenTable(width)
-        self.register_buffer("basis", bands(unshuffle), persistent=False)
+        self.register_buffer("basis", frequency_rows(unshuffle), persistent=False)
         self.register_buffer("variance", torch.ones(channels))  # of the clean pictures, per frequency
 
     @property

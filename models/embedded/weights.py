@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...lib.storage.tensors import opened, write_tensors
+from ...lib.storage.tensors import opened_tensors, write_tensors
 from ...lib.vocabulary import UserError
 from .fadex import FaDeX
 from .gauge import DamageGauge
@@ -21,7 +21,7 @@ from .one_step import OneStepNet
 FOLDER = Path(__file__).parent
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
 DIFFUSION = FOLDER / "tiny_diffusion.safetensors"
-TOKEN_SPACE = "personal-restore-embedded-3"
+TOKEN_SPACE = "personal-restore-embedded-3"  # noqa: S105 (no password)
 TOKEN_WIDTH = 192
 
 
@@ -66,10 +66,10 @@ def save(path: Path, kind: str, module: nn.Module, config: dict, provenance: dic
     write_tensors(path, tensors, metadata)
 
 
-def load(path: Path) -> tuple[nn.Module, dict[str, str]]:
+def load_embedded(path: Path) -> tuple[nn.Module, dict[str, str]]:
     """The module in evaluation mode (float32, channels last) and the file's metadata. Raises UserError with the path."""
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             metadata, tensors = file.metadata, file.tensors()
         module = MODELS[metadata["kind"]](**json.loads(metadata["config"]))
         module.load_state_dict(tensors)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ...lib.extras import require
 from ..shared.kept import kept
-from ..shared.precision import weight_bytes
 from ..shared.sd_turbo_restorer import SDTurboRestorer
 from ..shared.weight_files import checkpoint_and
 from . import network as face2scene
@@ -25,6 +24,6 @@ def restorer_from(checkpoint: str, trained: Path, **settings) -> SDTurboRestorer
 def _built(keep: Callable, turbo: Path, trained: Path) -> SDTurboRestorer:
     from ..shared import sd_turbo  # imported here because diffusers takes seconds to import
 
-    weights = face2scene.read(trained)
+    weights = face2scene.read_face2scene(trained)
     net = face2scene.Face2Scene(sd_turbo.load_settled(turbo), weights)
-    return SDTurboRestorer(keep(net), *weights.prompts, name=face2scene.NAME, memory=weight_bytes(net))
+    return SDTurboRestorer(keep(net), *weights.prompts, name=face2scene.NAME)

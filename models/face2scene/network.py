@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ...lib.diffusion import lora
-from ...lib.storage.tensors import opened, write_tensors
+from ...lib.storage.tensors import opened_tensors, write_tensors
 from ...lib.vocabulary import DegradationCode, UserError
 from ..embedded.mapnet import with_tokens
 from ..embedded.weights import Extractor
@@ -117,8 +117,8 @@ class Face2Scene(nn.Module):
 
         super().__init__()
         self.turbo, self.token_space = turbo, weights.token_space
-        fill(adapt(turbo, weights.config["adapters"]), weights)
-        lora.fuse(turbo)
+        fill_adapters(adapt(turbo, weights.config["adapters"]), weights)
+        lora.fuse_adapters(turbo)
         fuse_upsampling(turbo.vae)
         self.eval().requires_grad_(False)
 
@@ -136,12 +136,12 @@ class Face2Scene(nn.Module):
         tokens: torch.Tensor | None,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor:
         """`SDTurbo.predict` with the tokens behind the text of both branches; without them on the text alone."""
         if tokens is not None:
             positive, negative = (with_tokens(text.to(tokens), tokens) for text in (positive, negative))
-        return self.turbo.predict(latent, positive, negative, guidance)
+        return self.turbo.predict(latent, positive, negative, cfg)
 
 
 def adapt(turbo: SDTurbo, adapters: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Parameter]:
@@ -154,7 +154,7 @@ def adapt(turbo: SDTurbo, adapters: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 @torch.no_grad()
-def fill(trained: Mapping[str, nn.Parameter], weights: Face2SceneWeights) -> None:
+def fill_adapters(trained: Mapping[str, nn.Parameter], weights: Face2SceneWeights) -> None:
     """Gives what `adapt` returned its values. Raises UserError if they do not fit."""
     found = {name: one for name, one in weights.tensors.items() if name.startswith(("vae.", "unet."))}
     check_fit(trained, found, weights.where, ADVICE)
@@ -173,7 +173,9 @@ def core_vae_name(name: str) -> str:
     return name
 
 
-def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], provenance: dict[str, Any]) -> None:
+def save_face2scene(
+    path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], provenance: dict[str, Any]
+) -> None:
     """One trained model as one file, in float16. Its token space is named after MapNet's weights, so that it is unique."""
     stored = {
         name: (one.half() if one.is_floating_point() else one).detach().cpu().contiguous()
@@ -187,10 +189,10 @@ def write(path: Path, config: dict[str, Any], tensors: Mapping[str, torch.Tensor
     write_tensors(path, stored, {"kind": KIND, "token_space": f"{KIND}-{digest.hexdigest()[:12]}", **texts})
 
 
-def read(path: Path, only: str = "") -> Face2SceneWeights:
-    """What `write` has written; ``only`` the tensors whose names start so. Raises UserError that names the file."""
+def read_face2scene(path: Path, only: str = "") -> Face2SceneWeights:
+    """What `save_face2scene` has written; ``only`` the tensors whose names start so. Raises UserError that names the file."""
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             metadata = file.metadata
             if metadata.get("kind") != KIND:
                 raise ValueError(f"its metadata says {metadata.get('kind')!r}, not {KIND!r}")

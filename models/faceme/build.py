@@ -11,7 +11,7 @@ import torch
 
 from ...lib.extras import require
 from ..shared.kept import kept
-from ..shared.precision import settle, weight_bytes
+from ..shared.precision import settle_precision
 from ..shared.weight_files import NONE, checkpoint_and
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 BASE = "realvisxl"
 NEEDED = "faceme-controlnet", "faceme-mix", "photomaker", "antelopev2-arcface"
-STEPS, GUIDANCE = 50, 5.0  # of FaceMe's script
+STEPS, CFG = 50, 5.0  # of FaceMe's script
 
 
 def restorer_from(
-    checkpoint: str = NONE, steps: int = STEPS, guidance: float = GUIDANCE, color: str | None = "wavelet"
+    checkpoint: str = NONE, steps: int = STEPS, cfg: float = CFG, color: str | None = "wavelet"
 ) -> FaceMeRestorer:
     """The restorer on an SDXL checkpoint of models/checkpoints, by its name there; without one on the catalog's.
 
@@ -31,7 +31,7 @@ def restorer_from(
     """
     require("FaceMe Restorer", "diffusion", "insightface")
     files = checkpoint_and("FaceMe Restorer", checkpoint, BASE, *NEEDED)
-    return replace(kept(_built, *files), steps=steps, guidance=guidance, color=color)
+    return replace(kept(_built, *files), steps=steps, cfg=cfg, color=color)
 
 
 def _built(keep: Callable, base: Path, control: Path, mix: Path, photomaker: Path, arcface: Path) -> FaceMeRestorer:
@@ -41,6 +41,6 @@ def _built(keep: Callable, base: Path, control: Path, mix: Path, photomaker: Pat
     from .restorer import FaceMeRestorer
 
     identify = ArcFace(arcface).embed
-    net = network.load(network.Files(base, control, mix, photomaker))
-    settle([net.unet, net.controlnet], [net.vae], torch.float16)
-    return FaceMeRestorer(keep(net), identify, memory=weight_bytes(net))
+    net = network.load_faceme(network.Files(base, control, mix, photomaker))
+    settle_precision([net.unet, net.controlnet], [net.vae], torch.float16)
+    return FaceMeRestorer(keep(net), identify)

@@ -21,7 +21,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from ...lib.vocabulary import UserError
 from ..shared import sdxl
 from ..shared.fit import filled, named_tensors
-from ..shared.public_weights import advice, fill, read_file, read_public
+from ..shared.public_weights import advice, frozen_with, read_file, read_public
 from ..shared.sdxl import Prompt, Topology
 
 PUBLIC = 2048, 512  # CLIP (768 + 1280 of PhotoMaker) and ArcFace
@@ -136,7 +136,7 @@ class FaceMe(nn.Module):
         return latent * self.vae.config.scaling_factor
 
     def predict(
-        self, latent: torch.Tensor, time: int, picture: torch.Tensor, person: torch.Tensor, guidance: float
+        self, latent: torch.Tensor, time: int, picture: torch.Tensor, person: torch.Tensor, cfg: float
     ) -> torch.Tensor:
         """The noise in a latent ``[1, 4, h, w]``, guided away from the prompt that names nobody; picture: the damaged one."""
         dtype = self.unet.dtype
@@ -151,7 +151,7 @@ class FaceMe(nn.Module):
             both, time, down_block_additional_residuals=down, mid_block_additional_residual=middle, **given
         )
         away, towards = noise.float().chunk(2)
-        return away + guidance * (towards - away)
+        return away + cfg * (towards - away)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float().clamp(-1, 1)
@@ -177,7 +177,7 @@ class Files:
     photomaker: Path
 
 
-def load(
+def load_faceme(
     files: Files,
     topology: Topology = sdxl.PUBLIC,
     controlnet: dict[str, Any] = CONTROLNET,
@@ -189,8 +189,8 @@ def load(
     that the file does not have and throw away what they read; so its ControlNet belongs to a UNet without it.
     Raises UserError that names the file, and the tensor that does not fit.
     """
-    unet, vae = sdxl.load(files.base, topology)
-    prompt = sdxl.embed(files.base, A_PHOTO_OF_FACE, topology)
+    unet, vae = sdxl.load_sdxl(files.base, topology)
+    prompt = sdxl.embed_text(files.base, A_PHOTO_OF_FACE, topology)
     with init_empty_weights():
         control = ControlNetModel.from_config(controlnet)
     what = "FaceMe's controlnet/diffusion_pytorch_model.safetensors (thomas2modyu/FaceMe, Pi-Lab License 1.0)"
@@ -210,7 +210,7 @@ def load_encoder(path: Path, config: dict[str, Any] = VISION) -> PhotoMakerEncod
     # A constant that older versions of transformers stored.
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
     encoder = PhotoMakerEncoder(CLIPVisionConfig(**config), len(tensors["visual_projection_2.weight"]))
-    return fill(encoder, tensors, path.name, advice(what))
+    return frozen_with(encoder, tensors, path.name, advice(what))
 
 
 def load_mix(path: Path) -> Mix:
@@ -224,4 +224,4 @@ def load_mix(path: Path) -> Mix:
         widths = tensors["norm1.weight"].numel(), tensors["pro_id.mlp1.layernorm.weight"].numel()
     except KeyError as error:
         raise UserError(f"{path.name} is not FaceMe's mix: {error.args[0]} is missing. {advice(what)}") from error
-    return fill(Mix(*widths), tensors, path.name, advice(what))
+    return frozen_with(Mix(*widths), tensors, path.name, advice(what))

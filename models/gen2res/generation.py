@@ -18,7 +18,7 @@ from ...lib.diffusion.sampling import Denoise
 from ...lib.vocabulary import Conditions
 from ..shared.diffusion_restorer import DiffusionRestorer
 
-ALBUM_STEPS, ALBUM_SIZE = 600, 16  # the paper's table 1 and text
+ALBUM_DENOISE, ALBUM_SIZE = 0.6, 16  # the paper's table 1 and text
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SkipGuidance:
         ), gradient
 
 
-def skip_guidance(scale: float) -> SkipGuidance | None:
+def skip_guidance_of(scale: float) -> SkipGuidance | None:
     """The nodes' single number: how strong each step is; 0 turns guidance off."""
     return SkipGuidance(scale=scale) if scale else None
 
@@ -82,7 +82,7 @@ def generative_album(
     ``[count, 3, S, S]``, with the restorer's guidance or, by default, the paper's. Seeds count up from that of the
     conditions.
     """
-    maker = replace(restorer, steps=ALBUM_STEPS, guidance=restorer.guidance or SkipGuidance())
+    maker = replace(restorer, denoise=ALBUM_DENOISE, skip_guidance=restorer.skip_guidance or SkipGuidance())
     pictures = []
     for index in range(count):
 
@@ -94,21 +94,25 @@ def generative_album(
 
 
 def generation(
-    load: Callable[[], Diffusion], base: str, native_size: int, steps: int = 200, guidance: SkipGuidance | None = None
+    load: Callable[[], Diffusion],
+    base: str,
+    native_size: int,
+    denoise: float = 0.2,
+    skip_guidance: SkipGuidance | None = None,
 ) -> DiffusionRestorer:
     """Restoration by Generation as published: no control, every step is taken, and colors are not corrected.
 
-    steps: K, 200 at 256 px, 300 at 512 px. guidance: None as in the paper; the published script uses guidance every 10
+    denoise: K / 1000, 0.2 at 256 px, 0.3 at 512 px. skip_guidance: None as in the paper; the published script uses guidance every 10
     steps.
     """
     return DiffusionRestorer(
         load,
         base,
         native_size,
-        steps,
-        samples=1000,
+        denoise,
+        steps=1000,
         control=0.0,
         keep_colors=False,
-        guidance=guidance,
+        skip_guidance=skip_guidance,
         name="generation",
     )

@@ -10,20 +10,20 @@ import torch
 from ...lib.extras import require
 from ...lib.vocabulary import UserError
 from ..shared.kept import kept
-from ..shared.precision import settle, weight_bytes
+from ..shared.precision import settle_precision
 from ..shared.weight_files import weight_files
 from .restorer import InstantRestoreRestorer
 
 
-def files() -> dict[str, Path]:
+def instantrestore_files() -> dict[str, Path]:
     """Files that may be a checkpoint, by name relative to models/personal_restore."""
     return weight_files("personal_restore", suffixes=(".pt",))
 
 
 def restorer_from(checkpoint: str) -> InstantRestoreRestorer:
-    """The restorer from one of `files`. Raises UserError if it is not there, or something else."""
+    """The restorer from one of `instantrestore_files`. Raises UserError if it is not there, or something else."""
     require("InstantRestore Restorer", "diffusion")
-    known = files()
+    known = instantrestore_files()
     if checkpoint not in known:
         raise UserError(
             f"InstantRestore Restorer: there is no {checkpoint!r} in models/personal_restore. The weights have no "
@@ -34,8 +34,8 @@ def restorer_from(checkpoint: str) -> InstantRestoreRestorer:
 
 
 def _built(keep: Callable, path: Path) -> InstantRestoreRestorer:
-    from .network import load  # imported here because diffusers takes seconds to import
+    from .network import load_instantrestore  # imported here because diffusers takes seconds to import
 
-    net = load(path)
-    settle([net.unet, net.reference_unet], [net.vae, net.reference_vae], torch.float16)
-    return InstantRestoreRestorer(keep(net), memory=weight_bytes(net))
+    net = load_instantrestore(path)
+    settle_precision([net.unet, net.reference_unet], [net.vae, net.reference_vae], torch.float16)
+    return InstantRestoreRestorer(keep(net))

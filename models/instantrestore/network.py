@@ -78,7 +78,7 @@ class InstantRestore(nn.Module):
         return self.vae.decode((clean / LATENT_SCALE).to(self.vae.dtype)).sample.float().clamp(-1, 1)
 
 
-def load(
+def load_instantrestore(
     path: Path,
     unet_config: dict[str, Any] = UNET,
     vae_config: dict[str, Any] = VAE,

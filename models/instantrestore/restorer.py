@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...lib.vocabulary import Abilities, Conditions
+from ...lib.vocabulary import Conditions
+from ..shared.batches import one_by_one
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .network import InstantRestore
@@ -27,11 +28,6 @@ class InstantRestoreRestorer:
     scale: int = 1
     tileable: bool = False
     needs_references: bool = True
-    memory: int = 0
-
-    @property
-    def abilities(self) -> Abilities:
-        return Abilities(takes_references=True, half=torch.float16, memory=self.memory)
 
     @torch.no_grad()
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
@@ -39,10 +35,12 @@ class InstantRestoreRestorer:
         same face."""
         net = self.load()
         references = torch.stack([one.crop for one in conditions.references[:REFERENCES]]).to(net.text) * 2 - 1
-        out = []
-        for index, face in enumerate(image.split(1), 1):
+
+        def restored(face: torch.Tensor, conditions: Conditions) -> torch.Tensor:
             # Drawn on the CPU, so that a seed gives the same noise on every device.
             generator = torch.Generator().manual_seed(conditions.seed)
-            out.append(net(face.to(net.text) * 2 - 1, references, generator) / 2 + 0.5)
-            conditions.progress(index, len(image))
-        return torch.cat(out).to(image)
+            out = net(face.to(net.text) * 2 - 1, references, generator) / 2 + 0.5
+            conditions.progress(1, 1)
+            return out
+
+        return one_by_one(restored, image, conditions)

@@ -177,15 +177,16 @@ def otsu_mask(maps: torch.Tensor) -> torch.Tensor:
     A map is stretched to 0..1; candidates are 0, .1, ... .9, the first of equally good ones wins, and what equals it is in.
     A constant map has no parts: all of it is in.
     """
+    device, maps = maps.device, maps.cpu()  # not every device has float64, in which equally good ones are told apart
     low, high = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
     values = (maps - low) / (high - low)  # a constant map becomes NaN, which is below no threshold
     candidates = torch.tensor([n / THRESHOLDS for n in range(THRESHOLDS)]).to(values)
-    above = (values[:, None] >= candidates[:, None]).double()  # [B, 10, N]
+    above = (values[:, None] >= candidates[:, None]).to(torch.float64)  # [B, 10, N]
     share = above.mean(-1)
     means = [(part * values[:, None]).sum(-1) / part.sum(-1) for part in (above, 1 - above)]
     variance = share * (1 - share) * (means[0] - means[1]).square()
     best = candidates[variance.nan_to_num(0.0).argmax(-1)]  # a part without any place gives NaN
-    return ~(values < best[:, None])
+    return ~(values < best[:, None]).to(device)
 
 
 def personal_loss(placeholder: torch.Tensor, end_of_text: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from ...lib.extras import require
-from ..shared.kept import kept, stamp
-from ..shared.precision import weight_bytes
+from ..shared.kept import file_stamp, kept
 from ..shared.sd_turbo_restorer import SDTurboRestorer
 from ..shared.weight_files import checkpoint_and, own_files
 
@@ -33,7 +32,7 @@ def restorer_from(
     made = kept(_built, turbo, *([converted] if converted else files))
     prompts = [positive, negative]
     if positive is None or negative is None:
-        prompts = [own if one is None else one for one, own in zip(prompts, _prompts(stamp(turbo)), strict=True)]
+        prompts = [own if one is None else one for one, own in zip(prompts, _prompts(file_stamp(turbo)), strict=True)]
     return replace(made, positive=prompts[0], negative=prompts[1], **settings)
 
 
@@ -41,15 +40,15 @@ def _built(keep: Callable, turbo: Path, *files: Path) -> SDTurboRestorer:
     from ..shared import sd_turbo
     from . import network as s3diff
 
-    net = s3diff.S3Diff(sd_turbo.load_settled(turbo), s3diff.read(*files))
+    net = s3diff.S3Diff(sd_turbo.load_settled(turbo), s3diff.read_s3diff(*files))
     none = torch.empty(0)  # in the place of prompts, which every restorer gets for itself
-    return SDTurboRestorer(keep(net), none, none, memory=weight_bytes(net))
+    return SDTurboRestorer(keep(net), none, none)
 
 
 @lru_cache(maxsize=1)
 def _prompts(turbo: tuple) -> list[torch.Tensor]:
-    """The prompts that S3Diff was trained with, embedded. turbo: the `stamp` of the checkpoint."""
+    """The prompts that S3Diff was trained with, embedded. turbo: the `file_stamp` of the checkpoint."""
     from ..shared import sd_turbo
     from . import network as s3diff
 
-    return sd_turbo.embed(turbo[0], s3diff.PROMPTS)
+    return sd_turbo.embed_prompts(turbo[0], s3diff.PROMPTS)

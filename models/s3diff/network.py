@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ...lib.diffusion import lora
-from ...lib.storage.tensors import Unreadable, opened, read_pickled, write_tensors
+from ...lib.storage.tensors import Unreadable, opened_tensors, read_pickled, write_tensors
 from ...lib.vocabulary import DegradationCode, UserError
 from ..shared.fit import check_fit
 from ..shared.sd_turbo import SDTurbo
@@ -139,12 +139,12 @@ class S3Diff(nn.Module):
         degrees: torch.Tensor,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor:
         """`SDTurbo.predict`, adapted to the degrees of degradation ``[B, 2]``, which both branches share."""
-        branches = 1 if guidance == 1 else 2
+        branches = 1 if cfg == 1 else 2
         with lora.modulated(self.adapters["unet"], self._matrices("unet", degrees.repeat(branches, 1))):
-            return self.turbo.predict(latent, positive, negative, guidance)
+            return self.turbo.predict(latent, positive, negative, cfg)
 
     def _matrices(self, side: str, degrees: torch.Tensor) -> dict[str, torch.Tensor]:
         # In float32 whatever the networks are: the phase reaches tens.
@@ -153,7 +153,7 @@ class S3Diff(nn.Module):
         return {name: matrices[:, _block(name)] for name in self.adapters[side]}
 
 
-def read(path: Path, estimator: Path | None = None) -> S3DiffWeights:
+def read_s3diff(path: Path, estimator: Path | None = None) -> S3DiffWeights:
     """The public s3diff.pkl, with the de_net.pth beside it or at ``estimator``; or what `convert` made of both.
 
     Raises UserError that names the file, and what is wrong in it.
@@ -170,7 +170,7 @@ def read(path: Path, estimator: Path | None = None) -> S3DiffWeights:
 
 
 def convert(weights: S3DiffWeights, path: Path) -> None:
-    """Writes one .safetensors with everything, exact to the bit, that `read` takes."""
+    """Writes one .safetensors with everything, exact to the bit, that `read_s3diff` takes."""
     # The public files may hold several views of one storage, which safetensors refuses.
     tensors = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.tensors.items()
@@ -206,7 +206,7 @@ def _read_public(file: Path) -> dict[str, Any]:
 
 def _read_converted(file: Path) -> S3DiffWeights:
     try:
-        with opened(file) as stored:
+        with opened_tensors(file) as stored:
             metadata, tensors = stored.metadata, stored.tensors()
         if metadata.get("kind") != KIND:
             raise ValueError(f"its metadata says {metadata.get('kind')!r}, not {KIND!r}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...lib.bridge import clip_vocabulary, weight_folders
-from ...lib.storage.fingerprint import fingerprint
-from .precision import settle, weight_bytes
+from ...lib.storage.fingerprint import weights_fingerprint
+from .precision import settle_precision
 from .weight_files import catalogued, weight_files
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def tokenizer(base: Path) -> Path | None:
     return None if (base / "tokenizer").is_dir() else vocabulary()
 
 
-def restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) -> DiffusionRestorer:
+def base_restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) -> DiffusionRestorer:
     """The network in its working precision, in the care of keep; kind is the prefix of its base name in personas."""
     from .diffusion_restorer import DiffusionRestorer  # imported here because diffusers takes seconds to import
 
-    base = f"{kind} {fingerprint(net)}"
-    settle([net], [net.vae], HALF)
-    return DiffusionRestorer(keep(net), base, net.native_size, name=name, half=HALF, memory=weight_bytes(net))
+    base = f"{kind} {weights_fingerprint(net)}"
+    settle_precision([net], [net.vae], HALF)
+    return DiffusionRestorer(keep(net), base, net.native_size, name=name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...lib.extras import require
-from ...lib.storage.names import shown
+from ...lib.storage.names import shown_folder
 from ...lib.vocabulary import UserError
 
 DATA = Path(__file__).with_suffix(".json")
@@ -80,7 +80,7 @@ def find(name: str, folders: list[Path]) -> Path:
             return folder / weights.place
     get = f"Run `python run.py models get {name}` or the node Download Weights, or put the file there yourself."
     raise UserError(
-        f"{weights.file} is missing ({weights.describe()}). It belongs in {shown((folders[0] / weights.place).parent)}. "
+        f"{weights.file} is missing ({weights.describe()}). It belongs in {shown_folder((folders[0] / weights.place).parent)}. "
         + (get if weights.repository else "Download it from there and put it into that folder.")
     )
 
@@ -108,7 +108,7 @@ def download(name: str, folder: Path) -> Path:
     if weights.repository is None:
         raise UserError(
             f"{weights.file} cannot be downloaded automatically. Get it from {weights.source} and put it into "
-            f"{shown((folder / weights.place).parent)}."
+            f"{shown_folder((folder / weights.place).parent)}."
         )
     require("Download Weights", "download")
     from huggingface_hub import hf_hub_download

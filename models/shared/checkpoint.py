@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ...lib.storage.tensors import MoreThanWeights, Unreadable, opened, read_pickled
+from ...lib.storage.tensors import MoreThanWeights, Unreadable, opened_tensors, read_pickled
 from ...lib.vocabulary import UserError
 from .fit import named_tensors
 
@@ -62,8 +62,8 @@ def read_part(path: Path, part: Part, model: str, advice: str) -> Tensors:
     Raises UserError that begins with the model's name, names the file and ends with the advice.
     """
     if path.is_dir():
-        return read_tensors(_file_in(path / part.folder, model, advice), "", model, advice)
-    stored = read_tensors(path, part.prefix, model, advice)
+        return checkpoint_tensors(_file_in(path / part.folder, model, advice), "", model, advice)
+    stored = checkpoint_tensors(path, part.prefix, model, advice)
     if not stored:
         names = part.prefix if isinstance(part.prefix, str) else "* or ".join(part.prefix)
         raise UserError(f"{model}: {path.name} contains no tensor {names}*, so the {part.folder} is missing. {advice}")
@@ -82,7 +82,7 @@ def _file_in(folder: Path, model: str, advice: str) -> Path:
     raise UserError(f"{model}: {folder.parent.name}/{folder.name}/ has no {FILES[0]}. {advice}")
 
 
-def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: str) -> Tensors:
+def checkpoint_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: str) -> Tensors:
     """The tensors of a single file whose names start with the prefix, or one of them; those of a .ckpt stay on the disk until they are
     needed. Raises UserError as `read_part`.
     """
@@ -97,7 +97,7 @@ def read_tensors(file: Path, prefix: str | tuple[str, ...], model: str, advice: 
             stored = stored.get("state_dict", stored)
             found = {name: tensor for name, tensor in stored.items() if name.startswith(prefix)}
             return named_tensors(found, f"{model}: {file.name}", advice)
-        with opened(file) as stored:
+        with opened_tensors(file) as stored:
             return stored.tensors(prefix)
     except (MoreThanWeights, AttributeError, TypeError) as error:
         raise UserError(f"{model}: {file.name} is damaged or contains more than plain weights. {advice}") from error

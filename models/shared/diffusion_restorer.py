@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ...lib.diffusion.base import Diffusion
 from ...lib.diffusion.noise_schedule import linear_schedule
-from ...lib.diffusion.sampling import Guidance, generate
+from ...lib.diffusion.sampling import Guidance, generate, noise_steps
 from ...lib.pictures.color import wavelet_fix
 from ...lib.pictures.tiles import tiled
 from ...lib.vocabulary import Abilities, Conditions, Restorer
@@ -31,44 +31,43 @@ def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float
 class DiffusionRestorer:
     """load() returns the model on its device; base is its name, stored in the personas that were trained on it.
 
-    steps: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, K of the linear
-    schedule's 1000, mapped to equal noise in the model's own; samples: the number of sampling steps. control: strength
+    denoise: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, 0..1 of the
+    linear schedule's 1000 steps, mapped to equal noise in the model's own; steps: of sampling. control: strength
     of the ControlNet, 0 leaves it out. cfg: 1 runs the model once per step; above 1, it also runs with the negative
     prompt and extrapolates away from it. prompt: added to the persona's.
-    guidance: `SkipGuidance`, say, toward the damaged picture, whose `every` counts steps of the 1000, not strides.
-    A picture larger than native_size is denoised in tiles of it, which overlap by half. half, memory: see `Abilities`.
+    skip_guidance: `SkipGuidance`, say, toward the damaged picture, whose `every` counts steps of the 1000, not strides.
+    A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
 
     load: Callable[[], Diffusion]
     base: str
     native_size: int | None
-    steps: int = 400
-    samples: int = 25
+    denoise: float = 0.4
+    steps: int = 25
     control: float = 1.0
     cfg: float = 1.0
     prompt: str = ""
     negative: str = "damaged"
     keep_colors: bool = True
-    guidance: Guidance | None = None
+    skip_guidance: Guidance | None = None
     name: str = "diffusion"
     scale: int = 1
     tileable: bool = True
     needs_references: bool = False
-    half: torch.dtype | None = None
-    memory: int = 0
 
     @property
     def abilities(self) -> Abilities:
         """With an adapter as persona it looks at the album."""
-        return Abilities(self.base, True, True, True, self.half, self.memory)
+        return Abilities(self.base, True, True, True)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """``[B, 3, H, W]`` in 0..1 to the same. The same seed gives the same picture; zero steps return the input bit
-        for bit.
+        """``[B, 3, H, W]`` in 0..1 to the same. The same seed gives the same picture; denoise 0 returns the input
+        bit for bit.
 
         Raises UserError for a persona of another model.
         """
-        if self.steps == 0:
+        noise = noise_steps(self.denoise)
+        if noise == 0:
             return image
         net, persona = self.load(), conditions.persona
         if persona is not None:
@@ -78,8 +77,8 @@ class DiffusionRestorer:
         if self.control:  # without it, only the damaged picture itself guides the result
             whole = net.cleaner(whole)
         damaged = net.encode(whole.to(next(net.parameters()).device))
-        steps = net.schedule.steps_as_noisy_as(linear_schedule(), self.steps)
-        schedule, times = net.schedule.spaced(steps, self.samples)
+        own_noise = net.schedule.steps_as_noisy_as(linear_schedule(), noise)
+        schedule, times = net.schedule.spaced(own_noise, self.steps)
         generator = torch.Generator().manual_seed(conditions.seed)
 
         def draw() -> torch.Tensor:
@@ -88,9 +87,9 @@ class DiffusionRestorer:
         crops = [reference.crop for reference in conditions.references]
         references = torch.stack(crops) if crops else None
         said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
-        exact, guidance = self.guidance is not None and self.guidance.exact, self.guidance
+        exact, guidance = self.skip_guidance is not None and self.skip_guidance.exact, self.skip_guidance
         if guidance is not None and guidance.every:  # as often as without strides, if there are enough of them
-            guidance = replace(guidance, every=max(round(guidance.every * len(times) / self.steps), 1))
+            guidance = replace(guidance, every=max(round(guidance.every * len(times) / noise), 1))
         channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]
         tile = max(damaged.shape[-2:]) if self.native_size is None else self.native_size // shrink
         with wearing(net, persona, conditions.persona_strength, references, damaged, exact) as predict:
@@ -133,11 +132,11 @@ def first_stage(restorer: Restorer) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def class_pictures(
-    restorer: DiffusionRestorer, prompt: str, count: int, samples: int, conditions: Conditions
+    restorer: DiffusionRestorer, prompt: str, count: int, steps: int, conditions: Conditions
 ) -> torch.Tensor:
     """Pictures generated by the base itself from a prompt, ``[count, 3, S, S]`` in 0..1."""
     free = replace(
-        restorer, steps=1000, samples=samples, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, guidance=None
+        restorer, denoise=1.0, steps=steps, control=0.0, cfg=1.0, prompt=prompt, keep_colors=False, skip_guidance=None
     )
     grey = torch.full((count, 3, restorer.native_size, restorer.native_size), 0.5)
     return free.restore(grey, replace(conditions, persona=None))

@@ -20,7 +20,7 @@ LEAVING = 1.0
 _kept: dict[tuple, Any] = {}  # in the order in which they were last used
 
 
-def stamp(path: Path) -> tuple:
+def file_stamp(path: Path) -> tuple:
     """A file, or a folder of files, with everything that tells that it was changed: modification times and sizes."""
     files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
     return path, *((one, status.st_mtime_ns, status.st_size) for one in files for status in [one.stat()])
@@ -32,7 +32,7 @@ def kept(build: Callable[..., Made], *given: Any) -> Made:
     It is built again if a file was changed, and after the host has unloaded the network. keep is `bridge.keep`; build
     calls it with its network. Several restorers may share what this returns, so do not change it.
     """
-    key = build, *(stamp(one) if isinstance(one, Path) else one for one in given)
+    key = build, *(file_stamp(one) if isinstance(one, Path) else one for one in given)
     if key in _kept:
         made = _kept.pop(key)
     else:

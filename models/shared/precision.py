@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 
 import torch
 from torch import nn
@@ -13,15 +12,10 @@ from ...lib.bridge import place
 VAE = torch.bfloat16  # whose range float16 has not: it overflows in the VAE of some pictures
 
 
-def settle(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half: torch.dtype) -> None:
+def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half: torch.dtype) -> None:
     """Puts UNets and ControlNets into ``half``, and VAEs into bfloat16, as far as the user and the device allow it."""
     for kind, precision, parts in (("unet", half, unets), ("vae", VAE, vaes)):
         for part in parts:
             nn.Module.to(
                 part, place(kind, precision).dtype
             )  # diffusers' own warns of layers that it does not even have
-
-
-def weight_bytes(net: nn.Module) -> int:
-    """How much memory the weights of a network take up."""
-    return sum(one.nbytes for one in chain(net.parameters(), net.buffers()))

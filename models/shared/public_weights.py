@@ -21,7 +21,7 @@ def load_public(network: Network, path: Path, what: str) -> Network:
     what: the published file in words, for the message. Raises UserError, naming file and tensor, for a missing or damaged
     file, for one that holds more than tensors, and for the weights of another network.
     """
-    return fill(network, read_public(path, what), path.name, advice(what))
+    return frozen_with(network, read_public(path, what), path.name, advice(what))
 
 
 def read_public(path: Path, what: str) -> dict[str, torch.Tensor]:
@@ -41,7 +41,7 @@ def read_file(path: Path, what: str) -> Any:
         raise UserError(f"{path.name} is damaged or contains more than plain weights. {advice(what)}") from error
 
 
-def fill(network: Network, tensors: dict[str, torch.Tensor], where: str, advice: str) -> Network:
+def frozen_with(network: Network, tensors: dict[str, torch.Tensor], where: str, advice: str) -> Network:
     """The network with these tensors in float32, frozen and in evaluation mode. Raises UserError if they do not fit."""
     check_fit(network.state_dict(), tensors, where, advice)
     network.load_state_dict(tensors)

@@ -21,10 +21,11 @@ from diffusers.loaders.single_file_utils import (
 from torch import nn
 from transformers import CLIPTextModelWithProjection
 
+from ...lib.diffusion.noise_schedule import stable_diffusion_schedule
 from . import clip_text, sd_vae
 from .checkpoint import Part, Tensors, read_part
 from .fit import filled
-from .precision import settle
+from .precision import settle_precision
 
 UNET = {
     "sample_size": 64,
@@ -53,10 +54,7 @@ TEXT_PREFIXES = (
 )  # of Stable Diffusion 2's code and of SDXL's
 PADDING = 0  # what the text encoder was trained to see behind the text
 TIMESTEP = 999
-BETAS = 0.00085, 0.012  # of the "scaled linear" schedule: their square roots grow evenly over 1000 steps
-
-_FIRST, _LAST = map(math.sqrt, BETAS)
-ALPHA_BAR = math.prod(1 - (_FIRST + (_LAST - _FIRST) * step / 999) ** 2 for step in range(TIMESTEP + 1))
+ALPHA_BAR = stable_diffusion_schedule().left(TIMESTEP + 1)
 
 ADVICE = (
     "Choose stabilityai/sd-turbo (Stability AI Community License, 5.2 GB): sd_turbo.safetensors from ComfyUI's "
@@ -75,19 +73,17 @@ class SDTurbo(nn.Module):
         """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""
         return sd_vae.encode(self.vae, picture, noise)
 
-    def predict(
-        self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, guidance: float
-    ) -> torch.Tensor:
-        """The noise that the UNet sees in a latent (Face2Scene, section 3.3): z_neg + guidance * (z_pos - z_neg).
+    def predict(self, latent: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, cfg: float) -> torch.Tensor:
+        """The noise that the UNet sees in a latent (Face2Scene, section 3.3): z_neg + cfg * (z_pos - z_neg).
 
-        positive, negative: embedded prompts ``[1 or B, N, C]``, of one length. Guidance 1 asks only the positive branch.
+        positive, negative: embedded prompts ``[1 or B, N, C]``, of one length. A cfg of 1 asks only the positive branch.
         """
         count = len(latent)
-        if guidance == 1:
+        if cfg == 1:
             return self._noise(latent, positive.expand(count, -1, -1))
         text = torch.cat([negative.expand(count, -1, -1), positive.expand(count, -1, -1)])
         away, towards = self._noise(latent.repeat(2, 1, 1, 1), text).chunk(2)
-        return away + guidance * (towards - away)
+        return away + cfg * (towards - away)
 
     def clean(self, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """x0: the scaled latent without the predicted noise."""
@@ -95,14 +91,14 @@ class SDTurbo(nn.Module):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """A scaled latent's picture; a large one is in main memory."""
-        return sd_vae.decode(self.vae, latent).clamp(-1, 1)
+        return sd_vae.decode_latent(self.vae, latent).clamp(-1, 1)
 
     def _noise(self, latent: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         dtype = self.unet.dtype
         return self.unet(latent.to(dtype), TIMESTEP, encoder_hidden_states=text.to(latent.device, dtype)).sample.float()
 
 
-def load(
+def load_sd_turbo(
     path: Path,
     dtype: torch.dtype = torch.float32,
     unet_config: dict[str, Any] = UNET,
@@ -117,8 +113,8 @@ def load(
 
 def load_settled(path: Path) -> SDTurbo:
     """The network in the precision that suits the device and the user."""
-    turbo = load(path)
-    settle([turbo.unet], [turbo.vae], torch.float16)
+    turbo = load_sd_turbo(path)
+    settle_precision([turbo.unet], [turbo.vae], torch.float16)
     return turbo
 
 
@@ -152,10 +148,10 @@ def _turbo(unet: UNet2DConditionModel, vae: AutoencoderKL) -> SDTurbo:
 
 
 @torch.no_grad()
-def embed(path: Path, prompts: Sequence[Sequence[int]], config: dict[str, Any] = TEXT) -> list[torch.Tensor]:
+def embed_prompts(path: Path, prompts: Sequence[Sequence[int]], config: dict[str, Any] = TEXT) -> list[torch.Tensor]:
     """Embedded prompts, float32 ``[1, 77, 1024]`` each, of token ids without start and end. The text encoder is not kept.
 
-    Raises UserError as `load`.
+    Raises UserError as `load_sd_turbo`.
     """
     encoder = text_encoder(path, "SD-Turbo", ADVICE, config)
     return [encoder(clip_text.text(tokens, PADDING)).last_hidden_state for tokens in prompts]

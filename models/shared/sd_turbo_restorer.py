@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 
 from ...lib.pictures.color import color_fix
 from ...lib.pictures.tiles import VARIANCE, as_memory_allows, memory_for, tiled
-from ...lib.vocabulary import Abilities, Conditions, DegradationCode
+from ...lib.vocabulary import Conditions, DegradationCode
+from .batches import one_by_one
 
 if TYPE_CHECKING:  # importing diffusers takes seconds, which would delay the start of ComfyUI
     from .sd_turbo import SDTurbo
@@ -36,7 +38,7 @@ class Network(Protocol):
         damage: torch.Tensor | None,
         positive: torch.Tensor,
         negative: torch.Tensor,
-        guidance: float,
+        cfg: float,
     ) -> torch.Tensor: ...
 
 
@@ -44,7 +46,7 @@ class Network(Protocol):
 class SDTurboRestorer:
     """load() returns the network on its device; positive, negative: the embedded prompts ``[1, N, C]``.
 
-    guidance: 1 runs only the positive branch; above 1, the result moves away from the negative one.
+    cfg: 1 runs only the positive branch; above 1, the result moves away from the negative one.
     scale: the picture is enlarged first, S3Diff's own setting is 4. color: ``wavelet``, ``adain``, or None to leave
     the colors as they come out. tile, overlap: in latent pixels, 8 px of the picture each. public_tiles: tile exactly
     as the public code does, with a window that is off its center, to reproduce its pictures; ours has no seams.
@@ -53,7 +55,7 @@ class SDTurboRestorer:
     load: Callable[[], Network]
     positive: torch.Tensor
     negative: torch.Tensor
-    guidance: float = 1.07
+    cfg: float = 1.07
     scale: int = 1
     color: str | None = "wavelet"
     tile: int = 96
@@ -63,26 +65,13 @@ class SDTurboRestorer:
     native_size: int | None = None
     tileable: bool = False
     needs_references: bool = False
-    memory: int = 0
-
-    @property
-    def abilities(self) -> Abilities:
-        return Abilities(half=torch.float16, memory=self.memory)
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` in 0..1 to ``[B, 3, H * scale, W * scale]`` in 0..1, one picture after the other.
 
         Raises UserError for a degradation code of another token space than the network's, and NotEnoughMemory.
         """
-        net, count = self.load(), len(image)
-
-        def restored(index: int) -> torch.Tensor:
-            def progress(done, total):
-                return conditions.progress(index * total + done, count * total)
-
-            return self._restore_one(net, image[index : index + 1], replace(conditions, progress=progress))
-
-        return torch.cat([restored(index) for index in range(count)]).to(image)
+        return one_by_one(partial(self._restore_one, self.load()), image, conditions)
 
     def noise_in(
         self,
@@ -94,7 +83,7 @@ class SDTurboRestorer:
         """The noise that the UNet sees in a latent ``[B, 4, h, w]``, tile by tile."""
 
         def apply(part):
-            return net.predict(part.to(latent), damage, self.positive, self.negative, self.guidance)
+            return net.predict(part.to(latent), damage, self.positive, self.negative, self.cfg)
 
         if self.public_tiles:
             return _publicly_tiled(apply, latent, self.tile, self.overlap, progress)
@@ -149,11 +138,11 @@ def _publicly_tiled(
     tile = min(tile, height, width)
     step = max(tile - overlap, 1)
     rows, columns = ([*range(0, side - tile, step), side - tile] for side in (height, width))
-    place = torch.arange(tile, dtype=torch.float64, device=latent.device)
+    place = torch.arange(tile, dtype=torch.float64)  # in main memory, as not every device has float64
     down, across = (
         torch.exp(-((place - middle) / tile).square() / (2 * VARIANCE)) for middle in (tile / 2, (tile - 1) / 2)
     )
-    weight = (down[:, None] * across).float()
+    weight = (down[:, None] * across).to(latent.device, torch.float32)
     out, weights = torch.zeros_like(latent), torch.zeros_like(latent)
     for index, (top, left) in enumerate((top, left) for top in rows for left in columns):
         inside = ..., slice(top, top + tile), slice(left, left + tile)

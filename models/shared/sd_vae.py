@@ -27,9 +27,9 @@ def encode(vae: AutoencoderKL, picture: torch.Tensor, noise: torch.Tensor | None
     return latent * LATENT_SCALE
 
 
-def decode(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
+def decode_latent(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
     """A scaled latent's picture, float32 ``[B, 3, H, W]``, about -1..1; a large one is in main memory."""
     latent = (latent / LATENT_SCALE).to(vae.dtype)
     if latent[0, 0].numel() * 64 > WHOLE:
-        return vae_strips.decode(vae, latent).float()
+        return vae_strips.decode_in_strips(vae, latent).float()
     return vae.decode(latent).sample.float()

@@ -84,7 +84,7 @@ class Prompt:
 PUBLIC = Topology(UNET, VAE, CLIP_L, CLIP_G)
 
 
-def load(path: Path, topology: Topology = PUBLIC) -> tuple[UNet2DConditionModel, AutoencoderKL]:
+def load_sdxl(path: Path, topology: Topology = PUBLIC) -> tuple[UNet2DConditionModel, AutoencoderKL]:
     """Both in evaluation mode on the CPU, in the precision of the file.
 
     Raises UserError that names the file, and the tensor that does not fit.
@@ -99,10 +99,10 @@ def load(path: Path, topology: Topology = PUBLIC) -> tuple[UNet2DConditionModel,
 
 
 @torch.no_grad()
-def embed(path: Path, tokens: Sequence[int], topology: Topology = PUBLIC) -> Prompt:
+def embed_text(path: Path, tokens: Sequence[int], topology: Topology = PUBLIC) -> Prompt:
     """The text of a checkpoint for token ids without start and end, in float32; the encoders are not kept.
 
-    Raises UserError as `load`.
+    Raises UserError as `load_sdxl`.
     """
     words = []
     for part, fill in zip(("text_encoder", "text_encoder_2"), PADDING, strict=True):

@@ -87,10 +87,10 @@ class StableDiffusion(Diffusion):
         return torch.cat([sd_vae.encode(self.vae, one * 2 - 1) for one in picture.split(1)])
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        return torch.cat([sd_vae.decode(self.vae, one) / 2 + 0.5 for one in latent.split(1)])
+        return torch.cat([sd_vae.decode_latent(self.vae, one) / 2 + 0.5 for one in latent.split(1)])
 
 
-def load(
+def load_stable_diffusion(
     path: Path,
     tokenizer: Path | None = None,
     control: nn.Module | None = None,

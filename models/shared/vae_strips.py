@@ -32,7 +32,7 @@ def moments(vae: AutoencoderKL, picture: torch.Tensor) -> torch.Tensor:
     return vae.quant_conv(_activated(x, encoder.conv_norm_out, encoder.conv_out, device).to(device))
 
 
-def decode(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
+def decode_in_strips(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
     """The picture ``[B, 3, H, W]``, not clamped, in main memory. latent: ``[B, 4, H / 8, W / 8]``, not scaled."""
     decoder, device = vae.decoder, latent.device
     x = _convolved(vae.post_quant_conv(latent).cpu(), decoder.conv_in, device)

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...lib.extras import require
-from ..shared.bases import restorer, tokenizer
+from ..shared.bases import base_restorer, tokenizer
 from ..shared.kept import kept
 
 if TYPE_CHECKING:
     from ..shared.diffusion_restorer import DiffusionRestorer
 
 
-def restorer_from(checkpoint: Path, base: Path | None, guidance: float = 0.0, **more) -> DiffusionRestorer:
+def restorer_from(checkpoint: Path, base: Path | None, skip_guidance: float = 0.0, **more) -> DiffusionRestorer:
     """The restorer from these files, with `DiffusionRestorer`'s settings. Raises UserError for files with other
     contents."""
     require("StableSR Restorer", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from ..gen2res.generation import skip_guidance
+    from ..gen2res.generation import skip_guidance_of
 
     made = kept(_built, checkpoint, base, tokenizer(base or checkpoint))
-    return replace(made, guidance=skip_guidance(guidance), **more)
+    return replace(made, skip_guidance=skip_guidance_of(skip_guidance), **more)
 
 
 def _built(keep: Callable, checkpoint: Path, base: Path | None, words: Path | None) -> DiffusionRestorer:
     from . import network as stablesr
 
-    return restorer(keep, stablesr.load(checkpoint, base, words), "stablesr", "StableSR")
+    return base_restorer(keep, stablesr.load_stablesr(checkpoint, base, words), "stablesr", "StableSR")

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...lib.vocabulary import UserError
 from ..shared import stable_diffusion
-from ..shared.checkpoint import read_tensors
+from ..shared.checkpoint import checkpoint_tensors
 from ..shared.clip_words import ClipWords
 from ..shared.fit import check_fit
 from ..shared.residual_blocks import (
@@ -200,7 +200,7 @@ def _checkpoint(layer: nn.Module, *given) -> torch.Tensor:
     return checkpoint(layer, *given, use_reentrant=False)
 
 
-def load(
+def load_stablesr(
     path: Path,
     base: Path | None = None,
     tokenizer: Path | None = None,
@@ -208,26 +208,26 @@ def load(
     **config,
 ) -> StableSR:
     """On the CPU, in the precision of the files. base: Stable Diffusion 2.1 for a file that holds the control alone; tokenizer and
-    topology as for `stable_diffusion.load`; config as StableSR's configuration has it, none for the published files.
+    topology as for `stable_diffusion.load_stable_diffusion`; config as StableSR's configuration has it, none for the published files.
 
     Raises UserError that names the file, and the tensor that does not fit.
     """
     control = load_structure_encoder(path, **config)
-    if base is None and not read_tensors(path, "first_stage_model.quant_conv.", "StableSR", ADVICE):
+    if base is None and not checkpoint_tensors(path, "first_stage_model.quant_conv.", "StableSR", ADVICE):
         raise UserError(
             f"StableSR: {path.name} contains only the control. Also choose the Stable Diffusion 2.1 that it was made "
             "for: base (512), or the 768 version for 768v."
         )
-    net = stable_diffusion.load(base or path, tokenizer, topology=topology)
+    net = stable_diffusion.load_stable_diffusion(base or path, tokenizer, topology=topology)
     return StableSR(net.unet, net.vae, net.text, control, net.velocity)
 
 
 def load_structure_encoder(path: Path, **config) -> StructureEncoder:
-    """Frozen, in evaluation mode. Raises UserError as `load`."""
+    """Frozen, in evaluation mode. Raises UserError as `load_stablesr`."""
     with torch.device("meta"):
         empty = StructureEncoder(**config)
     expected = {public_name(name): (name, value) for name, value in empty.state_dict().items()}
-    tensors = read_tensors(path, (ENCODER, *SPADES), "StableSR", ADVICE)
+    tensors = checkpoint_tensors(path, (ENCODER, *SPADES), "StableSR", ADVICE)
     check_fit({name: value for name, (_, value) in expected.items()}, tensors, f"StableSR: {path.name}", ADVICE)
     empty.load_state_dict({expected[name][0]: value for name, value in tensors.items()}, assign=True)
     return empty.eval().requires_grad_(False)

@@ -36,7 +36,7 @@ def restorer_from(model: str) -> UpscalerRestorer:
 def _built(keep: Callable, path: Path) -> UpscalerRestorer:
     from . import face_networks
 
-    descriptor = face_networks.load(path)
+    descriptor = face_networks.load_face_network(path)
     load_network = keep(descriptor.model)
 
     def load():

@@ -15,7 +15,7 @@ WHAT = "a face restorer such as GFPGANv1.4.pth or RestoreFormer.pth"
 CODEFORMER = {"position_emb", "idx_pred_layer.1.weight"}  # how spandrel recognizes it, too
 
 
-def load(path: Path) -> ImageModelDescriptor:
+def load_face_network(path: Path) -> ImageModelDescriptor:
     """The network with its file's weights, read without running code from it.
 
     Raises UserError for a damaged file, for an unknown network, and for one that is not made for aligned faces.

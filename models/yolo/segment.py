@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...lib.extras import command, require
+from ...lib.storage.tensors import check_reader
 from ...lib.vocabulary import UserError
 
 SIDE, STRIDE = 640, 32
@@ -42,22 +43,26 @@ def others_left_alone() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def load(path: Path) -> nn.Module:
-    """The network of a published ``yolov8?-seg.pt``. Raises UserError if ultralytics is missing or too old, and for a file
-    that is no such network or asks for anything that is not part of one."""
+def load_segmenter(path: Path) -> nn.Module:
+    """The network of a published ``yolov8?-seg.pt``. Raises UserError if ultralytics is missing, broken or too old, and for a
+    file that is no such network or asks for anything that is not part of one."""
     # ultralytics would install packages at run time.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     require("Segment People", "segmentation")
+    check_reader(path)
     try:
         with others_left_alone():
-            from ultralytics.nn.tasks import SegmentationModel, _SafeLoad, torch_safe_load
+            from ultralytics.nn.tasks import SegmentationModel, torch_safe_load
     except ImportError as error:
         raise UserError(
-            "Segment People needs a version of ultralytics that reads weights without running code. "
-            f"Run: {command('segmentation')}"
+            "Segment People needs a version of ultralytics that reads weights without running code "
+            f"({_said(error)}). Run: {command('segmentation')}"
         ) from error
-    if not _SafeLoad.SUPPORTED:
-        raise UserError("Segment People reads its weights without running code, which needs PyTorch 2.6 or newer.")
+    except Exception as error:  # of a broken installation: of its own, or of a library below it
+        raise UserError(
+            f"Segment People cannot use ultralytics: it is installed, but does not start ({_said(error)}). Install it "
+            f"again: {command('segmentation')}"
+        ) from error
     try:
         checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
         network = checkpoint.get("ema") or checkpoint["model"]
@@ -66,6 +71,10 @@ def load(path: Path) -> nn.Module:
     if not isinstance(network, SegmentationModel):
         raise UserError(f"{path.name} contains another kind of model. Use one whose name ends in -seg.pt.")
     return network.float().eval()
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 @torch.no_grad()

@@ -18,8 +18,19 @@ from pathlib import Path
 
 import pytest
 from personal_restore.lib.samples import photograph
+from personal_restore.lib.standin.graph import load_graph
 from personal_restore.nodes import NODES
-from personal_restore.tests.bundled import LOADERS, NAMES, NAMING, RUN_AS_THEY_ARE, WORKFLOWS, bundled
+from personal_restore.tests.bundled import (
+    LOADERS,
+    NAMES,
+    NAMING,
+    RELEASED,
+    RELEASED_NAMES,
+    RUN_AS_THEY_ARE,
+    WORKFLOWS,
+    bundled,
+    released,
+)
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -213,6 +224,32 @@ def test_a_template_opens_whole_and_means_what_its_machine_twin_says(frontend, n
     assert set(marked) <= (kinds & (LOADERS | NAMING) if kinds & LOADERS else set())
     prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
     assert prompt == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", RELEASED_NAMES)
+def test_a_workflow_saved_before_inputs_were_renamed_opens_under_today_s_names(frontend, name):
+    frontend.open()
+    frontend.page.evaluate("async (workflow) => { await app.loadGraphData(workflow); }", released("ui", name))
+    slots = "() => app.graph.nodes.flatMap((node) => (node.inputs ?? []).map((slot) => slot.name))"
+    assert not {"noise_steps", "guidance"} & set(frontend.page.evaluate(slots))
+    prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert prompt == load_graph(RELEASED / "api" / f"{name}.json")
+
+
+def test_a_link_to_a_renamed_input_stays(frontend):
+    """Saved by an editor that lists widgets among the inputs."""
+    workflow = released("ui", "pfstorer_restore_tiled")
+    base = next(node for node in workflow["nodes"] if node["type"] == "PR_DiffusionRestorer")
+    number = {"id": 90, "type": "PrimitiveInt", "pos": [0, 0], "inputs": [], "widgets_values": [7, "fixed"],
+              "outputs": [{"name": "INT", "type": "INT", "links": [90]}]}  # fmt: skip
+    base["inputs"] = [{"name": "samples", "type": "INT", "widget": {"name": "samples"}, "link": 90}]
+    workflow["nodes"].append(number)
+    workflow["links"].append([90, 90, 0, base["id"], 0, "INT"])
+    frontend.open()
+    frontend.page.evaluate("async (workflow) => { await app.loadGraphData(workflow); }", workflow)
+    prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert prompt[str(base["id"])]["inputs"]["steps"] == ["90", 0]
+    assert not {"samples", "noise_steps", "guidance"} & prompt[str(base["id"])]["inputs"].keys()
 
 
 @pytest.mark.parametrize("name", RUN_AS_THEY_ARE)

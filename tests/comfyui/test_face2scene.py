@@ -36,16 +36,16 @@ def test_core_s_sampler_restores_what_our_node_restores(inside, tmp_path):
         text = torch.randn(2, 1, 77, 1024)
         tensors |= {f"prompt.{name}": one for name, one in zip(face2scene.PROMPTS, text)}
         path = Path(base) / "models" / "personal_restore" / "face2scene" / "random.safetensors"
-        face2scene.write(path, {"adapters": face2scene.ADAPTERS, "extractor": size}, tensors, {})
-        weights = face2scene.read(path)
+        face2scene.save_face2scene(path, {"adapters": face2scene.ADAPTERS, "extractor": size}, tensors, {})
+        weights = face2scene.read_face2scene(path)
         for layer in ("unet", "vae"):
-            face2scene.lora.fuse(getattr(turbo, layer))  # zero so far, since nothing was filled in
+            face2scene.lora.fuse_adapters(getattr(turbo, layer))  # zero so far, since nothing was filled in
         ours = face2scene.Face2Scene(turbo, weights)
 
         picture = torch.rand(1, 3, 64, 64)
         code = DegradationCode(torch.zeros(1, 8, 1, 1), torch.randn(1, 21, 1024), weights.token_space)
         with torch.inference_mode():
-            expected = SDTurboRestorer(lambda: ours, *weights.prompts, guidance=1.1, color=None).restore(picture, Conditions(code=code))
+            expected = SDTurboRestorer(lambda: ours, *weights.prompts, cfg=1.1, color=None).restore(picture, Conditions(code=code))
             model, vae = node.ApplyFace2Scene.execute(model, vae, "random.safetensors").result
             told = [node.CodeToConditioning.execute([[one, {}]], 1.0, code).result[0] for one in weights.prompts]
             latent = vae.encode(picture.movedim(1, -1)) * 1.93 * 7.59

@@ -21,8 +21,8 @@ public = tiny.write_public_files(folder)
 
 def loaded():
     '''What the node returns.'''
-    net = s3diff.S3Diff(tiny.turbo(), s3diff.read(public))
-    return SDTurboRestorer(bridge.keep(net), *tiny.prompts(), guidance=1.1, tile=16, overlap=8), weakref.ref(net)
+    net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
+    return SDTurboRestorer(bridge.keep(net), *tiny.prompts(), cfg=1.1, tile=16, overlap=8), weakref.ref(net)
 """
 
 

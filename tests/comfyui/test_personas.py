@@ -15,7 +15,7 @@ GRAPH = {
     "sample": {"class_type": "PR_Sample", "inputs": {}},
     "base": {
         "class_type": "PR_DiffusionRestorer",
-        "inputs": {"noise_steps": 100, "samples": 2, "control": 1.0, "cfg": 1.0},
+        "inputs": {"denoise": 0.1, "steps": 2, "control": 1.0, "cfg": 1.0},
     },
     "train": {
         "class_type": "PR_TrainPersona",

@@ -10,9 +10,9 @@ import pytest
 from personal_restore.cli import own
 from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
-from personal_restore.lib.storage.names import shown
+from personal_restore.lib.storage.names import shown_folder
 from personal_restore.nodes import NODES
-from personal_restore.tests.bundled import QUICK_FIRST, bundled
+from personal_restore.tests.bundled import QUICK_FIRST, bundled, then_and_now
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
@@ -36,6 +36,13 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
     assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
+
+
+def test_old_names_of_inputs_give_the_pixels_of_the_new_ones(comfyui, tmp_path, monkeypatch):
+    then, now = then_and_now()
+    assert comfyui.executed(then) == then.keys()
+    assert comfyui.executed(now) == set(), "ComfyUI's cache should know it as the same graph"
+    assert_same_pixels(comfyui, now, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_bel
         ("de_net.pth", "Apache-2.0", models / "personal_restore"),
     ):
         line = next(line for line in said.splitlines() if f"{file} is missing" in line)
-        assert licence in line and f"It belongs in {shown(folder)}." in line and "Download Weights" in line
+        assert licence in line and f"It belongs in {shown_folder(folder)}." in line and "Download Weights" in line
 
 
 def test_face2scene_without_its_weights_says_what_belongs_where(comfyui):

@@ -31,12 +31,13 @@ from ...models.album.face_mesh import (
     POINTS,
     WEIGHTS,
     FaceMesh,
-    eye_distance,
-    five_points,
+    five_of_mesh,
+    mesh_eye_distance,
     save_face_mesh,
 )
-from ..loop import Schedule, train
-from .face_mesh_views import FRAME, View, _moved, batch, framed, turned
+from ..loop import Schedule, train_loop
+from ..randomness import seeded
+from .face_mesh_views import FRAME, View, _moved, batch, framed, turned_face
 
 SCHEDULE = Schedule(steps=6000, batch=64, learning_rate=2e-3, warmup=100, save_every=200, workers=0)
 VERSIONS = 7
@@ -55,9 +56,9 @@ def train_face_mesh(
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> FaceMesh:
     """Trains or resumes in ``work`` and writes the weights. pictures: the folder with ``labels.npz``."""
-    views, points = prepared(pictures, work)
-    torch.manual_seed(schedule.seed)
-    network = begin(points).to(memory_format=torch.channels_last)
+    views, points = prepared_pictures(pictures, work)
+    with seeded(schedule.seed):
+        network = begin(points).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=0.01)
     importance = weight_of_points()
 
@@ -69,7 +70,7 @@ def train_face_mesh(
     def dataset(length: int) -> Dataset:
         return DamagedFaces(views, points, network.mirror, length, schedule)
 
-    trained = train(work, network, optimizer, dataset, loss, schedule, place, report)
+    trained = train_loop(work, network, optimizer, dataset, loss, schedule, place, report)
     trained.eval()
     save_face_mesh(trained, provenance(pictures, schedule), weights)
     return trained
@@ -86,7 +87,7 @@ def loss_of(found: Tensor, anchors: Tensor, wanted: Tensor, importance: Tensor) 
     error = (found - wanted)[..., :2].norm(dim=-1).mean(-1)
     astray = (anchors - places).norm(dim=-1).mean(-1)
     # A turned face has its eyes close together: no less than half the template's distance counts.
-    share, astray = (one.detach() / eye_distance(wanted).clamp(min=0.25) for one in (error, astray))
+    share, astray = (one.detach() / mesh_eye_distance(wanted).clamp(min=0.25) for one in (error, astray))
     # Most faces are hardly damaged, and some not to be read at all: the median says how the former go.
     terms = {"error": share.mean(), "median": share.median(), "anchors": astray.median()}
     return {"loss": 10 * (flat + Z_WEIGHT * deep + ANCHOR_WEIGHT * sought), **terms}
@@ -156,7 +157,7 @@ def mirror_of(mean: np.ndarray) -> np.ndarray:
 
 def _upright(points: np.ndarray) -> np.ndarray:
     """``[468, 3]`` laid onto the template of -1..1."""
-    return _moved(points, least_squares_similarity(five_points(points), template(2) - 1))
+    return _moved(points, least_squares_similarity(five_of_mesh(points), template(2) - 1))
 
 
 def _scattered(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -165,7 +166,7 @@ def _scattered(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _moved(points, np.column_stack([turn, rng.uniform(-0.16, 0.16, 2)]))
 
 
-def prepared(pictures: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
+def prepared_pictures(pictures: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
     """uint8 ``[N, 256, 256, 3]`` (mapped from the disk) and float32 ``[N, 468, 3]``: all pictures, each also turned and bent.
 
     Made once, then read from ``work``.
@@ -186,7 +187,7 @@ def prepared(pictures: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
             with Image.open(pictures / name) as picture:
                 view = framed(np.array(picture.convert("RGB")), label)
             for version in range(VERSIONS):
-                shown, at = turned(view, triangles, rng) if version else view
+                shown, at = turned_face(view, triangles, rng) if version else view
                 store[len(points)] = shown
                 points.append(at)
         store.flush()

@@ -20,7 +20,7 @@ from ...models.album.face_mesh import (
     RIGHT_BROW,
     RIGHT_EYE,
     SIDE,
-    five_points,
+    five_of_mesh,
 )
 
 FRAME, LOOSE = 256, 1.25
@@ -39,11 +39,11 @@ View = tuple[np.ndarray, np.ndarray]
 def framed(picture: np.ndarray, points: np.ndarray) -> View:
     """The loose frame, uint8 ``[256, 256, 3]``, of a picture and the points in it."""
     target = (template(FRAME) - (FRAME - 1) / 2) / LOOSE + (FRAME - 1) / 2
-    matrix = least_squares_similarity(five_points(points.astype(np.float64)), target)
+    matrix = least_squares_similarity(five_of_mesh(points.astype(np.float64)), target)
     return _warped(picture, matrix, FRAME), _moved(points, matrix)
 
 
-def turned(view: View, triangles: np.ndarray, rng: np.random.Generator) -> View:
+def turned_face(view: View, triangles: np.ndarray, rng: np.random.Generator) -> View:
     """The face bent into another expression and turned in space: the picture follows its visible points smoothly."""
     picture, points = view
     points = points.astype(np.float64)
@@ -198,7 +198,7 @@ def _occlude(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) 
 
 def _cropped(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> View:
     """The template's crop, off by as much as detectors err, and the points in -1..1 of it."""
-    matrix = least_squares_similarity(five_points(points), template(SIDE))
+    matrix = least_squares_similarity(five_of_mesh(points), template(SIDE))
     if rng.random() < 0.3:  # anything a detector may do
         scale, angle, off = rng.uniform(0.86, 1.16), rng.uniform(-15, 15), rng.uniform(-0.08, 0.08, 2)
     else:  # what it mostly does

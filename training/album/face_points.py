@@ -45,7 +45,7 @@ def read_tem(path: Path) -> np.ndarray:
     return np.array([[float(value) for value in line.split()] for line in lines[1 : COUNT + 1]])
 
 
-def five_points(points: np.ndarray) -> np.ndarray:
+def five_of_189(points: np.ndarray) -> np.ndarray:
     """The template's landmarks ``[5, 2]`` (eyes' centers, tip of the nose, corners of the mouth) of ``[189, 2]``."""
     eyes_and_nose = [points[rows].mean(0) for rows in (LEFT_EYE, RIGHT_EYE, NOSE)]
     return np.stack([*eyes_and_nose, *points[MOUTH_CORNERS]])
@@ -66,7 +66,7 @@ def carried(points: np.ndarray, mesh: np.ndarray, other_mesh: np.ndarray) -> np.
     """
     head = least_squares_similarity(mesh[MESH_STILL], other_mesh[MESH_STILL])
     beyond = other_mesh - moved(mesh, head)
-    unit = np.hypot(*np.diff(five_points(points)[:2], axis=0)[0])
+    unit = np.hypot(*np.diff(five_of_189(points)[:2], axis=0)[0])
     result = moved(points, head)
     for row, point in enumerate(points):
         squared = ((mesh - point) ** 2).sum(1) / unit**2

@@ -69,7 +69,7 @@ def read_people(london: Path, mesh: Mesh | None = None) -> Sources:
 
 def _read_person(folder: Path, name: str, mesh: Mesh | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     paths = {expression: folder / place / f"{name}{end}.jpg" for expression, (place, end) in EXPRESSIONS.items()}
-    pictures = {expression: photographs.read(path) for expression, path in paths.items()}
+    pictures = {expression: photographs.read_photograph(path) for expression, path in paths.items()}
     neutral = face_points.read_tem(paths["neutral"].with_suffix(".tem"))
     if paths["smiling"].with_suffix(".tem").is_file():
         smiling = face_points.read_tem(paths["smiling"].with_suffix(".tem"))
@@ -84,7 +84,7 @@ def _read_person(folder: Path, name: str, mesh: Mesh | None) -> dict[str, tuple[
 def _framed(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A photograph and its points in the common frame."""
     inner = round(SIZE * FINER)
-    matrix = align(face_points.five_points(points), inner).matrix.copy()
+    matrix = align(face_points.five_of_189(points), inner).matrix.copy()
     matrix[:, 2] += (frame_size() - inner) / 2
     crop, _ = take_crop(photographs.to_tensor(picture), Similarity(matrix, frame_size()))
     return photographs.to_bytes(crop), moved(points, matrix)
@@ -126,7 +126,7 @@ def combined(
     for member in members:
         picture = sources.pictures[expression][member].astype(np.float32)
         source = np.concatenate([sources.points[expression][member], border])
-        warped.append(piecewise.sample(picture, piecewise.sampling_map(source, target, triangulation, size)))
+        warped.append(piecewise.sample_bicubic(picture, piecewise.sampling_map(source, target, triangulation, size)))
     if len(members) == 1:
         return warped[0], shape
     shares, donor = weights[members].astype(np.float32), int(weights[members].argmax())
@@ -206,15 +206,15 @@ def mean_triangles(sources: Sources, expression: str) -> np.ndarray:
     """The triangulation of an expression's mean shape together with the points of the border."""
     size = sources.pictures[expression].shape[1]
     mean = sources.points[expression].mean(0)
-    return piecewise.triangles(np.concatenate([mean, piecewise.border_points(size)]))
+    return piecewise.delaunay(np.concatenate([mean, piecewise.border_points(size)]))
 
 
 def crop_matrix(shape: np.ndarray) -> np.ndarray:
     """``[2, 3]`` from the frame to the crop's pixels, for the points ``[189, 2]`` of a person in the frame."""
-    return align(face_points.five_points(shape), SIZE).matrix
+    return align(face_points.five_of_189(shape), SIZE).matrix
 
 
-def finished(picture: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def framed_crop(picture: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """From the frame to the crop: uint8 ``[SIZE, SIZE, 3]`` on the template, and all points in its pixels."""
     matrix = crop_matrix(shape)
     photo = photographs.to_tensor(picture.round().clip(0, 255).astype(np.uint8))
@@ -222,7 +222,7 @@ def finished(picture: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.nda
     return photographs.to_bytes(crop), moved(shape, matrix)
 
 
-def make(london: Path, out: Path, count: int, seed: int, mesh: Mesh | None = None) -> int:
+def make_people(london: Path, out: Path, count: int, seed: int, mesh: Mesh | None = None) -> int:
     """Makes ``count`` people in both expressions, and everyone of the set as they are; pictures that lie there are kept.
 
     ``out`` gets ``<number>_<expression>.jpg`` (384 px) and ``people.npz``: weights ``[N, P]``, points ``[N, 2, 189, 2]`` and
@@ -243,7 +243,7 @@ def make(london: Path, out: Path, count: int, seed: int, mesh: Mesh | None = Non
         for column, expression in enumerate(EXPRESSIONS):
             path = out / f"{number:05d}_{expression}.jpg"
             points[number, column] = _make_one(sources, expression, weights[number], triangulations[expression], path)
-    landmarks = np.stack([np.stack([face_points.five_points(shape) for shape in pair]) for pair in points])
+    landmarks = np.stack([np.stack([face_points.five_of_189(shape) for shape in pair]) for pair in points])
     photographs.write_arrays(
         out / "people.npz", weights=weights.astype(np.float32), points=points, landmarks=landmarks,
         donor=weights.argmax(1), original=np.arange(len(weights)) < len(sources.names),
@@ -259,6 +259,6 @@ def _make_one(
     if path.is_file():
         shape = np.tensordot(weights, sources.points[expression], 1)
         return moved(shape, crop_matrix(shape))
-    picture, points = finished(*combined(sources, expression, weights, triangulation))
+    picture, points = framed_crop(*combined(sources, expression, weights, triangulation))
     photographs.write_jpeg(path, picture)
     return points

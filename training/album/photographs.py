@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...lib.faces.detect import Detection, detect_faces
+from ...lib.faces.detect import detect_faces
+from ...lib.faces.detection import Detection
 from ...lib.vocabulary import UserError
 
 JPEG_QUALITY = 95
@@ -19,7 +20,7 @@ CLEAR_SCORE = 0.9
 CLEAR_SHARE = 1 / 6  # least height of a face, as a share of the shorter side
 
 
-def read(path: Path) -> np.ndarray:
+def read_photograph(path: Path) -> np.ndarray:
     """The photograph as uint8 ``[H, W, 3]`` in RGB. Raises UserError where it cannot be read."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
@@ -72,6 +73,6 @@ def clear_face(picture: np.ndarray, backend: str = "mtcnn") -> Detection | None:
     return Detection(box, (found[0].landmarks + 0.5) / scale - 0.5, found[0].score)
 
 
-def eye_distance(landmarks: np.ndarray) -> float:
+def landmark_eye_distance(landmarks: np.ndarray) -> float:
     """Distance in pixels between the eyes of five points ``[5, 2]``."""
     return float(np.hypot(*(landmarks[1] - landmarks[0])))

@@ -15,7 +15,7 @@ def border_points(size: int, steps: int = 4) -> np.ndarray:
     return np.concatenate([np.stack(side, 1) for side in sides])
 
 
-def triangles(points: np.ndarray) -> np.ndarray:
+def delaunay(points: np.ndarray) -> np.ndarray:
     """Delaunay triangulation of ``[N, 2]``, rows of ``points``: int ``[T, 3]``."""
     return Delaunay(points).simplices
 
@@ -49,7 +49,7 @@ def sampling_map(source: np.ndarray, target: np.ndarray, faces: np.ndarray, size
     return displacement[:size, :size] + np.stack([x, y], -1)
 
 
-def sample(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+def sample_bicubic(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
     """``picture`` ``[H, W, 3]`` at the positions ``[S, S, 2]``, bicubic; beyond the edge it repeats."""
     return cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 

@@ -58,12 +58,12 @@ def _aligned(source: Path, target: Path, size: int) -> tuple[np.ndarray, float, 
     if target.is_file() and facts.is_file():
         with np.load(facts) as kept:
             return kept["points"], float(kept["eye_distance"]), float(kept["score"])
-    picture = photographs.read(source)
+    picture = photographs.read_photograph(source)
     face = photographs.clear_face(picture)
     if face is None:
         return None
     crop, _, similarity = crop_face(photographs.to_tensor(picture), face.landmarks, size)
-    row = moved(face.landmarks, similarity.matrix), photographs.eye_distance(face.landmarks), face.score
+    row = moved(face.landmarks, similarity.matrix), photographs.landmark_eye_distance(face.landmarks), face.score
     photographs.write_jpeg(target, photographs.to_bytes(crop))
     photographs.write_arrays(facts, points=row[0], eye_distance=np.array(row[1]), score=np.array(row[2]))
     return row

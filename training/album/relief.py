@@ -73,7 +73,7 @@ def depth(place: np.ndarray, frame: FaceFrame) -> np.ndarray:
     return z + 0.1 * bump(place, (frame.mouth[0], frame.mouth[1] + 0.55), (0.4, 0.25))
 
 
-def turned(place: np.ndarray, z: np.ndarray, yaw: float, pitch: float, near: float) -> np.ndarray:
+def head_turn(place: np.ndarray, z: np.ndarray, yaw: float, pitch: float, near: float) -> np.ndarray:
     """How far the places move, ``[..., 2]`` in eye distances, when the head turns; the scene behind it stays.
 
     yaw, pitch: radians, positive to the right of the picture and upward; near: enlargement per eye distance toward the

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe, Step
+from ...lib.degradation.survival import band_survival
 from ...lib.faces.align import align, crop_face, take_crop
 from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
 from ...models.album.restorer import laid_over, working_side
-from ...models.album.survival import band_survival
-from ...models.embedded.estimate import estimate
+from ...models.embedded.estimate import estimate_code
 from ...models.embedded.weights import Extractor
 from . import photographs
 from .second_view import second_view
@@ -73,7 +73,7 @@ class Tools:
 
 
 def made_up(folder: Path) -> list[Identity]:
-    """The people of ``made_up_people.make``."""
+    """The people of ``made_up_people.make_people``."""
     data = np.load(folder / "people.npz")
     names = [str(name) for name in data["expressions"]]
     return [
@@ -103,7 +103,7 @@ def for_face(recipe: Recipe, pixel: float) -> Recipe:
     return replace(recipe, steps=tuple(steps))
 
 
-def make(people: Path, portraits_folder: Path, tools: Tools, out: Path, shards: int, seed: int = 0) -> None:
+def make_samples(people: Path, portraits_folder: Path, tools: Tools, out: Path, shards: int, seed: int = 0) -> None:
     """``shards`` files of ``SHARD`` samples in ``out``; those that are there are kept.
 
     people, portraits_folder: see ``made_up`` and ``portraits``.
@@ -117,25 +117,27 @@ def make(people: Path, portraits_folder: Path, tools: Tools, out: Path, shards: 
         rng = np.random.default_rng((seed, number))
         samples: list[dict[str, np.ndarray]] = []
         while len(samples) < SHARD:
-            samples += draw(sources[int(rng.random() >= MADE_UP)], tools, rng, 4)
+            samples += draw_person_samples(sources[int(rng.random() >= MADE_UP)], tools, rng, 4)
         photographs.write_arrays(
             path, **{name: np.stack([one[name] for one in samples[:SHARD]]) for name in samples[0]}
         )
 
 
-def draw(people: Sequence[Identity], tools: Tools, rng: np.random.Generator, count: int) -> list[dict[str, np.ndarray]]:
+def draw_person_samples(
+    people: Sequence[Identity], tools: Tools, rng: np.random.Generator, count: int
+) -> list[dict[str, np.ndarray]]:
     """``count`` samples of one person with one album, under different damage and at different sizes."""
     person = people[rng.integers(len(people))]
     target, landmarks = view(person, rng, 0, keep=0.5)
     album = _album(people, person, rng)
-    samples = [sample(target, landmarks, album, tools, rng) for _ in range(count)]
+    samples = [make_sample(target, landmarks, album, tools, rng) for _ in range(count)]
     return [one for one in samples if one is not None]
 
 
 def view(person: Identity, rng: np.random.Generator, number: int, keep: float) -> tuple[Tensor, np.ndarray]:
     """Another photograph of a person; with probability ``keep`` the picture as it is."""
     number %= len(person.paths)
-    picture = photographs.to_tensor(photographs.read(person.paths[number]))
+    picture = photographs.to_tensor(photographs.read_photograph(person.paths[number]))
     if rng.random() < keep:
         return picture, person.landmarks[number]
     return second_view(picture, person.landmarks[number], rng)
@@ -161,7 +163,7 @@ def _album(people: Sequence[Identity], person: Identity, rng: np.random.Generato
     return list(zip(crops, meshes, strict=True))
 
 
-def sample(
+def make_sample(
     target: Tensor,
     landmarks: np.ndarray,
     album: Sequence[tuple[Tensor, np.ndarray]],
@@ -194,7 +196,7 @@ def _restored(damaged: Tensor, points: np.ndarray, tools: Tools) -> tuple[Tensor
     pair = torch.cat([blind, damaged], 1)[0, :, low[1] : high[1], low[0] : high[0]]
     if min(pair.shape[-2:]) < 16:
         return blind, None
-    code = estimate(tools.extractor, pair)
+    code = estimate_code(tools.extractor, pair)
     return tools.general.restore(damaged, Conditions(code=code)), code.scalars
 
 

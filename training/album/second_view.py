@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import second_view_drawn as drawn
 from . import second_view_light as light
-from .relief import FaceFrame, bump, depth, face_frame, follow, head_share, inverted_flow, turned
+from .relief import FaceFrame, bump, depth, face_frame, follow, head_share, head_turn, inverted_flow
 
 YAW, PITCH, ROLL = 25, 12, 8  # degrees, at most
 MAP_SIDE = 128  # px: maps of larger pictures are made at about this side and enlarged
@@ -107,7 +107,7 @@ def view_map(size: int, landmarks: np.ndarray, pose: Pose) -> tuple[np.ndarray, 
     grid = _grid(side)
     place = frame.to_frame(grid)
     z = depth(place, frame)
-    forward = frame.to_pixels(turned(place, z, pose.yaw, pose.pitch, pose.near)).astype(np.float32)
+    forward = frame.to_pixels(head_turn(place, z, pose.yaw, pose.pitch, pose.near)).astype(np.float32)
     at = ((landmarks + 0.5) * scale - 0.5).astype(np.float32)
     drift = cv2.remap(forward, at[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0].mean(0)
     target = _lens(grid, at.mean(0), pose) + drift - frame.to_pixels(pose.shift).astype(np.float32)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+from ...lib.pictures.color import luma_of
+
 SEPIA = np.array([1.08, 0.98, 0.82], np.float32)
 
 
@@ -43,7 +44,7 @@ def draw_look(rng: np.random.Generator) -> Look:
         gamma=float(np.exp(rng.normal(0, 0.16))),
         contrast=float(np.exp(rng.normal(0, 0.12)).clip(0.75, 1.25)),
         saturation=float(np.exp(rng.normal(-0.05, 0.2)).clip(0.5, 1.3)),
-        balance=balance / (balance @ LUMA),
+        balance=balance / luma_of(balance),
         tone=str(rng.choice(["color", "gray", "sepia"], p=[0.87, 0.09, 0.04])),
         detail=float(np.exp(rng.normal(0, 0.35)).clip(0.4, 1.9)),
         blur=float(rng.uniform(0, 0.9)),
@@ -55,7 +56,7 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 def aged(picture: np.ndarray, head: np.ndarray, unit: float, detail: float) -> np.ndarray:
     """Skin with more or fewer lines: the band between .012 and .08 eye distances times ``detail`` inside ``head`` ``[S, S]``."""
-    luma = picture @ LUMA
+    luma = luma_of(picture)
     fine = cv2.GaussianBlur(luma, (0, 0), max(0.3, 0.012 * unit)) - cv2.GaussianBlur(luma, (0, 0), 0.08 * unit)
     # Strong edges (lids, lips, teeth) are features, not age.
     skin = np.exp(-((fine / 0.05) ** 2)) * head
@@ -86,7 +87,7 @@ def developed(picture: np.ndarray, gain: np.ndarray, look: Look) -> np.ndarray:
     lit = lit / (1 + 0.12 * np.maximum(lit - 0.6, 0))  # a shoulder instead of burnt-out skin
     picture = lit.clip(0, 1) ** (look.gamma / 2.2)
     picture = 0.5 + look.contrast * (picture - 0.5)
-    luma = (picture @ LUMA)[..., None]
+    luma = luma_of(picture)[..., None]
     if look.tone == "color":
         return (luma + look.saturation * (picture - luma)).clip(0, 1)
     return (luma * (SEPIA if look.tone == "sepia" else 1)).clip(0, 1) * np.ones(3, np.float32)

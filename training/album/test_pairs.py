@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ...lib.faces.align import crop_face
+from ...lib.pictures.color import luma_of
 from . import photographs
 
 COMPARED = 128  # px: side of the crops that are compared
@@ -35,7 +36,7 @@ class Pair:
     correlation: float | None = None
 
 
-def joined(congress: Path, senate: Path, house: Path) -> list[Pair]:
+def joined_people(congress: Path, senate: Path, house: Path) -> list[Pair]:
     """Everyone who is in ``congress`` (folder of portraits) and in one of the two repositories, by id."""
     pairs = {}
     for repository, name in ((senate, "us-senate"), (house, "us-house")):
@@ -105,9 +106,9 @@ def _weighted_correlation(first: np.ndarray, second: np.ndarray, weight: np.ndar
 
 def _compared(path: Path) -> np.ndarray | None:
     """The aligned luma ``[S, S]`` in 0..1 of a portrait's face, or None where it has not exactly one clear face."""
-    picture = photographs.read(path)
+    picture = photographs.read_photograph(path)
     face = photographs.clear_face(picture)
     if face is None:
         return None
     crop, _, _ = crop_face(photographs.to_tensor(picture), face.landmarks, COMPARED)
-    return crop.numpy().transpose(1, 2, 0) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return luma_of(crop.numpy().transpose(1, 2, 0))

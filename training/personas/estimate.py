@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ...lib.diffusion.base import Diffusion
-from .make import begun, prepared
+from .make import begun, prepared_training
 from .methods import Material, Settings
 
 
@@ -24,11 +24,11 @@ class Estimate:
         return f"about {time} and {self.memory / 1e6:,.0f} MB of memory"
 
 
-def estimate(net: Diffusion, material: Material, settings: Settings) -> Estimate:
+def estimate_cost(net: Diffusion, material: Material, settings: Settings) -> Estimate:
     """The cost of `make_persona` with the same arguments; raises the same errors. net is unchanged."""
     seconds, memory = 0.0, 0
     with torch.inference_mode(False), torch.enable_grad():
-        tuned, material, stages = prepared(net, material, settings)
+        tuned, material, stages = prepared_training(net, material, settings)
         for build in stages:
             task = begun(build, tuned, material, settings)
             weights = {one.untyped_storage().data_ptr(): one.nbytes for one in (*tuned.parameters(), *task.parameters)}

@@ -17,8 +17,8 @@ from torch import nn
 
 from ...lib.diffusion.base import Diffusion
 from ...lib.vocabulary import Persona, UserError
-from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, prompt_of
-from .trainer import Report, Task, silent, train
+from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, person_prompt
+from .trainer import Report, Task, silent, train_task
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -48,7 +48,7 @@ def make_persona(
     pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        tuned, material, stages = prepared(net, material, settings)
+        tuned, material, stages = prepared_training(net, material, settings)
         learnt, losses, done = {}, {}, 0
         total = settings.steps * len(stages)
         count = processes.num_processes if processes else 1
@@ -71,7 +71,7 @@ def make_persona(
                     show(persona(done, task))
 
             try:
-                ended = train(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
+                ended = train_task(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
             except BaseException:
                 keep(persona(done, task))
                 raise
@@ -103,10 +103,10 @@ def _persona(
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
     }
     token = PLACEHOLDER if "token" in tensors else ""
-    return Persona(settings.method, base, tensors, provenance, prompt_of(settings), token)
+    return Persona(settings.method, base, tensors, provenance, person_prompt(settings), token)
 
 
-def prepared(net: Diffusion, material: Material, settings: Settings):
+def prepared_training(net: Diffusion, material: Material, settings: Settings):
     """A copy of net to train, a copy of the material, and the stages of the method; raises like `make_persona`."""
     if settings.method not in METHODS:
         raise UserError(f"Train Persona: there is no method {settings.method!r}. Choose one of {', '.join(METHODS)}.")

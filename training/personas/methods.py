@@ -18,6 +18,7 @@ from ...lib.diffusion.base import Diffusion, fitted
 from ...lib.vocabulary import UserError
 from ...models.personas.wear import token_positions
 from ...models.pfstorer.vico_block import personalise, reading
+from ..randomness import seeded
 from .batches import Batch, draw_batch
 from .trainer import Task
 
@@ -69,7 +70,7 @@ class Material:
     others: torch.Tensor | None = None
 
 
-def prompt_of(settings: Settings) -> str:
+def person_prompt(settings: Settings) -> str:
     """The UNet's prompt for the person; empty if only an album is learned."""
     word = {"album": None, "adapter": PLACEHOLDER}.get(settings.method, RARE)
     if word is None:
@@ -87,7 +88,7 @@ def noise_loss(
 def textual_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Stage A: the UNet learns what the rare word means; DreamBooth, out of context or with the frozen ControlNet connected."""
     groups, learnt = _tune(net, "unet", settings)
-    text = net.prompt(prompt_of(settings), settings.batch)
+    text = net.prompt(person_prompt(settings), settings.batch)
     nothing, general = net.prompt("", settings.batch), net.prompt(f"a photo of a {settings.noun}", settings.batch)
 
     def instance(batches: tuple[Batch, Batch | None]) -> torch.Tensor:
@@ -118,7 +119,7 @@ def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
         groups, learnt = _whole(net.control, names[: settings.first], "control", settings)
     else:
         groups, learnt = _tune(net, "control", settings)
-    text = net.prompt(prompt_of(settings), settings.batch)
+    text = net.prompt(person_prompt(settings), settings.batch)
     pictures = material.pictures if material.others is None else material.others
     return Task(
         groups,
@@ -143,12 +144,11 @@ def album(net: Diffusion, material: Material, settings: Settings) -> Task:
 
 def adapter(net: Diffusion, material: Material, settings: Settings) -> Task:
     """PFStorer: L_Diff + .1 L_Gen + 5e-4 L_Pers over the blocks, their gates and one word; the base stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         blocks = personalise(net.unet, net.places)
         for block in blocks.values():
             block.float_own()
-    indices = net.text.indices([prompt_of(settings)]).to(net.text.rows.device)
+    indices = net.text.indices([person_prompt(settings)]).to(net.text.rows.device)
     row = net.text.row(PLACEHOLDER)
     token = nn.Parameter(net.text.rows[net.text.row(settings.noun)].detach().clone().float())
     gates = [block.gamma.requires_grad_(settings.gate is None) for block in blocks.values()]
@@ -234,8 +234,7 @@ def _tune(net: Diffusion, part: str, settings: Settings):
     module = net.get_submodule(part)
     if settings.rank == 0:
         return _whole(module, [name for name, _ in module.named_parameters()], part, settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         # All but the time step embedding, which contains nothing about a person.
         layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
     named = {}

@@ -21,7 +21,7 @@ SIDE, CURVE, LINE = 192, 72, 20  # pixels: of a picture, the height of the curve
 PAPER, INK, FAINT = (250, 250, 248), (40, 40, 40), (205, 205, 200)
 
 
-def sheet(pictures: Sequence[torch.Tensor], losses: Sequence[float], words: str) -> Image.Image:
+def training_sheet(pictures: Sequence[torch.Tensor], losses: Sequence[float], words: str) -> Image.Image:
     """pictures: ``[3, S, S]`` in 0..1 beside each other, the curve of the losses of all steps below, and words."""
     row = F.interpolate(torch.stack(list(pictures)), (SIDE, SIDE), mode="bicubic", antialias=True)
     page = Image.new("RGB", (SIDE * len(pictures), SIDE + CURVE + LINE), PAPER)
@@ -57,7 +57,7 @@ class Watch:
         def small(pictures):
             return F.interpolate(pictures, (restorer.native_size,) * 2, mode="area")
 
-        self.restorer = replace(restorer, samples=min(restorer.samples, STRIDES))
+        self.restorer = replace(restorer, steps=min(restorer.steps, STRIDES))
         self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in album)
         self.face = small(album[:1])
         self.damaged = small(FAMILIES[settings.damage](settings.seed).apply(album[:1]))
@@ -67,7 +67,7 @@ class Watch:
 
     def start(self) -> None:
         """The face, damaged and original, before training."""
-        self.update(0, self.total, sheet([self.damaged[0], self.face[0]], [], self.words))
+        self.update(0, self.total, training_sheet([self.damaged[0], self.face[0]], [], self.words))
 
     def report(self, step: int, total: int, losses: Mapping[str, float]) -> None:
         self.step = step
@@ -80,4 +80,6 @@ class Watch:
         restored = self.restorer.restore(self.damaged, Conditions(self.references, persona))
         recent = np.mean(self.losses[-max(len(self.losses) // 10, 1) :])
         words = f"step {self.step} of {self.total}, loss {recent:.4f}"
-        self.update(self.step, self.total, sheet([self.damaged[0], restored[0], self.face[0]], self.losses, words))
+        self.update(
+            self.step, self.total, training_sheet([self.damaged[0], restored[0], self.face[0]], self.losses, words)
+        )

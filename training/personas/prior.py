@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...lib.storage.tensors import Unreadable, opened, write_tensors
+from ...lib.storage.tensors import Unreadable, opened_tensors, write_tensors
 from ...lib.vocabulary import Conditions
 from ...models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
 from .methods import Settings
@@ -26,7 +26,7 @@ def prior(restorer: DiffusionRestorer, noun: str, folder: Path, conditions: Cond
     path, made_of = folder / "prior.safetensors", {"base": restorer.base, "noun": noun}
     with (
         suppress(Unreadable),
-        opened(path) as file,
+        opened_tensors(path) as file,
     ):  # there are none yet, or they cannot be read
         if file.metadata == made_of:
             return file.get("pictures")

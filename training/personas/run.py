@@ -25,12 +25,12 @@ from ...lib.degradation.families import FAMILIES
 from ...lib.faces.embed import Embedder
 from ...lib.faces.library import load_library
 from ...lib.storage.personas import delete_persona, persona_path, save_persona
-from ...lib.storage.whole import alone
+from ...lib.storage.whole import exclusive
 from ...lib.vocabulary import Conditions, Person, Persona, UserError
 from ...models.shared.diffusion_restorer import DiffusionRestorer
 from ..loop import Journal
 from ..stages import changed
-from .estimate import estimate
+from .estimate import estimate_cost
 from .make import make_persona
 from .methods import METHODS, Material, Settings, check_parts
 from .prior import has_prior, prior
@@ -129,7 +129,7 @@ def launched(device: torch.device) -> PartialState:
     return processes
 
 
-def run(
+def run_training(
     restorer: DiffusionRestorer,
     gathered: Callable[[], tuple[str, Material]],
     settings: Settings,
@@ -160,7 +160,7 @@ def run(
     if not processes.is_main_process:
         make_persona(restorer.load(), restorer.base, material, settings, name, folder=state, processes=processes)
         return path
-    log.info("%s: %d pictures, %s", name, len(material.pictures), estimate(restorer.load(), material, settings))
+    log.info("%s: %d pictures, %s", name, len(material.pictures), estimate_cost(restorer.load(), material, settings))
     watch = _Watch(state, settings)
 
     def rescue(unfinished: Persona) -> None:
@@ -169,7 +169,7 @@ def run(
         )
 
     busy = f"Another process is training {path.stem!r}. Wait for it, or choose another name."
-    with alone(state, busy), logging_redirect_tqdm():
+    with exclusive(state, busy), logging_redirect_tqdm():
         try:
             make_persona(
                 restorer.load(),

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from ...lib.storage.personas import delete_persona, save_persona
-from ...lib.storage.whole import alone
+from ...lib.storage.whole import exclusive
 from ...lib.vocabulary import Conditions, Persona
 from ...models.shared.diffusion_restorer import DiffusionRestorer
-from .estimate import estimate
+from .estimate import estimate_cost
 from .make import make_persona
 from .methods import Material, Settings
 from .preview import Watch
@@ -45,7 +45,9 @@ def watched(
     update(done, total, picture): the host's bar, which may raise to stop; then the persona so far is saved in the
     folder. preview_every: steps between pictures, 0 for none.
     """
-    with alone(folder / "training", "Train Persona: another training is running in this models folder. Wait for it."):
+    with exclusive(
+        folder / "training", "Train Persona: another training is running in this models folder. Wait for it."
+    ):
         persona = _watched(restorer, album, settings, folder, update, preview_every)
     delete_persona(folder, _unfinished(album.name))  # of a training that was stopped
     return persona
@@ -62,7 +64,7 @@ def _watched(
     unfinished = folder / "training"
     kept = prior(restorer, album.noun, unfinished, Conditions(progress=update)) if has_prior(settings) else None
     material = Material(album.pictures, kept, album.others)
-    cost = estimate(restorer.load(), material, settings)
+    cost = estimate_cost(restorer.load(), material, settings)
     log.info("Train Persona: %s for %s", cost, album.name)
     watch = Watch(restorer, album.pictures, settings, f"{album.name}: {cost}", update)
     if preview_every:
@@ -84,9 +86,9 @@ def _watched(
 
 
 def _unfinished(name: str) -> str:
-    return f"{plain(name)} unfinished"
+    return f"{plain_file_name(name)} unfinished"
 
 
-def plain(name: str) -> str:
+def plain_file_name(name: str) -> str:
     """A person's name, made safe for use as a file name."""
     return "".join(letter if letter.isalnum() or letter in " _-" else "_" for letter in name).strip() or "persona"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...lib.storage.tensors import opened, write_tensors
+from ...lib.storage.tensors import opened_tensors, write_tensors
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -59,7 +59,7 @@ class Task:
         return {name: value.item() for name, (_, value) in terms.items()}
 
 
-def train(
+def train_task(
     task: Task,
     steps: int,
     report: Report = silent,
@@ -151,7 +151,7 @@ def _resume(
     if path is None or not path.is_file():
         return 0, []
     try:
-        with opened(path) as file:
+        with opened_tensors(path) as file:
             metadata = file.metadata
             if metadata.get("signature") != signature:
                 log.info("%s belongs to another training run; starting over", path.name)
