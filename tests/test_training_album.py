@@ -36,16 +36,10 @@ def samples(tmp_path):
 
 def test_a_gate_learns_to_take_what_is_lost_and_resumes(samples, tmp_path):
     schedules = (Schedule(20, 4, 6e-4, warmup=2, save_every=8, workers=0), Schedule(6, 4, 3e-4, warmup=2, workers=0))
-<<<<<<< HEAD
     network = Likeness().eval().requires_grad_(False)
     first = training.train_gate(samples, tmp_path / "work", CPU, network, schedules, tmp_path / "gate.safetensors")
-    figures = training.quality(first, training.Samples(sorted(samples.glob("*.npz"))[4:], 8, 1))
-    untrained = training.quality(Gate().eval(), training.Samples(sorted(samples.glob("*.npz"))[4:], 8, 1))
-=======
-    first = training.train_gate(samples, tmp_path / "work", CPU, schedule, tmp_path / "gate.safetensors")
     figures = training.gate_quality(first, training.Samples(sorted(samples.glob("*.npz"))[4:], 8, 1))
     untrained = training.gate_quality(Gate().eval(), training.Samples(sorted(samples.glob("*.npz"))[4:], 8, 1))
->>>>>>> main
     assert figures["psnr"][1] > untrained["psnr"][1] > figures["psnr"][0]
     again = training.train_gate(samples, tmp_path / "work", CPU, network, schedules, tmp_path / "again.safetensors")
     kept = load_gate(tmp_path / "gate.safetensors")

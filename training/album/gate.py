@@ -15,17 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...lib.vocabulary import Place, UserError
-<<<<<<< HEAD
-from ...models.album.gate import LEVELS, Candidates, Choice, Gate, bands
-from ...models.album.ready import WEIGHTS, save_gate
-from ..loop import Schedule, train
-from .likeness import Likeness
-=======
-from ...models.album.gate import LEVELS, Candidates, Gate, band_passes
+from ...models.album.gate import LEVELS, Candidates, Choice, Gate, band_passes
 from ...models.album.ready import WEIGHTS, save_gate
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
->>>>>>> main
+from .likeness import Likeness
 from .samples import ALBUM, BYTES, REFERENCES
 
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
@@ -166,8 +160,11 @@ def faintness(result: Tensor, truth: Tensor, parts: Tensor) -> Tensor:
     """Mean difference of the local strength (root mean square over ``AROUND`` px) of each band, relative to the truth's own, summed
     over the bands: detail in the right amount, wherever it lies."""
     total = result.new_zeros(())
-    for one, other in list(zip(bands(result), bands(truth), strict=True))[:LEVELS]:
-        has, wanted = ((F.avg_pool2d(x.square().mean(1, keepdim=True), AROUND) + 1e-6).sqrt() for x in (one, other))
+    for one, other in list(zip(band_passes(result), band_passes(truth), strict=True))[:LEVELS]:
+        has, wanted = (
+            (F.avg_pool2d(x.square().mean(1, keepdim=True), min(AROUND, x.shape[-1])) + 1e-6).sqrt()
+            for x in (one, other)
+        )
         inside = F.interpolate(parts, has.shape[-2:], mode="area")
         total = total + (inside * (has - wanted).abs()).sum() / ((inside * wanted).sum() + 1e-3)
     return total
