@@ -37,7 +37,7 @@ def load_package():
 
 # What every command may need of the extras in pyproject.toml, and what else two of them do.
 EXTRAS = ("identity", "insightface", "segmentation", "diffusion", "training", "upscale", "download", "servers")
-MORE = {"test": ("test", "dev"), "check": ("dev",)}
+MORE = {"test": ("test", "dev"), "check": ("dev",), "fuzz": ("test",)}
 
 
 def wanted(command: str) -> list[str]:
@@ -85,8 +85,9 @@ def main() -> int:
         return subprocess.run([PYTHON, str(ROOT / "run.py"), *sys.argv[1:]]).returncode
     if command == "test":
         return subprocess.run([PYTHON, "-m", "pytest", str(ROOT / "tests"), *sys.argv[2:]], cwd=ROOT).returncode
-    if command == "check":
-        return subprocess.run([PYTHON, str(ROOT / "cli" / "tools" / "check.py"), *sys.argv[2:]], cwd=ROOT).returncode
+    if command in ("check", "fuzz"):
+        tool = ROOT / "cli" / "tools" / f"{command}.py"
+        return subprocess.run([PYTHON, str(tool), *sys.argv[2:]], cwd=ROOT).returncode
     load_package()
     from personal_restore.cli.main import main as run_command
 

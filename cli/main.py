@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "run.py",
         description="Restores whole photographs of people you know.",
-        epilog="For developers: run.py test runs the tests; run.py check runs the linter and the type checker.",
+        epilog="For developers: run.py test runs the tests; run.py check runs the linter and the type checker; "
+        "run.py fuzz tries odd inputs.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

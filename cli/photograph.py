@@ -22,7 +22,8 @@ from ..lib.pictures.opening import (
 
 # Orientations that the image loader, like ComfyUI's, knows, with its quarter turns counterclockwise.
 TURNED = {3: 2, 6: 3, 8: 1}
-# Modes that it reads as they are meant.
+# Formats and modes that it reads as they are meant; of an icon, for example, it takes another size than Pillow.
+FORMATS = "JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"
 PLAIN = "1", "L", "LA", "P", "PA", "RGB", "RGBA"
 SIDEWAYS = 45  # degrees from which a face does not lie upright
 RESTORING = 60  # bytes per pixel: photograph, scene, result and what lies between, as floats
@@ -129,7 +130,8 @@ def _turned_right(photo: Path, orientation: int) -> bool:
 
 
 def _plain(image: Image.Image) -> bool:
-    return image.mode in PLAIN or image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    known = image.mode in PLAIN or image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    return known and image.format in FORMATS
 
 
 def _copy(image: Image.Image, folder: Path) -> Path:

@@ -103,8 +103,7 @@ class DetectFaces(io.ComfyNode):
         def find(index: int) -> list[Detection]:
             photo = photos[index]
             if landmarks is not None:
-                meshes = landmarks["frames"]
-                return detections_from_mesh(meshes[index] if index < len(meshes) else [], photo.shape[-2:])
+                return detections_from_mesh(meshes_of(landmarks, index), photo.shape[-2:])
             if boxes is not None:
                 return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=folders)
             look = None if second_look is None else looks[index]
@@ -121,12 +120,24 @@ class DetectFaces(io.ComfyNode):
 
 
 def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
-    """Core sends one box, a list for one picture, or a list of lists, one per picture."""
+    """Core sends one box, a list for one picture, or a list of lists, one per picture. Raises UserError for anything else."""
     if isinstance(boxes, dict):
         return [boxes]
-    if boxes and isinstance(boxes[0], list):
-        return boxes[index] if index < len(boxes) else []
+    if isinstance(boxes, list) and boxes and all(isinstance(one, list) for one in boxes):
+        boxes = boxes[index] if index < len(boxes) else []
+    if not isinstance(boxes, list) or not all(isinstance(box, dict) for box in boxes):
+        raise UserError("Detect Faces: boxes is neither a box, nor a list of them, nor one list per picture.")
     return boxes
+
+
+def meshes_of(landmarks: Any, index: int) -> list[dict[str, Any]]:
+    """The faces of one picture in core's FACE_LANDMARKS. Raises UserError for anything else."""
+    frames = landmarks.get("frames") if isinstance(landmarks, dict) else None
+    if isinstance(frames, list) and index >= len(frames):
+        return []
+    if not isinstance(frames, list) or not isinstance(faces := frames[index], list):
+        raise UserError("Detect Faces: landmarks has no list of faces for each picture. Connect core's MediaPipe node.")
+    return faces
 
 
 class MatchFaces(io.ComfyNode):

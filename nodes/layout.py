@@ -10,7 +10,7 @@ from ..lib.vocabulary import Faces, UserError
 def to_photos(image: torch.Tensor) -> torch.Tensor:
     """IMAGE to float32 ``[B, 3, H, W]`` on the CPU, in 0..1 if the input is. Gray is repeated, alpha is dropped.
 
-    Raises UserError for values that are not numbers: one of them would spread over a large part of the result.
+    Raises UserError for an empty picture, and for values that are not numbers: one of them would spread over a large part of the result.
     """
     check_numbers(image, "The picture")
     channels = 3 if image.shape[-1] >= 3 else 1
@@ -19,7 +19,9 @@ def to_photos(image: torch.Tensor) -> torch.Tensor:
 
 
 def check_numbers(values: torch.Tensor, what: str) -> None:
-    """Raises UserError that says where NaN or infinite values are. values: ``[B, H, W, ...]``."""
+    """Raises UserError where there is nothing, or that says where NaN or infinite values are. values: ``[B, H, W, ...]``."""
+    if not values.numel():
+        raise UserError(f"{what} is empty: its shape is {list(values.shape)}. Look for the node that made it.")
     if all(torch.isfinite(one).all() for one in values):
         return
     wrong = torch.nonzero(~torch.isfinite(values))

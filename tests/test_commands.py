@@ -13,7 +13,7 @@ from personal_restore.cli.main import _parser
 from .conftest import ROOT
 from .test_docs import PAGES
 
-BY_RUN_PY = {"test", "check"}  # which run.py carries out itself
+BY_RUN_PY = {"test", "check", "fuzz"}  # which run.py carries out itself
 VALUES = {"N": "1", "F": "1.0"}  # what stands for a number; other words in capitals stand for text
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")

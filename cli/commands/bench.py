@@ -99,7 +99,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
     scale.set_defaults(run=_bench_scale)
-    for subject in (quality, keep, evidence, blend, batch, context, fullsize, personas, scale):
+    soak = bench.add_parser("soak", help="memory, open files and cancelling of a real ComfyUI over many runs")
+    soak.add_argument(
+        "--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed"
+    )
+    soak.add_argument(
+        "--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)"
+    )
+    soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
+    soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
+    soak.set_defaults(run=_bench_soak)
+    for subject in (quality, keep, evidence, blend, batch, context, fullsize, personas, scale, soak):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -215,6 +225,14 @@ def _bench_batch(options: argparse.Namespace) -> int:
     from ..benchmarks import batch
 
     return _show(batch, batch.bench(), options.json)
+
+
+def _bench_soak(options: argparse.Namespace) -> int:
+    from ..benchmarks import soak
+
+    return _show(
+        soak, soak.bench(options.comfyui, options.workflows or soak.WORKFLOWS, options.runs, options.seed), options.json
+    )
 
 
 def _bench_fullsize(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...lib.vocabulary import UserError
 
-STAGES = ("album-people", "album-portraits", "album-mesh", "album-samples", "album-gate")
+STAGES = ("album-people", "album-portraits", "album-mesh", "album-samples", "album-likeness", "album-gate")
 
 
 def run_album_stage(options: argparse.Namespace) -> int:
@@ -32,10 +32,18 @@ def run_album_stage(options: argparse.Namespace) -> int:
             train_face_mesh(_source(options), out / "mesh", place("training", torch.bfloat16))
         case "album-samples":
             _make_samples(out, options.shards)
+        case "album-likeness":
+            from ...training.album import samples
+            from ...training.album.likeness import train_likeness, views_of
+
+            groups = samples.made_up(out / "people"), samples.portraits(out / "portraits")
+            train_likeness([views_of(one) for one in groups], out / "likeness", place("training", torch.bfloat16))
         case "album-gate":
             from ...training.album.gate import train_gate
+            from ...training.album.likeness import WEIGHTS, load_likeness
 
-            train_gate(out / "samples", out / "gate", place("training", torch.bfloat16))
+            likeness = load_likeness(out / "likeness" / WEIGHTS)
+            train_gate(out / "samples", out / "gate", place("training", torch.bfloat16), likeness)
     return 0
 
 

@@ -28,6 +28,8 @@ PUBLISHED_BORDER = (132 / 255, 133 / 255, 135 / 255)
 SMALLEST_TRIANGLE = 0.02
 # Along a side, that are averaged for a pixel of the result; of what shrinks more, a smaller copy is sampled.
 MOST_SAMPLES = 8
+# In pixels of the photograph: how far off a landmark may lie, and how small and large the square of a face may be.
+FARTHEST, SQUARES = 1e6, (1.0, 1e6)
 
 
 def template(size: int) -> np.ndarray:
@@ -60,8 +62,30 @@ def robust_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def align(landmarks: np.ndarray, size: int = 512) -> Similarity:
-    """The similarity that brings five landmarks ``[5, 2]`` onto the template of a ``size`` px crop."""
-    return Similarity(robust_similarity(np.asarray(landmarks, np.float64), template(size)), size)
+    """The similarity that brings five landmarks ``[5, 2]`` onto the template of a ``size`` px crop.
+
+    Raises UserError for landmarks that are no numbers or nothing like a face's.
+    """
+    return _checked(Similarity(robust_similarity(_numbers(landmarks), template(size)), size))
+
+
+def _numbers(landmarks: np.ndarray) -> np.ndarray:
+    """As float64. Raises UserError for what cannot be the places of a face's points."""
+    points = np.asarray(landmarks, np.float64)
+    if not (np.abs(points) <= FARTHEST).all():  # also for NaN
+        raise UserError("The landmarks of a face are not numbers, or lie far outside. Detect the face again.")
+    return points
+
+
+def _checked(similarity: Similarity) -> Similarity:
+    """Raises UserError where the landmarks were (nearly) at one point, or have nothing of a face, so that the crop would be nothing."""
+    scale = similarity.scale
+    if not (np.isfinite(similarity.matrix).all() and scale and SQUARES[0] <= similarity.size / scale <= SQUARES[1]):
+        raise UserError(
+            "The landmarks of a face are nearly at the same point, or not arranged as in a face. Detect the face again, or draw "
+            "its box by hand."
+        )
+    return similarity
 
 
 def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -78,8 +102,9 @@ def align_perfuse(landmarks: np.ndarray, size: int = 512, box: Box | None = None
     """PerFuSe's crop: eye line exactly horizontal, eyes-mouth triangle at least 2 % of the square.
 
     landmarks: five points, or dlib's 68; box: the detector's, which bounds how loose the square may start.
+    Raises UserError for landmarks that are no numbers.
     """
-    left, right, mouth = _triangle(np.asarray(landmarks, np.float64))
+    left, right, mouth = _triangle(_numbers(landmarks))
     eyes, across, down = (left + right) / 2, right - left, mouth - (left + right) / 2
     eye_distance, mouth_distance = np.hypot(*across), np.hypot(*down)
     side = 6 * eye_distance

@@ -143,7 +143,10 @@ def _scan_scaled(detector: Detector, photo: Tensor, threshold: float, factor: fl
 
 def _checked_box(box: dict[str, Any], size: Size, number: int) -> Box:
     """The part of a box that lies in the photograph."""
-    x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
+    try:
+        x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UserError(f"Box {number} is not a box. A box has the numbers x, y, width and height.") from error
     x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, size[1]), min(y + height, size[0])
     if not (x1 - x0 > 0 and y1 - y0 > 0):  # also for NaN
         raise UserError(
@@ -179,7 +182,14 @@ def _overlap(a: Box, b: Box) -> float:
 
 
 def _from_mesh(face: dict[str, Any], size: Size, number: int) -> Detection:
-    points = np.asarray(face["landmarks_xy"], np.float64)[:, :2]
+    try:
+        points = np.asarray(face["landmarks_xy"], np.float64)[:, :2]
+        x0, y0, x1, y1 = (float(side) for side in face["bbox_xyxy"])
+        score = float(face["score"])
+        if points.shape != (len(points), 2) or len(points) < 468 or not 0 <= score <= 1:
+            raise ValueError("fewer than 468 points, or a score that is none")
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UserError(f"Face {number} of the landmarks is not one of core's MediaPipe node ({error}).") from error
     if len(points) >= 478:
         eyes = points[[468, 473]]
     else:
@@ -191,9 +201,8 @@ def _from_mesh(face: dict[str, Any], size: Size, number: int) -> Detection:
         raise UserError(
             f"The landmarks of face {number} do not lie in the {width} x {height} photograph. Connect those of this photograph."
         )
-    x0, y0, x1, y1 = (float(side) for side in face["bbox_xyxy"])
     box = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-    return Detection(_checked_box(box, size, number), landmarks, float(face["score"]))
+    return Detection(_checked_box(box, size, number), landmarks, score)
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from ..vocabulary import UserError
@@ -37,7 +37,7 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         images, alphas = _decode(path)
         if not len(images):
             return _decode_with_pillow(path)
-    except (av.error.FFmpegError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # the readers of both libraries raise anything on a damaged file
         raise UserError(f"{path.name} cannot be read as a picture: {error}.") from error
     mask = torch.zeros(len(images), 64, 64) if alphas is None else 1.0 - alphas[..., -1]
     return images, mask
@@ -164,8 +164,25 @@ def save_images(
 
     ``prefix`` may have subfolders and ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
     ``%minute%``, ``%second%``, ``%batch_num%``; ``texts`` go into the PNG's metadata. Returns the file names and
-    subfolders. Raises `UserError` for a prefix that leads out of the folder.
+    subfolders. Raises `UserError` for a prefix that leads out of the folder or cannot be the name of a file, and where nothing can be
+    written.
     """
+    try:
+        return _save_images(images, prefix, folder, texts or {}, compress_level)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        shown = repr(prefix if len(prefix) <= 200 else f"{prefix[:200]}...")
+        raise UserError(
+            f"Nothing can be saved under the file name prefix {shown} ({reason}). Choose another one, and check the free space "
+            "and the permissions of the output folder."
+        ) from error
+
+
+def _save_images(
+    images: torch.Tensor, prefix: str, folder: Path, texts: dict[str, str], compress_level: int
+) -> list[dict[str, str]]:
     height, width = images[0].shape[:2]
     path = Path(os.path.normpath(_filled(prefix, width, height)))
     target = folder / path.parent
@@ -173,7 +190,7 @@ def save_images(
         raise UserError(f"The file name prefix {prefix!r} leads out of the output folder. Use a name without '..'.")
     target.mkdir(parents=True, exist_ok=True)
     metadata = PngInfo()
-    for key, text in (texts or {}).items():
+    for key, text in texts.items():
         metadata.add_text(key, text)
     saved = []
     for number, image in enumerate(images, first := _next_number(target, path.name)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -265,9 +266,9 @@ def without_paths(graph: dict[str, Any]) -> dict[str, Any]:
 
 def without_path(text: str) -> str:
     """The last part of what is a path from the root, from the user's own folder, or the address of a file; other text as it is."""
-    for path in (PurePosixPath, PureWindowsPath):
-        if path(text).is_absolute() or text.startswith(("~/", "~\\", "file:")):
-            return PureWindowsPath(text).name if path is PureWindowsPath or "\\" in text else path(text).name
+    rooted = any(path(text).is_absolute() for path in (PurePosixPath, PureWindowsPath))
+    if rooted or text.startswith(("~/", "~\\", "file:")):
+        return re.sub(r"^(file:)+", "", re.split(r"[\\/]", text.rstrip("\\/"))[-1])
     return text
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..vocabulary import UserError
 
 SUFFIX = ".safetensors"
+LONGEST = 255  # bytes of a file name, nearly everywhere
 
 
 def stored_path(folder: Path, name: str, kind: str) -> Path:
@@ -25,6 +27,8 @@ def stored_path(folder: Path, name: str, kind: str) -> Path:
             f"{name!r} cannot be the name of a {kind}: the file would be hidden or outside its folder. Use a plain "
             "name, for example 'family'."
         )
+    if len(os.fsencode(path.name)) > LONGEST:
+        raise UserError(f"{name[:50]!r}... is too long to be the name of a {kind}. Use a shorter one.")
     return path
 
 

@@ -20,8 +20,10 @@ def settle_folder(folder: Path, settings: dict[str, Any], where: str, advice: st
     path, settings = folder / SETTINGS, json.loads(json.dumps(settings))
     if path.is_file():
         try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise ValueError("it is not an object")
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: its {path.name} belongs to something else ({error}). {advice}") from error
         if differ := _differing(before, settings):
             raise UserError(f"{where} was started with different values of {', '.join(differ)}. {advice}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,13 +114,5 @@ def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False,
             return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except OSError as error:
         raise Unreadable(str(error)) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise MoreThanWeights(str(error).partition("\n")[0]) from error
+    except Exception as error:  # the reader raises anything on a damaged file
+        raise MoreThanWeights(str(error).partition("\n")[0] or type(error).__name__) from error

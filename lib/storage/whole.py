@@ -65,19 +65,30 @@ def put(finished: Path, path: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that is to be ``path``, until the block ends without an error. A crash leaves either the old folder,
-    the new one or none, never a partial one. Call it inside `alone`: partial folders of that name are removed.
+    """An empty folder that is to be ``path``, until the block ends without an error. A crash leaves either the old folder or the
+    new one, never a partial one; between the two renames the old one lies aside, and the next call brings it back. Call it inside
+    `exclusive`: partial folders of that name are removed.
     """
-    partial = path.with_name(f"{_mark(path)}folder.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, aside = (path.with_name(f"{_mark(path)}{what}.part") for what in ("folder", "old"))
+    _bring_back(aside, path)
+    for left in (partial, aside):
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            path.replace(aside)  # a folder with something in it cannot be replaced in one step
         put(partial, path)
     except BaseException:
+        _bring_back(aside, path)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _bring_back(aside: Path, path: Path) -> None:
+    if aside.is_dir() and not path.is_dir():
+        aside.replace(path)
 
 
 def remains(path: Path) -> list[Path]:

@@ -128,13 +128,13 @@ def draw_person_samples(
 ) -> list[dict[str, np.ndarray]]:
     """``count`` samples of one person with one album, under different damage and at different sizes."""
     person = people[rng.integers(len(people))]
-    target, landmarks = _view(person, rng, 0, keep=0.5)
+    target, landmarks = view(person, rng, 0, keep=0.5)
     album = _album(people, person, rng)
     samples = [make_sample(target, landmarks, album, tools, rng) for _ in range(count)]
     return [one for one in samples if one is not None]
 
 
-def _view(person: Identity, rng: np.random.Generator, number: int, keep: float) -> tuple[Tensor, np.ndarray]:
+def view(person: Identity, rng: np.random.Generator, number: int, keep: float) -> tuple[Tensor, np.ndarray]:
     """Another photograph of a person; with probability ``keep`` the picture as it is."""
     number %= len(person.paths)
     picture = photographs.to_tensor(photographs.read_photograph(person.paths[number]))
@@ -153,7 +153,7 @@ def _album(people: Sequence[Identity], person: Identity, rng: np.random.Generato
     start = rng.integers(1, 3)
     crops = []
     for number, owner in enumerate(owners):
-        picture, points = _view(owner, rng, start + number, keep=0.2 if len(owner.paths) > 1 and number == 0 else 0)
+        picture, points = view(owner, rng, start + number, keep=0.2 if len(owner.paths) > 1 and number == 0 else 0)
         jitter = rng.normal(0, 0.01 * np.linalg.norm(points[1] - points[0]), (5, 2))
         crop = crop_face(picture, points[:5] + jitter, 256)[0]
         if rng.random() < 0.3:
