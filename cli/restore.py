@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from ..lib.pictures.mark import is_marked, mark
 from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
 from ..lib.standin.graph import Graph, node_label, title
@@ -28,7 +28,6 @@ from .photograph import Photograph, noticed, prepared_photograph, with_transpare
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
 NAMES = "restored.png", "comparison.png", "report.json"
-MARK = "personal-restore"  # a text in our pictures, by which they are known again
 
 
 @dataclass(frozen=True)
@@ -166,14 +165,8 @@ def save_result(photograph: Photograph, after: Image.Image, path: Path, **animat
     animated: Pillow's options for its further frames.
     """
     with_transparency(photograph, after).save(
-        path, "PNG", pnginfo=_marked(), exif=photograph.exif, icc_profile=photograph.profile, **animated
+        path, "PNG", pnginfo=mark(), exif=photograph.exif, icc_profile=photograph.profile, **animated
     )
-
-
-def _marked() -> PngInfo:
-    text = PngInfo()
-    text.add_text(MARK, "result")
-    return text
 
 
 def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
@@ -187,7 +180,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=_marked())
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=mark())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     if frames:
         report["further_frames"] = frames.reports
@@ -204,11 +197,7 @@ def is_result(path: Path) -> bool:
         start = path.stem.removesuffix(what.removesuffix(".png"))  # a result with several frames has another ending
         if start != path.stem and start.endswith("_") and path.with_name(f"{start}{NAMES[2]}").is_file():
             return True
-    try:
-        with large_pictures(), Image.open(path) as picture:
-            return MARK in picture.info
-    except Exception:  # Pillow's readers raise anything; what is wrong with the file is said when it is restored
-        return False
+    return is_marked(path)
 
 
 def _free_stem(out: Path, stem: str) -> str:

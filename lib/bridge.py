@@ -1,6 +1,6 @@
 """The only interface to ComfyUI: everything that a node needs from its host, inside ComfyUI and without it.
 
-No other module imports ``comfy``, ``comfy_api``, ``folder_paths``, ``nodes`` or ``server``. Whether this is ComfyUI is
+No other module imports ``comfy``, ``comfy_api``, ``comfy_execution``, ``folder_paths``, ``nodes`` or ``server``. Whether this is ComfyUI is
 decided once: ComfyUI has its own modules loaded long before it loads a node pack.
 """
 
@@ -44,7 +44,7 @@ IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
 if not IN_COMFYUI:  # first, because a type checker takes the types of the first branch
     from .standin import host, io, ui
-    from .standin.io import ComfyExtension
+    from .standin.io import ComfyExtension, ExecutionBlocker
 else:
     import comfy.cli_args
     import comfy.model_management as model_management
@@ -53,10 +53,12 @@ else:
     import comfy.utils
     import folder_paths
     from comfy_api.latest import ComfyExtension, io, ui  # type: ignore[no-redef]
+    from comfy_execution.graph_utils import ExecutionBlocker  # type: ignore[no-redef]
 
 __all__ = [
     "IN_COMFYUI",
     "ComfyExtension",
+    "ExecutionBlocker",
     "adapted_model",
     "adapted_vae",
     "clip_vocabulary",

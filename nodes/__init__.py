@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
+from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade, EstimateDegradation
 from .diffbir import DiffBIRRestorer
 from .evidence import PhotographEvidence
@@ -80,6 +81,8 @@ NODES = (
     StableSRRestorer,
     KeepPerson,
     PhotographEvidence,
+    LoadNextPhotographs,
+    SavePhotographs,
 )
 
 

@@ -13,13 +13,14 @@ WORKFLOWS = Path(__file__).parent.parent / "workflows"
 RELEASED = Path(__file__).parent / "released"
 RELEASED_NAMES = sorted(path.stem for path in (RELEASED / "api").glob("*.json"))
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-# What loads weights that nobody has who has not fetched them.
+# What loads weights, or photographs, that nobody has who has not fetched them.
 LOADERS = {
     "PR_S3DiffRestorer",
     "PR_Face2SceneRestorer",
     "PR_FaceMeRestorer",
     "CheckpointLoaderSimple",
     "PR_TrainFace2Scene",
+    "PR_LoadNextPhotographs",
 }
 # What names a trained model that may not be there, beside those.
 NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation"}

@@ -23,7 +23,18 @@ REQUIRED = [
 # Installed under another name than they are imported by.
 MODULES = {"opencv-python": "cv2", "pillow": "PIL", "scikit-image": "skimage", "facenet-pytorch": "facenet_pytorch"}
 # ComfyUI brings these (outside it, run.py installs torch); httpx comes with huggingface_hub, onnx with insightface.
-BROUGHT = {"torch", "torchvision", "comfy", "comfy_api", "folder_paths", "server", "aiohttp", "httpx", "onnx"}
+BROUGHT = {
+    "torch",
+    "torchvision",
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "folder_paths",
+    "server",
+    "aiohttp",
+    "httpx",
+    "onnx",
+}
 OURS = {"personal_restore", "run"}
 ROOMS = ("lib", "models", "training", "nodes", "cli")
 

@@ -195,10 +195,14 @@ def _save_images(
     saved = []
     for number, image in enumerate(images, first := _next_number(target, path.name)):
         name = f"{path.name.replace('%batch_num%', str(number - first))}_{number:05}_.png"
-        pixels = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(target / name, pnginfo=metadata, compress_level=compress_level)
+        eight_bit(image).save(target / name, pnginfo=metadata, compress_level=compress_level)
         saved.append({"filename": name, "subfolder": "" if path.parent == Path(".") else str(path.parent)})
     return saved
+
+
+def eight_bit(image: torch.Tensor) -> Image.Image:
+    """``[H, W, C]`` in 0..1 with its values cut off, not rounded."""
+    return Image.fromarray(np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8))
 
 
 def _filled(prefix: str, width: int, height: int) -> str:

@@ -5,11 +5,40 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..vocabulary import UserError
 from .files import SUFFIXES, is_picture
 
 LONGEST = 240  # bytes of a result's name: 255 are allowed nearly everywhere, and other files add an ending to it
+
+
+@dataclass(frozen=True)
+class Pending:
+    """names: the photographs of a folder that have no result yet, sorted; total: how many there are in all."""
+
+    names: list[str]
+    total: int
+
+
+def pending(folder: Path, results: Path) -> Pending:
+    """What is left to do in a folder whose results belong, by their `mirrored` names, in another one, which need not exist.
+
+    Results that lie inside the folder are passed over. Raises UserError if the folder is that of the results or lies in it, because
+    a PNG would then be its own result, and if a folder cannot be read.
+    """
+    made = results.is_dir()
+    if made and any(one.samefile(results) for one in (folder, *folder.parents)):
+        raise UserError(
+            "The photographs themselves lie in the folder for the results. Choose another folder for these."
+        )
+    try:
+        names = sorted(photographs(folder, lambda one: made and one.samefile(results)))
+    except OSError as error:
+        name = Path(error.filename or folder).name
+        raise UserError(f"{name!r} cannot be read ({error.strerror}). Check its permissions.") from error
+    return Pending([name for name in names if not (results / mirrored(name)).exists()], len(names))
 
 
 def photographs(folder: Path, leave_out: Callable[[Path], bool] = lambda folder: False) -> Iterator[str]:

@@ -332,6 +332,13 @@ class Schema:
             self.hidden = [*dict.fromkeys((*self.hidden, Hidden.prompt, Hidden.extra_pnginfo))]
 
 
+class ExecutionBlocker:
+    """In place of an output: the nodes that it is linked to do not run. message: what the user is told, unless it is None."""
+
+    def __init__(self, message: str | None):
+        self.message = message
+
+
 class NodeOutput:
     """What a node gives: one value per output, and what it shows."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from . import host, io
 from .core_nodes import CORE_NODES
 from .graph import Graph, Kind, Kinds, Node, apply_overrides, kinds, links, node_label, title
 from .validate import checked
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -112,19 +115,35 @@ def _run_node(
     }
     execute = type(kind.node.__name__, (kind.node,), {"hidden": hidden}).execute
     calls = [inputs] if kind.schema.is_input_list else list(_one_by_one(inputs))
-    given = [execute(**arguments) or io.NodeOutput() for arguments in calls]
+    given = []
+    for arguments in calls:
+        blocker = _blocker(arguments, kind.schema.is_input_list)
+        if blocker and blocker.message is not None:
+            log.warning("%s: %s", node_label(hidden.unique_id, node), blocker.message)
+        silent = io.NodeOutput(*[io.ExecutionBlocker(None)] * len(kind.schema.outputs))
+        given.append(silent if blocker else execute(**arguments) or io.NodeOutput())
 
     outputs = []
     for index, output in enumerate(kind.schema.outputs):
         if any(index >= len(result.args) for result in given):
             raise UserError(f"it returned fewer outputs than the {len(kind.schema.outputs)} in its schema.")
         column = [result.args[index] for result in given]
-        outputs.append([item for items in column for item in items] if output.is_output_list else column)
+        outputs.append([item for items in column for item in _items(items)] if output.is_output_list else column)
     shown: dict[str, Any] = {}
     for result in given:
         for key, items in _as_dict(result.ui).items():
             shown[key] = [*shown.get(key, ()), *items]
     return outputs, shown
+
+
+def _blocker(arguments: dict[str, Any], lists: bool) -> io.ExecutionBlocker | None:
+    """The first of the values that keeps the node from running, as in ComfyUI."""
+    values = (item for value in arguments.values() for item in (value if lists else [value]))
+    return next((value for value in values if isinstance(value, io.ExecutionBlocker)), None)
+
+
+def _items(values: Any) -> list[Any]:
+    return [values] if isinstance(values, io.ExecutionBlocker) else values
 
 
 def _one_by_one(inputs: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Files that a workflow names, of which only those in some folders may be read."""
+"""Files that a workflow names, of which only those in some folders may be read, and only those in one written."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ def existing(path: str | Path, folders: Mapping[str, Path], also: Iterable[Path]
         )
     if not exists:
         raise UserError(f"There is no {_short(name)} in the {kind} folder. Check the spelling, or put the file there.")
+    return found
+
+
+def writable(path: str, folder: Path) -> Path:
+    """The file or folder below ``folder`` that a workflow names to write to, which need not exist, without links.
+
+    Raises UserError for the folder itself and for what lies elsewhere. It is not looked at (a share would learn who asks).
+    """
+    base = folder.resolve()
+    try:
+        found = (base / path).resolve() if _spelled_inside(base / path, [base]) else base
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{_short(path)} cannot be written as a path. Check the spelling.") from error
+    if found == base or not found.is_relative_to(base):
+        raise UserError(f"{_short(path)} is not inside the folder for results. Use a plain name, such as 'restored'.")
     return found
 
 

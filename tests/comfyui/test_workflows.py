@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,29 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
     assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
+
+
+def test_a_folder_is_restored_run_by_run_until_nothing_is_left(comfyui, tmp_path, monkeypatch):
+    """Then no node fails; the last run says so."""
+    graph = bundled("restore_folder")
+    for name in ("photographs/1.png", "photographs/sub/2.png", "album/Eileen/1.png"):
+        comfyui.upload(sample(tmp_path).replace(tmp_path / Path(name).name), str(Path(name).parent))
+    monkeypatch.setattr(folders, "input", comfyui.base / "input")
+    monkeypatch.setattr(folders, "output", tmp_path / "ours")
+    said = []
+    for _ in range(3):
+        shown, _ = comfyui.queue(graph)
+        said.append(shown["42"]["text"][0])
+        assert run_graph(graph, NODES).ui["42"]["text"][0] == said[-1]
+    assert said == [
+        "After this run, 1 of 2 are left.",
+        "After this run, 0 of 2 are left.",
+        "Nothing is left to do: 2 of 2 photographs have a result.",
+    ]
+    live = comfyui.base / "output" / "restored"
+    for name in ("1.png", "sub/2.png"):
+        assert json.loads((live / f"{name}.json").read_text("utf-8"))["faces"][0]["person"] == "Eileen"
+        assert (live / name).read_bytes() == (tmp_path / "ours" / "restored" / name).read_bytes()
 
 
 def test_old_names_of_inputs_give_the_pixels_of_the_new_ones(comfyui, tmp_path, monkeypatch):
