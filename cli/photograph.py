@@ -82,7 +82,9 @@ def with_file_of_edit(photograph: Photograph, edit: Photograph) -> Photograph:
         ("transparency", photograph.alpha, edit.alpha),
     ):
         if own != others:
-            notes.append(f"the result has {'the' if others else 'no'} {name}{' of the edit' if others else ', as the edit'}")
+            notes.append(
+                f"the result has {'the' if others else 'no'} {name}{' of the edit' if others else ', as the edit'}"
+            )
     return replace(photograph, profile=edit.profile, alpha=edit.alpha, notes=(*photograph.notes, *notes))
 
 

@@ -179,7 +179,10 @@ def test_profile_and_transparency_are_those_of_the_edit(tmp_path):
     photo, edit = (prepared_photograph(tmp_path / f"{name}.png", tmp_path) for name in ("photo", "edit"))
     of_edit, of_photo = with_file_of_edit(photo, edit), with_file_of_edit(edit, photo)
     assert of_edit.source == photo.source and of_edit.profile is None and of_edit.alpha == alpha
-    assert of_edit.notes == ("the result has no color profile, as the edit", "the result has the transparency of the edit")
+    assert of_edit.notes == (
+        "the result has no color profile, as the edit",
+        "the result has the transparency of the edit",
+    )
     assert of_photo.profile == PROFILE and of_photo.alpha is None
     assert with_file_of_edit(photo, photo) == photo
 

@@ -91,4 +91,6 @@ def started(root: Path, base: Path, with_pack: bool) -> str:
 
 def without_numbers(line: str) -> str:
     """Without times and colors, and whatever the folder of the run is called."""
-    return re.sub(r"/(with|without)(?=/|$|\))", "/base", re.sub(r"\d+(\.\d+)?", "#", re.sub(r"\x1b\[[\d;]*m", "", line)))
+    return re.sub(
+        r"/(with|without)(?=/|$|\))", "/base", re.sub(r"\d+(\.\d+)?", "#", re.sub(r"\x1b\[[\d;]*m", "", line))
+    )
