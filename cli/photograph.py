@@ -75,6 +75,20 @@ def part(image: Image.Image, folder: Path | None) -> Photograph:
     return Photograph(source, picture.size, b"", None, alpha, ())
 
 
+def with_file_of_edit(photograph: Photograph, edit: Photograph) -> Photograph:
+    """The photograph with what belongs to the pixels of its edit, which are the result's: color profile and transparency."""
+    notes = [f"of the edit: {note}" for note in edit.notes]
+    for name, own, others in (
+        ("color profile", photograph.profile, edit.profile),
+        ("transparency", photograph.alpha, edit.alpha),
+    ):
+        if own != others:
+            notes.append(
+                f"the result has {'the' if others else 'no'} {name}{' of the edit' if others else ', as the edit'}"
+            )
+    return replace(photograph, profile=edit.profile, alpha=edit.alpha, notes=(*photograph.notes, *notes))
+
+
 def with_transparency(photograph: Photograph, restored: Image.Image) -> Image.Image:
     """The restored picture with the photograph's transparency."""
     if photograph.alpha is None:

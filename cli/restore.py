@@ -22,8 +22,8 @@ from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
 from .frames import Together, further, options, put_aside, together
-from .own import with_photo
-from .photograph import Photograph, noticed, prepared_photograph, with_transparency
+from .own import with_edit, with_photo
+from .photograph import Photograph, noticed, prepared_photograph, with_file_of_edit, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
@@ -97,16 +97,21 @@ def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) 
     raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
 
 
-def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
+def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None) -> Path:
     """Restores one photograph into ``out``: NAME_restored.png, NAME_comparison.png and NAME_report.json. Nothing is overwritten, and
     each of the three is there whole or not at all. Of a file with several frames or pages every one is restored, and all of them are
     saved in a file of the same kind, too.
 
     EXIF (with the orientation applied), ICC profile and transparency are carried over; what cannot be is printed before anything is
     computed, and is among the report's ``notes``. Returns the restored picture's path.
+
+    edit: of the photograph, for a workflow that keeps the people of one; of the photograph's frames only the first then counts, and
+    profile and transparency are the edit's.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared_photograph(photo, Path(folder), every_frame=True)
+        photograph = prepared_photograph(photo, Path(folder), every_frame=edit is None)
+        if edit is not None:
+            graph, photograph = _with_edit(graph, photograph, edit, Path(folder))
         for note in photograph.notes:
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
@@ -124,6 +129,12 @@ def restore_file(graph: Graph, photo: Path, out: Path) -> Path:
             raise UserError(
                 f"The results cannot be saved in {out} ({reason}). Make room, or choose another folder."
             ) from error
+
+
+def _with_edit(graph: Graph, photograph: Photograph, edit: Path, folder: Path) -> tuple[Graph, Photograph]:
+    (folder / "edit").mkdir()
+    own = prepared_photograph(edit, folder / "edit")
+    return with_edit(graph, allow_folder(own.source).resolve()), with_file_of_edit(photograph, own)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def trained_named(name: str, node: str) -> Path:
         raise UserError(
             f"{node}: there is no trained Face2Scene model {name!r}. Known: {', '.join(known) or NONE}. Trained models "
             f"belong in {shown_folder(weight_folders('personal_restore')[0] / face2scene.FOLDER)}. Nobody has published one yet; "
-            "train one with `python run.py train face2scene` (see docs/training.md)."
+            "train one with the node Train Face2Scene (see docs/training.md)."
         )
     return known[name]
 
@@ -42,8 +42,8 @@ class Face2SceneRestorer(io.ComfyNode):
             category=sockets.RESTORERS,
             description="Face2Scene at its published size: restores whole scenes in one step of SD-Turbo, guided by "
             "what a restored face reveals about the damage. Needs SD-Turbo as a checkpoint and a trained model in "
-            "models/personal_restore/face2scene. Nobody has published one; train one with `python run.py train "
-            "face2scene`. Intended for a graphics card.",
+            "models/personal_restore/face2scene. Nobody has published one; train one with the node Train "
+            "Face2Scene. Intended for a graphics card.",
             search_aliases=["face2scene", "sd-turbo", "one step diffusion", "scene restoration"],
             inputs=[
                 sockets.sd_turbo(),

@@ -39,7 +39,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
                     "photographs",
                     default="photographs",
                     tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
-                    "them with `python run.py dataset`.",
+                    "them with `python run.py dataset` in a copy of the repository.",
                 ),
                 sockets.sd_turbo(),
                 io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),

@@ -62,15 +62,19 @@ def test_another_face_does_not_pull(damaged):
     assert not found.reason and np.abs(found.to_edit(FACE.landmarks) - FACE.landmarks).max() < 1.5
 
 
-def test_what_shows_something_else_is_refused(astronaut, damaged):
-    for other in (
-        astronaut[0].flip(-1),
-        astronaut[0].flip(-2).roll(200, -1),
-        torch.rand(3, 400, 300),
-        torch.ones(3, 64, 64),
-    ):
-        found = register(damaged, other, [FACE], [FACE])
-        assert found.reason, found.agreement
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda photo: photo.flip(-1),
+        pytest.param(lambda photo: photo.flip(-2).roll(200, -1), marks=pytest.mark.slow),
+        pytest.param(lambda photo: torch.rand(3, 400, 300), marks=pytest.mark.slow),
+        lambda photo: torch.ones(3, 64, 64),
+    ],
+    ids=["mirrored", "upside down", "noise", "blank"],
+)
+def test_what_shows_something_else_is_refused(astronaut, damaged, changed):
+    found = register(damaged, changed(astronaut[0]), [FACE], [FACE])
+    assert found.reason, found.agreement
 
 
 def test_a_portrait_before_a_plain_wall_is_found_by_its_face(photos):

@@ -104,6 +104,23 @@ def test_the_archive_holds_what_the_nodes_import_and_no_command_line_benchmark_o
     assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "workflows/face2scene.json"} <= shipped
 
 
+def test_a_text_that_users_of_the_archive_read_says_where_the_command_line_is():
+    """The archive has none: a text names a node, or says that a copy of the repository is needed."""
+    shipped = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
+    rooms = ("nodes/", "models/", "lib/", "web/", "locales/", "workflows/")
+    texts = [name for name in shipped if name.startswith(rooms) and name.endswith((".py", ".js", ".json", ".md"))]
+    lines = [
+        line
+        for name in texts
+        if not name.startswith("models/embedded/")  # how the embedded weights were made
+        # A long text is written as several, one after the other.
+        for line in re.sub(r'"\s+f?"', "", (ROOT / name).read_text("utf-8")).splitlines()
+        if "run.py" in line
+    ]
+    assert len(lines) >= 3, "the help of Train Face2Scene"
+    assert not [line for line in lines if "copy of the repository" not in line and "代码仓库的副本" not in line]
+
+
 def test_no_source_breaks_a_rule_of_the_registry():
     """No exec, no eval, no pip at run time, no two statements on a line; run.py installs, and never runs inside ComfyUI."""
     tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)

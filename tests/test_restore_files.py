@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from personal_restore.cli import restore as command
 from personal_restore.cli.main import main
+from personal_restore.cli.photograph import prepared_photograph, with_file_of_edit
 from personal_restore.lib.standin import host
-from PIL import Image, ImageDraw, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin, TiffImagePlugin
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "make_inputs.py"
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAPH = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "Photograph"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
@@ -165,6 +167,24 @@ def test_transparency_is_carried_over(tmp_path, photos_folder):
         result = opened(tmp_path / "out" / f"{name}_restored.png")
         turned = alpha.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if name == "c" else alpha
         assert result.mode == "RGBA" and np.array_equal(result.getchannel("A"), turned)
+
+
+def test_profile_and_transparency_are_those_of_the_edit(tmp_path):
+    """The result has the edit's pixels, in its frame."""
+    alpha = Image.new("L", (32, 24), 100)
+    picture().save(tmp_path / "photo.png", icc_profile=PROFILE)
+    cropped = picture().crop((0, 0, 32, 24))
+    cropped.putalpha(alpha)
+    cropped.save(tmp_path / "edit.png")
+    photo, edit = (prepared_photograph(tmp_path / f"{name}.png", tmp_path) for name in ("photo", "edit"))
+    of_edit, of_photo = with_file_of_edit(photo, edit), with_file_of_edit(edit, photo)
+    assert of_edit.source == photo.source and of_edit.profile is None and of_edit.alpha == alpha
+    assert of_edit.notes == (
+        "the result has no color profile, as the edit",
+        "the result has the transparency of the edit",
+    )
+    assert of_photo.profile == PROFILE and of_photo.alpha is None
+    assert with_file_of_edit(photo, photo) == photo
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tif", "a.png"])

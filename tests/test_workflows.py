@@ -26,7 +26,7 @@ from personal_restore.models.shared.catalogue import entry
 from personal_restore.nodes import NODES, training
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, QUICK_FIRST, TRAINING, WORKFLOWS, bundled
-from PIL import Image
+from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
 KNOWN = kinds((*CORE_NODES, *NODES))
@@ -196,13 +196,17 @@ def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, sma
 
 
 def test_an_edit_of_ones_own_gets_the_people_of_the_photograph_back(tmp_path, astronaut, small):
-    photo, edit = picture(tmp_path / "photo.png", small), picture(tmp_path / "edit.png", astronaut[..., 40:260, 90:330])
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = picture(tmp_path / "photo.png", small, icc_profile=profile)
+    edit = picture(tmp_path / "edit.png", astronaut[..., 40:260, 90:330])
     picture(tmp_path / "album" / "Somebody" / "1.png", small)
     ask = (photo, "--album", tmp_path / "album", "--workflow", "keep_the_person", "--out", tmp_path / "out")
     assert restore(*ask, "--edit", edit) == 0
     report = json.loads((tmp_path / "out" / "photo_report.json").read_text())
     assert report["edits"][0]["registered"] and [face["put_back"] for face in report["faces"]] == [True]
     assert pixels(tmp_path / "out" / "photo_restored.png").shape == (220, 240, 3)
+    with Image.open(tmp_path / "out" / "photo_restored.png") as done:
+        assert "icc_profile" not in done.info and "the result has no color profile, as the edit" in report["notes"]
     assert restore(*ask) == 1, "the sample's edit is none of this photograph"
     assert restore(photo, "--edit", edit, "--out", tmp_path / "out") == 1
 
@@ -283,8 +287,6 @@ def test_unicode_and_spaces_in_paths_and_names(tmp_path, small):
 
 
 def test_orientation_is_applied_and_exif_and_profile_are_kept(tmp_path, small):
-    from PIL import ImageCms
-
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a day at the sea"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -72,7 +72,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _restore(options: argparse.Namespace) -> int:
     from ...lib.standin.core_nodes import CORE_NODES
     from ...lib.standin.graph import apply_overrides, kinds, load_graph
-    from ...lib.standin.host import allow_folder
     from ...lib.storage.whole import check_room
     from ...nodes import NODES
     from .. import own
@@ -102,12 +101,10 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
-        if options.edit is not None:
-            graph = own.with_edit(graph, allow_folder(options.edit).resolve())
         if folders:
             return _folder(graph, folders[0], album.resolve(), options)
         check_room(options.out, 0, f"--out {options.out}")
-        return _files(graph, options.photos, options.out)
+        return _files(graph, options.photos, options.out, options.edit)
 
 
 def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace) -> int:
@@ -155,14 +152,14 @@ def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
     return Here(job).all
 
 
-def _files(graph: Graph, photos: list[Path], out: Path) -> int:
+def _files(graph: Graph, photos: list[Path], out: Path, edit: Path | None) -> int:
     from ..restore import restore_file
 
     failed = []
     for photo in photos:
         print(f"\n{photo.name}", flush=True)
         try:
-            print(f"-> {restore_file(graph, photo, out)}", flush=True)
+            print(f"-> {restore_file(graph, photo, out, edit)}", flush=True)
         except UserError as error:
             failed.append(f"{photo.name}: {error}")
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -46,7 +46,7 @@ ADAPTERS = {
         ],
     },
 }  # fmt: skip
-ADVICE = "Choose a file made by `python run.py train face2scene`, and the SD-Turbo that it was trained on."
+ADVICE = "Choose a file made by the node Train Face2Scene, and the SD-Turbo that it was trained on."
 
 DOWN, UP = (f".lora_{part}.default.weight" for part in "AB")  # peft's names
 

@@ -78,7 +78,10 @@ def find(name: str, folders: list[Path]) -> Path:
     for folder in folders:
         if (folder / weights.place).is_file():
             return folder / weights.place
-    get = f"Run `python run.py models get {name}` or the node Download Weights, or put the file there yourself."
+    get = (
+        f"Run the node Download Weights, or `python run.py models get {name}` in a copy of the repository, or put the file there "
+        "yourself."
+    )
     raise UserError(
         f"{weights.file} is missing ({weights.describe()}). It belongs in {shown_folder((folders[0] / weights.place).parent)}. "
         + (get if weights.repository else "Download it from there and put it into that folder.")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.io import object_info
 from personal_restore.nodes import NODES
+
+from .conftest import FOLDER, PACK, START_SECONDS
 
 pytestmark = pytest.mark.comfyui
 
@@ -58,3 +63,34 @@ def in_words_of_v3(info):
 def test_the_workflows_are_listed_as_templates(comfyui):
     workflows = sorted(path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json"))
     assert sorted(comfyui.get("/workflow_templates").get(comfyui.folder, [])) == workflows
+
+
+def test_the_pack_writes_nothing_into_a_log_without_debug_lines(comfyui_root, tmp_path):
+    """ComfyUI starts with the same lines as without it, but for the one with which it lists every pack."""
+    logs = [started(comfyui_root, tmp_path / name, name == "with") for name in ("without", "with")]
+    without, with_pack = ([without_numbers(line) for line in log.splitlines()] for log in logs)
+    assert without, "ComfyUI logs its start"
+    # Import times are listed only where there is a pack.
+    new = [line for line in with_pack if line.strip() and line not in without and "Import times for" not in line]
+    assert len(new) == 1 and new[0].endswith(without_numbers(str(tmp_path / "with" / "custom_nodes" / FOLDER))), new
+
+
+def started(root: Path, base: Path, with_pack: bool) -> str:
+    """What ComfyUI logs by default while it starts."""
+    for folder in ("custom_nodes", "input", "output"):
+        (base / folder).mkdir(parents=True)
+    if with_pack:
+        (base / "custom_nodes" / FOLDER).symlink_to(PACK, target_is_directory=True)
+    options = ["--cpu", "--disable-api-nodes", "--quick-test-for-ci", "--base-directory", str(base)]
+    database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
+    command = [sys.executable, str(root / "main.py"), *options, *database]
+    done = subprocess.run(command, cwd=base, capture_output=True, text=True, timeout=START_SECONDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def without_numbers(line: str) -> str:
+    """Without times and colors, and whatever the folder of the run is called."""
+    return re.sub(
+        r"/(with|without)(?=/|$|\))", "/base", re.sub(r"\d+(\.\d+)?", "#", re.sub(r"\x1b\[[\d;]*m", "", line))
+    )
