@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
-from .degradation import CompareWithTruth, Degrade, EstimateDegradation
+from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
+from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
@@ -76,6 +77,11 @@ NODES = (
     GenerativeAlbum,
     NoiseToSigmas,
     StableSRRestorer,
+    FacePair,
+    FacePairFromImages,
+    FaDeX,
+    MapNet,
+    DamageGauge,
 )
 
 
