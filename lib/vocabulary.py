@@ -237,7 +237,7 @@ class DegradationCode:
         if len(self.frames) != count:
             raise UserError(
                 f"The degradation code is that of {len(self.frames)} photographs, but there are {count}. Estimate it from "
-                "the same photographs, or turn on one_for_all in Estimate Degradation."
+                "the same photographs, or turn on one_for_all where the face pair is made."
             )
         return self.frames[number]
 

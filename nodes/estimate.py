@@ -170,8 +170,8 @@ class FaDeX(UsesExtractor):
                 sockets.Map.Output(display_name="map", tooltip="The features Z, for MapNet and Damage Gauge."),
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="The map in colors: its three strongest principal components, at the size of the pair. One color "
-                    "means the same damage everywhere in the face.",
+                    tooltip="The map in colors: its three strongest principal components, at the size of the pair. Regions of different "
+                    "colors were damaged differently; the face itself shines through.",
                 ),
             ],
         )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from personal_restore.cli import own
 from personal_restore.cli.main import main
+from personal_restore.cli.restore import restore as restored_graph
 from personal_restore.lib.standin.convert import to_api
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.graph import GraphError, kinds
@@ -189,6 +190,47 @@ def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, sma
         512,
         3,
     )
+
+
+def test_face2scene_s_stages_give_the_pixels_of_their_sum_and_the_scene_is_saved_beside_the_faces(small, tmp_path):
+    graph = own.with_photo(bundled("face2scene"), allow_folder(picture(tmp_path / "photo.png", small)))
+    whole = copy.deepcopy(graph)
+    pair, mapnet, gauge = (node(whole, f"PR_{kind}") for kind in ("FacePair", "MapNet", "DamageGauge"))
+    given = {name: whole[pair]["inputs"][name] for name in ("image", "faces", "face", "one_for_all")}
+    whole["sum"] = {"class_type": "PR_EstimateDegradation", "inputs": given | {"extractor": "embedded"}}
+    for one in whole.values():
+        for name, value in one["inputs"].items():
+            if value in ([mapnet, 0], [gauge, 1]):
+                one["inputs"][name] = ["sum", 0 if value[0] == mapnet else 2]
+    shots = []
+    for one in (graph, whole):
+        results = run_graph(one, NODES)
+        files = [results.ui[id]["images"][0] for id, n in one.items() if n["class_type"] == "SaveImage"]
+        shots.append([pixels(folders.output / file["filename"]) for file in files])
+    assert [len(one) for one in shots] == [2, 2]
+    for ours, theirs in zip(*shots, strict=True):
+        assert np.array_equal(ours, theirs)
+    blended, scene = shots[0]
+    assert np.array_equal(blended[-40:], scene[-40:]) and not np.array_equal(blended, scene)
+
+
+def test_of_several_saved_pictures_the_one_titled_restored_is_the_result():
+    graph = {
+        "sample": {"class_type": "PR_Sample", "inputs": {}},
+        "small": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["sample", 0], "upscale_method": "area", "scale_by": 0.25},
+        },
+        "compare": {
+            "class_type": "ImageCompare",
+            "inputs": {"image_a": ["sample", 0], "image_b": ["small", 0], "compare_view": 0},
+        },
+    }
+    for id, source, name in (("first", "sample", "The scene alone"), ("second", "small", "Restored")):
+        inputs = {"images": [source, 0], "filename_prefix": id}
+        graph[id] = {"class_type": "SaveImage", "inputs": inputs, "_meta": {"title": name}}
+    assert list(run_graph(graph, NODES).ui)[-2:] == ["first", "second"]
+    assert restored_graph(graph).after.size == (128, 128)
 
 
 def test_strength_zero_gives_the_photograph_back_bit_for_bit(tmp_path, small):
