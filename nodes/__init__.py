@@ -15,6 +15,7 @@ from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
+from .measure import Measure
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
@@ -82,6 +83,7 @@ NODES = (
     FaDeX,
     MapNet,
     DamageGauge,
+    Measure,
 )
 
 
