@@ -36,7 +36,7 @@ def load_package():
 
 
 # What every command may need of the extras in pyproject.toml, and what else two of them do.
-EXTRAS = ("identity", "insightface", "segmentation", "diffusion", "training", "upscale", "download")
+EXTRAS = ("identity", "insightface", "segmentation", "diffusion", "training", "upscale", "download", "servers")
 MORE = {"test": ("test", "dev"), "check": ("dev",)}
 
 

@@ -61,18 +61,30 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
         for name, (source, output) in linked_sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
-            elif graph[source]["class_type"] in SAMPLES and output == 0:
+            elif graph[source]["class_type"] in SAMPLES and output in (0, 2):  # the photograph, and its edit
                 del node["inputs"][name]
     del graph[found[0]]
     graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}
     return graph
 
 
+def with_edit(graph: Graph, edit: Path) -> Graph:
+    """The graph with ``edit`` as the edited version of the photograph, wherever one goes in. Raises UserError if none does."""
+    graph = copy.deepcopy(graph)
+    loaded = {"class_type": "LoadImage", "inputs": {"image": str(edit)}, "_meta": {"title": "Edit"}}
+    edits = [node["inputs"]["edit"] for node in graph.values() if node["class_type"] == "PR_KeepPerson"]
+    if not edits:
+        raise UserError("--edit: the workflow has no Keep the Person node. Use --workflow keep_the_person.")
+    for node in graph.values():
+        node["inputs"] |= {name: ["edit", 0] for name, value in node["inputs"].items() if value in edits}
+    return graph | {"edit": loaded}
+
+
 def with_strength(graph: Graph, strength: float) -> Graph:
     """The graph with this strength for the blended faces and for the scene into which they are blended; without faces,
     for all nodes that restore a scene."""
     graph = copy.deepcopy(graph)
-    blends = [node for node in graph.values() if node["class_type"] == "PR_BlendFaces"]
+    blends = [node for node in graph.values() if node["class_type"] in ("PR_BlendFaces", "PR_KeepPerson")]
     for node in [] if blends else [node for node in graph.values() if node["class_type"] == "PR_RestoreScene"]:
         node["inputs"]["strength"] = strength
     for node in blends:
@@ -97,4 +109,13 @@ def with_seed(graph: Graph, seed: int) -> Graph:
     for node in graph.values():
         if node["class_type"] in ("PR_RestoreFaces", "PR_RestoreScene"):
             node["inputs"]["seed"] = seed
+    return graph
+
+
+def with_likeness(graph: Graph) -> Graph:
+    """The graph with reports that describe strangers, so that one who appears in many photographs is noticed."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == "PR_Report":
+            node["inputs"]["likeness"] = True
     return graph

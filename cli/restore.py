@@ -16,7 +16,7 @@ from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
 from ..lib.standin.graph import Graph, node_label, title
 from ..lib.standin.host import allow_folder, folders
-from ..lib.standin.runner import Results, run_graph
+from ..lib.standin.runner import Kept, Results, run_graph
 from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
@@ -41,19 +41,20 @@ class Restored:
     report: dict[str, Any]
 
 
-def restore(graph: Graph) -> Restored:
-    """Runs a graph that ends in SaveImage, ImageCompare and a shown report."""
+def restore(graph: Graph, kept: Kept | None = None) -> Restored:
+    """Runs a graph that ends in SaveImage, ImageCompare and a shown report.
+
+    kept: what it has in common with other photographs' graphs, of which many are restored: nothing is printed then.
+    """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
-            results = run_graph(
-                graph, NODES, on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True)
-            )
+            results = run_graph(graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept)
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
         finally:
             folders.clear_temp()  # megabytes for every photograph of a folder
-    report = _report(results, graph)
+    report = report_of(results, graph)
     report["seconds"] = {
         without_path(title(graph[id])) or node_label(id, graph[id]): round(seconds, 2)
         for id, seconds in results.seconds.items()
@@ -62,7 +63,11 @@ def restore(graph: Graph) -> Restored:
     return Restored(before, after, report)
 
 
-def _report(results: Results, graph: Graph) -> dict[str, Any]:
+def _say(name: str, index: int, count: int) -> None:
+    print(f"[{index + 1}/{count}] {name}", flush=True)
+
+
+def report_of(results: Results, graph: Graph) -> dict[str, Any]:
     """The one that the workflow shows as a text; other texts may be shown beside it, or none."""
     for id, node in graph.items():
         if node["class_type"] != "PreviewAny" or id not in results.ui:
@@ -157,29 +162,40 @@ def _restored(graph: Graph, photograph: Photograph) -> Restored:
         folders.allowed.pop()
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
+def save_result(photograph: Photograph, after: Image.Image, path: Path, **animated: Any) -> None:
+    """The PNG of a restored picture, with the mark of our results and with what the photograph's file held beside the pixels.
+
+    animated: Pillow's options for its further frames.
+    """
+    with_transparency(photograph, after).save(
+        path, "PNG", pnginfo=_marked(), exif=photograph.exif, icc_profile=photograph.profile, **animated
+    )
+
+
+def _marked() -> PngInfo:
     text = PngInfo()
     text.add_text(MARK, "result")
+    return text
+
+
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
     stem = _free_stem(out, photo.stem)
-    picture = with_transparency(photograph, done.after)
     animated = frames.options if frames and frames.common.kind == "PNG" else {}
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
-                picture.save(
-                    partial, "PNG", pnginfo=text, exif=photograph.exif, icc_profile=photograph.profile, **animated
-                )
+                save_result(photograph, done.after, partial, **animated)
             break
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=text)
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=_marked())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     if frames:
         report["further_frames"] = frames.reports
         if not animated:
             with whole(target := out / f"{stem}_restored{frames.common.ending}") as partial:
-                picture.save(partial, frames.common.kind, **frames.options)
+                with_transparency(photograph, done.after).save(partial, frames.common.kind, **frames.options)
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target
 

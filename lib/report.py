@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from .degradation.estimate import describe_damage
 from .faces.broken import reasons
 from .faces.detect import Folders, get_detector
-from .faces.embed import best_embedder
+from .faces.embed import Embedder, best_embedder
+from .faces.likeness import description
 from .pictures.metrics import psnr, ssim
 from .vocabulary import DegradationCode, Faces
 
@@ -25,11 +26,13 @@ def summarize(
     faces: Faces | None,
     code: DegradationCode | None,
     truth: torch.Tensor | None,
+    embedder: Embedder | None = None,
 ) -> dict[str, Any]:
     """``faces``, ``damage`` and, with the truth ``[B, 3, h, w]``, ``quality`` (PSNR in dB, SSIM; RGB, no border cut).
 
-    Of a batch every face says in which photograph it is, and ``damage_of_each`` is that of every photograph. The truth is compared
-    at the size of ``after``; the face's figures are of the largest face's box.
+    Of a batch every face says in which photograph it is, and ``damage_of_each`` is that of every photograph.
+    embedder: strangers get a ``likeness``, by which they are known again in other photographs. The truth is compared at the size of
+    ``after``; the face's figures are of the largest face's box.
     """
     every = [(number, face) for number, frame in enumerate(faces.frames) for face in frame] if faces else []
     summary: dict[str, Any] = {
@@ -44,7 +47,9 @@ def summarize(
                 "turn": face.turn,
                 "restored": face.restored is not None,
                 "album": None if face.borrowed is None else face.borrowed.totals(),
+                **({} if face.supported is None else {"evidence": face.supported.rounded()}),
             }
+            | ({"likeness": description(face, embedder)} if embedder is not None and face.person is None else {})
             for number, face in every
         ],
         "damage": _damage(code),

@@ -67,6 +67,14 @@ def group_albums() -> dict[str, list[torch.Tensor]]:
     return {PERSON: sample_album(), INVENTED: sample_album(bent(photograph(), *INVENTED_BEND))}
 
 
+def edit() -> torch.Tensor:
+    """float32 ``[1, 3, 630, 680]`` in 0..1: the portrait as an editing model may return it, cropped, enlarged, in other colors, and with
+    a face that is no longer hers."""
+    drawn = bent(photograph(), *INVENTED_BEND)[..., :420, 50:-8]
+    large = F.interpolate(drawn, scale_factor=1.5, mode="bicubic").clamp(0, 1)[..., :680]
+    return (large ** torch.tensor([0.85, 0.95, 1.1]).view(3, 1, 1)) * torch.tensor([1.0, 0.97, 0.9]).view(3, 1, 1)
+
+
 def bent(photo: torch.Tensor, eyes: float, jaw: float, brows: float, nose: float, chin: float) -> torch.Tensor:
     """The portrait ``[1, 3, 512, 512]`` with its features moved smoothly by the given number of pixels."""
     y, x = np.mgrid[: photo.shape[-2], : photo.shape[-1]].astype(np.float32)

@@ -86,6 +86,18 @@ class Borrowed:
 
 
 @dataclass(frozen=True)
+class Supported:
+    """What the photograph says about a restored face: shares of it, 0..1, that add up to 1. invented: where it is silent."""
+
+    supported: float
+    contradicted: float
+    invented: float
+
+    def rounded(self) -> dict[str, float]:
+        return {name: round(share, 3) for name, share in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Face:
     """One face of one photograph.
 
@@ -99,6 +111,7 @@ class Face:
     template: float64 ``[2, 3]``, crop pixels to those of the five-point template of the same size, which published networks
     were trained on; None if the crop is already aligned to it.
     borrowed: what the restoration took from the album; None where it took nothing.
+    supported: what the photograph says about the restoration; None if it was not asked.
     """
 
     box: Box
@@ -115,6 +128,7 @@ class Face:
     mask: torch.Tensor | None = None
     template: np.ndarray | None = None
     borrowed: Borrowed | None = None
+    supported: Supported | None = None
 
     @property
     def best(self) -> torch.Tensor:

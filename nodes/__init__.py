@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
+from .evidence import PhotographEvidence
 from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
@@ -13,6 +14,7 @@ from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, Review
 from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
+from .keep import KeepPerson
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
@@ -78,6 +80,8 @@ NODES = (
     GenerativeAlbum,
     NoiseToSigmas,
     StableSRRestorer,
+    KeepPerson,
+    PhotographEvidence,
     FacePair,
     FacePairFromImages,
     FaDeX,

@@ -7,6 +7,7 @@ import json
 import torch
 
 from ..lib.bridge import io, weight_folders
+from ..lib.faces.embed import best_embedder
 from ..lib.report import backends, summarize
 from ..lib.vocabulary import DegradationCode, Faces
 from . import sockets
@@ -29,6 +30,14 @@ class Report(io.ComfyNode):
                 sockets.Faces.Input("faces", optional=True, tooltip="The faces, matched and restored."),
                 sockets.Code.Input("code", optional=True, tooltip="The estimated damage."),
                 io.Image.Input("truth", optional=True, tooltip="The undamaged original, if there is one."),
+                io.Boolean.Input(
+                    "likeness",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Adds a description of each stranger's face, by which the same stranger is found in other photographs. "
+                    "It is biometric data.",
+                ),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="JSON: faces, damage, quality.")],
         )
@@ -41,9 +50,15 @@ class Report(io.ComfyNode):
         faces: Faces | None = None,
         code: DegradationCode | None = None,
         truth: torch.Tensor | None = None,
+        likeness: bool = False,
     ) -> io.NodeOutput:
         summary = summarize(
-            to_photos(before), to_photos(after), faces, code, None if truth is None else to_photos(truth)
+            to_photos(before),
+            to_photos(after),
+            faces,
+            code,
+            None if truth is None else to_photos(truth),
+            best_embedder(weight_folders("personal_restore")) if likeness else None,
         )
         if faces is not None:
             summary["backends"] = backends(weight_folders("personal_restore"))

@@ -27,6 +27,10 @@ class Sample(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="photograph", tooltip="The portrait, 512x512, undamaged."),
                 sockets.Library.Output(display_name="library", tooltip="One person, four pictures."),
+                io.Image.Output(
+                    display_name="edit",
+                    tooltip="The portrait as an editing model may return it: cropped, larger, recolored, with the face of somebody else.",
+                ),
             ],
         )
 
@@ -35,7 +39,7 @@ class Sample(io.ComfyNode):
         library = albums.library_from_images(
             samples.sample_album(), samples.PERSON, best_embedder(weight_folders("personal_restore"))
         )
-        return io.NodeOutput(to_image(samples.photograph()), library)
+        return io.NodeOutput(to_image(samples.photograph()), library, to_image(samples.edit()))
 
 
 class SampleGroup(io.ComfyNode):

@@ -57,7 +57,7 @@ def test_public_tiles_and_masks_of_attention():
 
 def test_a_diffusion_base(pictures):
     net = there(small_base())
-    restorer = DiffusionRestorer(lambda: net, BASE, 32, steps=200, samples=3, cfg=1.5)
+    restorer = DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=3, cfg=1.5)
     came_back(restorer.restore(pictures[:1], Conditions(seed=1)), pictures[:1])
 
 

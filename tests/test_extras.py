@@ -86,7 +86,7 @@ def test_torch_is_in_no_extra():
 
 
 def test_run_py_installs_every_extra_but_the_ones_on_request():
-    tested = {one for extra, packages in PROJECT.items() if extra not in ("codeformer", "metrics", "mesh-labels", "low-memory")
+    tested = {one for extra, packages in PROJECT.items() if extra not in ("codeformer", "metrics", "mesh-labels", "low-memory", "cluster")
               for one in packages}  # fmt: skip
     assert tested <= set(run.wanted("test"))
     usual = set(run.wanted("demo"))

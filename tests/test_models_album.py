@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from personal_restore.lib.degradation.families import FAMILIES
+from personal_restore.lib.degradation.survival import band_survival, cutoff, frequencies, power, survival
 from personal_restore.lib.faces.align import crop_face
 from personal_restore.lib.faces.detect import detect_faces
 from personal_restore.lib.pictures.color import luma
@@ -20,7 +21,6 @@ from personal_restore.models.album.fusion import filtered
 from personal_restore.models.album.gate import LEVELS, Candidates, Gate, band_passes, joined_bands
 from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
 from personal_restore.models.album.restorer import AlbumRestorer, likest, resized, working_side
-from personal_restore.models.album.survival import band_survival, cutoff, frequencies, power, survival
 
 SIDE = 128
 MIDDLE = (slice(None), slice(50, 105), slice(38, 90))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -61,6 +62,46 @@ def test_the_package_carries_everything_that_the_nodes_need_at_run_time():
         path for folder in ("web", "workflows", "locales", "models/embedded") for path in (ROOT / folder).rglob("*")
     }
     assert {path for path in needed if path.is_file() and path.suffix not in (".py", ".pyc")} <= packed
+
+
+def tracked(*options: str) -> set[str]:
+    listed = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return set(listed.stdout.split())
+
+
+def reached(start: tuple[str, ...], modules: dict[tuple[str, ...], str]) -> set[tuple[str, ...]]:
+    """Every module that one imports, wherever it does, by the parts of its path."""
+    found, waiting = set(), [start]
+    while waiting:
+        path = waiting.pop()
+        if path in found or path not in modules:
+            continue
+        found.add(path)
+        package = path if (ROOT.joinpath(*path) / "__init__.py").is_file() else path[:-1]
+        for node in ast.walk(ast.parse(modules[path])):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = (*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ()))
+                waiting += [base, *((*base, name.name) for name in node.names)]
+        waiting += [path[:length] for length in range(1, len(path))]
+    return found
+
+
+def test_the_archive_holds_what_the_nodes_import_and_no_command_line_benchmark_or_test():
+    shipped = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
+    sources = {name for name in shipped if name.endswith(".py")}
+    every = {name for name in tracked("*.py") if not name.startswith(("tests/", "cli/tools/"))}
+    parts = {name: Path(name).with_suffix("").parts for name in every}
+    names = {name: part[:-1] if part[-1] == "__init__" else part for name, part in parts.items()}
+    modules = {part: (ROOT / name).read_text("utf-8") for name, part in names.items()}
+    found = reached((), modules)
+    needed = {name for name, part in names.items() if part in found}
+    assert len(needed) > 100 and needed <= sources
+    assert {name for name in sources if name.startswith("training/")} <= needed, "training that no node starts"
+    unwanted = ("run.py", "tests/", "cli/", ".github/", ".ci/", "training/album/")
+    assert not [name for name in shipped if name.startswith(unwanted)]
+    assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "workflows/face2scene.json"} <= shipped
 
 
 def test_no_source_breaks_a_rule_of_the_registry():

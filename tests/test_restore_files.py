@@ -41,7 +41,9 @@ def photos_folder(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def restore(tmp_path, *photos, out: Path | None = None) -> int:
+def restore(tmp_path, *folders, out: Path | None = None) -> int:
+    """Restores the files of folders, each by its name."""
+    photos = [file for folder in folders for file in sorted(folder.iterdir())]
     given = [*map(str, photos), "--workflow", str(tmp_path / "copy.json"), "--out", str(out or tmp_path / "out")]
     return main(["restore", *given])
 
@@ -332,19 +334,6 @@ def test_results_get_their_names_when_they_are_complete(tmp_path, photos_folder,
     )
     assert restore(tmp_path, photos_folder) == 1
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_running_twice_into_the_folder_restores_no_results(tmp_path, photos_folder, capsys):
-    picture().save(photos_folder / "a.png")
-    picture().save(photos_folder / "my_restored.png")  # of another program
-    assert restore(tmp_path, photos_folder, out=photos_folder) == 0
-    (photos_folder / "a_report.json").unlink()
-    capsys.readouterr()
-    assert restore(tmp_path, photos_folder, out=photos_folder) == 0
-    assert "4 results of earlier runs are skipped" in capsys.readouterr().out
-    assert {path.name for path in photos_folder.glob("*_restored.png")} == {
-        "a_restored.png", "a_2_restored.png", "my_restored.png", "my_restored_restored.png", "my_restored_2_restored.png",
-    }  # fmt: skip
 
 
 def test_a_picture_over_pillows_limit_is_restored(tmp_path, photos_folder, monkeypatch):

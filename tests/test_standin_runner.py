@@ -9,7 +9,7 @@ import weakref
 import pytest
 import torch
 from personal_restore.lib.bridge import io, progress
-from personal_restore.lib.standin.runner import run_graph
+from personal_restore.lib.standin.runner import Kept, run_graph
 from personal_restore.lib.vocabulary import UserError
 
 calls: list[str] = []
@@ -248,3 +248,19 @@ def test_the_graph_that_was_given_stays_as_it_is():
     graph = {"1": step("Make", value=1), "2": step("Show", value=["1", 0])}
     assert run(graph, overrides=["1.value=5"]).ui["2"]["shown"] == [5]
     assert graph["1"]["inputs"] == {"value": 1}
+
+
+def test_what_does_not_depend_on_what_changes_is_made_once():
+    def graph(value):
+        return {
+            "album": step("Make", value=100), "twice": step("Add", a=["album", 0], b=["album", 0]),
+            "photograph": step("Make", value=value), "both": step("Add", a=["photograph", 0], b=["twice", 0]),
+            "end": step("Show", value=["both", 0]), "other": step("Show", value=["twice", 0]),
+        }  # fmt: skip
+
+    kept = Kept(frozenset(["photograph"]))
+    for value in (1, 2, 3):
+        results = run(graph(value), kept=kept)
+        assert results.ui == {"end": {"shown": [200 + value]}, "other": {"shown": [200]}}
+    assert calls.count("Make") == 4 and calls.count("Add") == 4 and calls.count("Show") == 6
+    assert kept.values.keys() == {"album", "twice"}

@@ -56,7 +56,7 @@ def photographs(tmp_path_factory) -> Path:
     for name, picture in (
         (PORTRAIT, portrait[0]),
         ("small.png", portrait[0, :, :300, :300]),
-        ("nobody.png", portrait[0, :, -410:, :410].flip(1)),
+        ("nobody.png", portrait[0, :, -205:, :205].repeat_interleave(2, 1).repeat_interleave(2, 2)),
         ("blurred.png", torch.from_numpy(blurred).permute(2, 0, 1) / 255),
     ):
         (folder / name).parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from personal_restore.lib.faces.align import template
-from personal_restore.lib.faces.detect import Detection
+from personal_restore.lib.faces.detection import Detection
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.training.album import (
     face_points,

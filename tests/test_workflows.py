@@ -99,6 +99,10 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
         assert [face["person"] for face in report["faces"]] == [None, "Eileen Collins", "Nobody Real"]
         assert shots[0].shape == (600, 1400, 3)
         assert report["quality"]["face"]["psnr_after"] > report["quality"]["face"]["psnr_before"] + 2
+    elif name == "keep_the_person":
+        face = json.loads(shown)["faces"][0]
+        assert face["put_back"] and face["person"] == "Eileen Collins" and shots[0].shape == (630, 680, 3)
+        assert face["to_album"][1] < face["to_album"][0] and face["to_photograph"][1] < face["to_photograph"][0]
     elif name == "perfuse_context_ablation":
         saved = [
             pixels(folders.output / f"context_{context}_00001_.png").astype(int)
@@ -232,6 +236,18 @@ def test_of_several_saved_pictures_the_one_titled_restored_is_the_result():
     ran = list(run_graph(graph, NODES).ui)
     assert ran.index("first") < ran.index("second")
     assert restored_graph(graph).after.size == (128, 128)
+
+
+def test_an_edit_of_ones_own_gets_the_people_of_the_photograph_back(tmp_path, astronaut, small):
+    photo, edit = picture(tmp_path / "photo.png", small), picture(tmp_path / "edit.png", astronaut[..., 40:260, 90:330])
+    picture(tmp_path / "album" / "Somebody" / "1.png", small)
+    ask = (photo, "--album", tmp_path / "album", "--workflow", "keep_the_person", "--out", tmp_path / "out")
+    assert restore(*ask, "--edit", edit) == 0
+    report = json.loads((tmp_path / "out" / "photo_report.json").read_text())
+    assert report["edits"][0]["registered"] and [face["put_back"] for face in report["faces"]] == [True]
+    assert pixels(tmp_path / "out" / "photo_restored.png").shape == (220, 240, 3)
+    assert restore(*ask) == 1, "the sample's edit is none of this photograph"
+    assert restore(photo, "--edit", edit, "--out", tmp_path / "out") == 1
 
 
 def test_strength_zero_gives_the_photograph_back_bit_for_bit(tmp_path, small):

@@ -73,14 +73,14 @@ class Case:
 
 
 @lru_cache(maxsize=1)
-def subject_of(path: Path) -> Subject | None:
+def subject_of(path: Path, surroundings: float = SURROUNDINGS) -> Subject | None:
     """The main face of a picture on disk, None if no face is found in it. Raises UserError if it cannot be read."""
     photo = read_picture(path)
     seen = detect_faces(photo)
     if not seen:
         return None
     face = main_face(seen, photo.shape[-2:])
-    x0, y0, x1, y1 = face_region(face.box, SURROUNDINGS, photo.shape[-2:])
+    x0, y0, x1, y1 = face_region(face.box, surroundings, photo.shape[-2:])
     box = tuple(value - corner for value, corner in zip(face.box, (x0, y0, x0, y0), strict=True))
     return Subject(photo[:, y0:y1, x0:x1], box, face.landmarks - [x0, y0])
 

@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from ...lib.bridge import keep
-from ...lib.faces.detect import Detection, make_face
+from ...lib.faces.detect import make_face
+from ...lib.faces.detection import Detection
 from ...lib.faces.embed import DLIB_NORM, Embedder
 from ...lib.faces.library import library_from_images
 from ...lib.faces.match import match_faces

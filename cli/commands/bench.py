@@ -24,6 +24,34 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     quality.set_defaults(run=_bench_quality)
     _add_faces(bench)
+    keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
+    keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    keep.add_argument(
+        "--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)"
+    )
+    keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    keep.add_argument(
+        "--kinds",
+        type=_words,
+        default=("face", "color", "enlarged", "warp", "crop", "all"),
+        metavar="NAME,NAME",
+        help="what the editing model did beside the face (default: face,color,enlarged,warp,crop,all)",
+    )
+    keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
+    keep.set_defaults(run=_bench_keep)
+    evidence = bench.add_parser(
+        "evidence", help="foreign details in a restoration, found by comparing it with the photograph"
+    )
+    evidence.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
+    evidence.add_argument(
+        "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
+    )
+    evidence.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    evidence.add_argument("--family", default="trial", help="family of damage (default: trial)")
+    evidence.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    evidence.set_defaults(run=_bench_evidence)
     blend = bench.add_parser("blend", help="time, memory and seams of blending")
     blend.set_defaults(run=_bench_blend)
     batch = bench.add_parser("batch", help="time, memory and cancels of batches")
@@ -59,7 +87,19 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --plots: start nothing new after this many minutes (default: 60)",
     )
     personas.set_defaults(run=_bench_personas)
-    for subject in (quality, blend, batch, context, fullsize, personas):
+    scale = bench.add_parser(
+        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
+    )
+    scale.add_argument(
+        "--counts",
+        type=_numbers,
+        default=(2000, 20_000, 200_000),
+        metavar="N,N",
+        help="photographs (default: 2000,20000,200000)",
+    )
+    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
+    scale.set_defaults(run=_bench_scale)
+    for subject in (quality, keep, evidence, blend, batch, context, fullsize, personas, scale):
         subject.add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -147,6 +187,24 @@ def _bench_faces(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_keep(options: argparse.Namespace) -> int:
+    from ..benchmarks import keep
+
+    figures = keep.bench(options.photos, options.out, most=options.most, width=options.width, kinds=options.kinds)
+    _show(keep, figures, options.json)
+    print(f"Picture: {(options.out / 'keep.png').resolve()}: truth, damaged, edit, result, result for a stranger.")
+    return 0
+
+
+def _bench_evidence(options: argparse.Namespace) -> int:
+    from ..benchmarks import evidence
+
+    figures = evidence.bench(options.photos, options.out, most=options.most, width=options.width, family=options.family)
+    _show(evidence, figures, options.json)
+    print(f"Picture: {(options.out / 'evidence.png').resolve()}: damaged, with another eye, deviation, pulled back.")
+    return 0
+
+
 def _bench_blend(options: argparse.Namespace) -> int:
     from ..benchmarks import blend
 
@@ -194,6 +252,12 @@ def _bench_personas(options: argparse.Namespace) -> int:
     )
     print(f"Pictures: {options.out.resolve()}: personas.png; all figures in personas.json.")
     return 0
+
+
+def _bench_scale(options: argparse.Namespace) -> int:
+    from ..benchmarks import scale
+
+    return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:

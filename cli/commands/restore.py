@@ -1,4 +1,4 @@
-"""``run.py restore``: photographs of one's own, by a bundled workflow."""
+"""``run.py restore``: photographs of one's own, or a folder of folders of them, by a bundled workflow."""
 
 from __future__ import annotations
 
@@ -6,23 +6,40 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ...lib.extras import require
 from ...lib.vocabulary import UserError
+
+if TYPE_CHECKING:
+    from ...lib.standin.graph import Graph
+    from ..archive.photograph import Job
+    from ..archive.run import Restoring
 
 log = logging.getLogger(__name__)
 
+FOR_FOLDERS = "redo", "retry_failed", "workers", "threads", "servers", "ray"
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     restore = commands.add_parser("restore", help="restore your own photographs")
-    restore.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
+    restore.add_argument(
+        "photos",
+        type=Path,
+        nargs="+",
+        metavar="PHOTO",
+        help="pictures, or one folder, whose subfolders are restored too",
+    )
     restore.add_argument(
         "--album",
         type=Path,
         help="a folder with one subfolder of good pictures per person, or just pictures of one person",
+    )
+    restore.add_argument(
+        "--edit", type=Path, help="with --workflow keep_the_person: what an editing model made of the one photograph"
     )
     restore.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
@@ -35,19 +52,47 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value in the workflow"
     )
+    folder = restore.add_argument_group("for a folder")
+    folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
+    folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
+    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
+    folder.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)",
+    )
+    folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
+    folder.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)"
+    )
     restore.set_defaults(run=_restore)
 
 
 def _restore(options: argparse.Namespace) -> int:
     from ...lib.standin.core_nodes import CORE_NODES
     from ...lib.standin.graph import apply_overrides, kinds, load_graph
+    from ...lib.standin.host import allow_folder
     from ...lib.storage.whole import check_room
     from ...nodes import NODES
     from .. import own
-    from ..restore import restore_file
 
     if not 0 <= options.strength <= 1:
         raise UserError(f"--strength {options.strength} is not between 0 and 1.")
+    folders = [path for path in options.photos if path.is_dir()]
+    if folders and len(options.photos) > 1:
+        raise UserError(
+            f"{folders[0]} is a folder. Name one folder alone, such as the one that holds all of them, or only pictures."
+        )
+    if options.edit is not None and (folders or len(options.photos) > 1):
+        raise UserError(f"--edit {options.edit} was made of one photograph. Name only that one.")
+    for name in () if folders else FOR_FOLDERS:
+        if getattr(options, name) not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
+    if options.servers and (options.workers or options.threads or options.ray):
+        raise UserError("--servers restores elsewhere. Omit --workers, --threads and --ray.")
+    if any((getattr(options, name) or 1) < 1 for name in ("workers", "threads")):
+        raise UserError("--workers and --threads need a number of at least 1.")
     bundled = WORKFLOWS / f"{options.workflow}.json"
     graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
@@ -57,42 +102,73 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
-        photos = list(_pictures(options.photos))
-        if not photos:
-            raise UserError(f"There are no pictures to restore in {', '.join(map(str, options.photos))}.")
+        if options.edit is not None:
+            graph = own.with_edit(graph, allow_folder(options.edit).resolve())
+        if folders:
+            return _folder(graph, folders[0], album.resolve(), options)
         check_room(options.out, 0, f"--out {options.out}")
-        failed = []
-        for photo in photos:
-            print(f"\n{photo.name}", flush=True)
-            try:
-                print(f"-> {restore_file(graph, photo, options.out)}", flush=True)
-            except UserError as error:
-                failed.append(f"{photo.name}: {error}")
-                print(f"error: {error}", file=sys.stderr, flush=True)
-            except Exception as error:  # one picture never ends the others
-                failed.append(f"{photo.name}: {type(error).__name__}: {error}")
-                log.exception("error: %s", photo.name)
+        return _files(graph, options.photos, options.out)
+
+
+def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace) -> int:
+    from ..archive.origin import origin
+    from ..archive.photograph import Job
+    from ..archive.run import Wanted, run, summary
+    from ..own import with_likeness
+
+    graph = with_likeness(graph)
+    job = Job(
+        folder.resolve(),
+        options.out.resolve(),
+        graph,
+        album,
+        origin(graph, album),
+        options.album.name if options.album else "",
+    )
+    counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
+    if not counts.found:
+        raise UserError(f"There are no pictures to restore in {folder}.")
+    print(*summary(counts, options.out), sep="\n", flush=True)
+    return 1 if counts.failed else 0
+
+
+def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
+    """Where the photographs of a folder are restored."""
+    if options.servers:
+        require("--servers", "servers")
+        from ..archive.servers import servers
+
+        return partial(servers, job, [url.strip() for url in options.servers.split(",") if url.strip()])
+    if options.ray:
+        require("--ray", "cluster")
+        from ..archive.cluster import cluster
+
+        return partial(cluster, job, options.ray, actors=options.workers, threads=options.threads)
+    from ..archive.workers import set_threads, workers
+
+    if options.workers:
+        return partial(workers, job, options.workers, threads=options.threads)
+    from ..archive.photograph import Here
+
+    if options.threads:
+        set_threads(options.threads)
+    return Here(job).all
+
+
+def _files(graph: Graph, photos: list[Path], out: Path) -> int:
+    from ..restore import restore_file
+
+    failed = []
+    for photo in photos:
+        print(f"\n{photo.name}", flush=True)
+        try:
+            print(f"-> {restore_file(graph, photo, out)}", flush=True)
+        except UserError as error:
+            failed.append(f"{photo.name}: {error}")
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # one picture never ends the others
+            failed.append(f"{photo.name}: {type(error).__name__}: {error}")
+            log.exception("error: %s", photo.name)
     if failed and len(photos) > 1:
         print(f"\n{len(failed)} of {len(photos)} failed:", *failed, sep="\n- ", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _pictures(paths: Iterable[Path]) -> Iterable[Path]:
-    """The given files, and the pictures in the given folders that are no results of this command."""
-    from ...lib.pictures.files import is_picture
-    from ..restore import is_result
-
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        try:
-            files = sorted(file for file in path.iterdir() if is_picture(file))
-        except OSError as error:
-            raise UserError(f"The folder {path} cannot be read ({error.strerror}). Check its permissions.") from error
-        results = {file for file in files if is_result(file)}
-        if results:
-            print(
-                f"{path.name}: {len(results)} results of earlier runs are skipped. Name one to restore it.", flush=True
-            )
-        yield from (file for file in files if file not in results)

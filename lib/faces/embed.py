@@ -72,7 +72,8 @@ class ArcFace:
         chip = warp(crop, least_squares_similarity(TEMPLATE_512, ARCFACE_112), (112, 112))
         return _unit(self._network.get_feat(np.ascontiguousarray(to_uint8(chip)[..., ::-1]))[0])
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         return np.clip(faces @ references.T, 0, 1)
 
 
@@ -96,7 +97,8 @@ class DlibFace:
         views = [np.array(self._network.compute_face_descriptor(to_uint8(view))) for view in (chip, chip.flip(2))]
         return _unit(np.mean(views, 0))
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         """1 at distance 0, .5 at dlib's decision distance of 0.6, 0 from 1.2 on."""
         distance = DLIB_NORM * np.sqrt(np.clip(2 - 2 * faces @ references.T, 0, None))
         return np.clip(1 - distance / (2 * DLIB_DISTANCE), 0, 1)
@@ -122,7 +124,8 @@ class Classical:
         cells = cells / (cells.norm(dim=1, keepdim=True) + 0.01)
         return _unit((cells - cells.mean((2, 3), keepdim=True)).flatten().numpy())
 
-    def similarity(self, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         return np.clip(faces @ references.T, 0, 1) / 2
 
 
@@ -189,6 +192,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 EMBEDDERS = ("arcface", "dlib", "classical")  # best first
 SCALES = {one.name: (one.threshold, one.sure) for one in (ArcFace, DlibFace, Classical)}
+SIMILARITIES = {one.name: one.similarity for one in (ArcFace, DlibFace, Classical)}
 
 
 def how_to_get_embedding(name: str) -> str:

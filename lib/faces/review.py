@@ -15,6 +15,8 @@ KNOWN, STRANGER = (60, 170, 90), (215, 150, 40)
 # Of album pictures, told apart by people who see red and green alike, too (Okabe and Ito 2008).
 COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 
+CONTRADICTED, INVENTED = (213, 94, 0), (0, 114, 178)
+
 
 def mark(picture: Image.Image, marks: Iterable[tuple[Box, str, bool]]) -> Image.Image:
     """A copy with each box, its label below (above where the picture ends), in green for known people, otherwise in
@@ -52,12 +54,23 @@ def tinted(photo: torch.Tensor, faces: Iterable[Face]) -> torch.Tensor:
     return shown
 
 
+def judged(result: torch.Tensor, contradicted: torch.Tensor, silent: torch.Tensor) -> torch.Tensor:
+    """``[3, h, w]`` in gray, with masks ``[h, w]`` of what the photograph contradicts and where it is silent in colors."""
+    shown = result.mean(0, keepdim=True).expand(3, -1, -1) * 0.8 + 0.1
+    for color, mask in ((INVENTED, silent), (CONTRADICTED, contradicted)):
+        tint = shown.new_tensor(color)[:, None, None] / 255
+        shown = torch.lerp(shown, tint * (0.4 + 0.6 * shown), 0.8 * mask[None])
+    return shown
+
+
 def face_label(number: int, face: Face) -> str:
     """``2 Anna 83%``: the number that an override names, the person or a question mark, the confidence of a match.
 
-    A match that should be checked ends in a question mark.
+    A match that should be checked ends in a question mark. What the photograph says about the face follows, if it was asked.
     """
-    return f"{number} {face.person} {face.confidence:.0%}{' ?' * bool(face.doubt)}" if face.person else f"{number} ?"
+    name = f"{number} {face.person} {face.confidence:.0%}{' ?' * bool(face.doubt)}" if face.person else f"{number} ?"
+    shares = face.supported
+    return name if shares is None else f"{name}, {shares.invented:.0%} invented, {shares.contradicted:.0%} contradicted"
 
 
 def album_label(face: Face) -> str:

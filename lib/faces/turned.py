@@ -41,8 +41,8 @@ def search(
             found = merge_detections([face for look in looks for face in _scan_turned(scan, look, angle)])
             if (weight := evidence(found, threshold)) > most:
                 best, most, position = found, weight, angle
-        if best:
-            break
+        if any(face.score >= sure for face in best) or (position == 0 and evidence(best, threshold) > MARGIN):
+            break  # what is found uncertainly may lie between two of the positions
     return [_straightened(face, position, scan, looks) for face in best]
 
 

@@ -22,6 +22,7 @@ REGIONS = {
     "person": {},
     "crop": {},
 }
+FEATURES = 0.25  # of the forehead, see ``hull``
 MOST_OF_THE_FACE = 0.5
 # Of a crop's side: standard deviation of the blur that makes a border fade.
 SOFTNESS = 0.03
@@ -66,6 +67,17 @@ def region_mask(face: Face, region: str, segment: torch.Tensor | None = None) ->
     if segment is not None:
         inside = inside * segment
     return _softened(inside) * border_fade(size)
+
+
+def features_mask(face: Face) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1: the face's own mask, or, without one, its outline up to the middle of the forehead.
+
+    Hair says little about who somebody is, and shows most where it was laid into other hair.
+    """
+    size = face.similarity.size
+    if face.mask is not None:
+        return face.mask
+    return _softened(hull(outline(face), size, FEATURES, 0.0, 0.0)) * border_fade(size)
 
 
 def hull(points: np.ndarray, size: int, forehead: float, width: float, neck: float) -> torch.Tensor:

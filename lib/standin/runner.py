@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..vocabulary import UserError
 from . import host, io
 from .core_nodes import CORE_NODES
-from .graph import Graph, Kind, Node, apply_overrides, kinds, links, node_label, title
+from .graph import Graph, Kind, Kinds, Node, apply_overrides, kinds, links, node_label, title
 from .validate import checked
 
 
@@ -33,16 +33,28 @@ class Results:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class Kept:
+    """What later runs of the same graph take over, like ComfyUI's cache: the outputs of every node that none of ``changing``, nodes
+    whose inputs differ from run to run, leads to. Output nodes run each time."""
+
+    changing: frozenset[str]
+    values: dict[str, list[list[Any]]] = field(default_factory=dict)
+
+
 def run_graph(
     graph: Graph,
     node_classes: Iterable[type[io.ComfyNode]],
     *,
     overrides: Sequence[str] = (),
     on_node: Callable[[str, int, int], None] | None = None,
+    bars: bool = True,
+    kept: Kept | None = None,
 ) -> Results:
     """Checks the graph, then runs everything that leads to an output node, each node once.
 
-    ``overrides`` are ``NODE.INPUT=VALUE``; ``on_node(name, index, count)`` is called before each node.
+    ``overrides`` are ``NODE.INPUT=VALUE``; ``on_node(name, index, count)`` is called before each node; ``bars`` shows the progress
+    of single nodes; ``kept`` is taken over from the last run, and filled for the next one.
     Raises `GraphError` before anything runs, `UserError` naming the node in which something failed, and a
     KeyboardInterrupt that says where Ctrl-C struck.
     """
@@ -52,6 +64,7 @@ def run_graph(
     results = Results()
     values: dict[str, list[list[Any]]] = {}
     waiting = Counter(link[0] for node in graph.values() for link in links(node).values())
+    constant = _constant(graph, known, kept.changing) if kept else frozenset()
     with torch.inference_mode():
         for index, (id, node) in enumerate(graph.items()):
             kind = known[node["class_type"]]
@@ -59,8 +72,14 @@ def run_graph(
                 on_node(title(node) or kind.schema.display_name or node["class_type"], index, len(graph))
             start = time.perf_counter()
             hidden = SimpleNamespace(unique_id=id, prompt=prompt, extra_pnginfo=None)
-            with _named(id, node), _progress_bar(node, kind):
-                values[id], shown = _run_node(node, kind, hidden, values)
+            shown: dict[str, Any] = {}
+            if kept and id in kept.values:
+                values[id] = kept.values[id]
+            else:
+                with _named(id, node), _progress_bar(node, kind) if bars else nullcontext():
+                    values[id], shown = _run_node(node, kind, hidden, values)
+            if kept and id in constant:
+                kept.values[id] = values[id]
             results.seconds[id] = time.perf_counter() - start
             if shown:
                 results.ui[id] = shown
@@ -71,6 +90,15 @@ def run_graph(
             for done in [source for source in values if not waiting[source]]:
                 del values[done]
     return results
+
+
+def _constant(graph: Graph, known: Kinds, changing: frozenset[str]) -> frozenset[str]:
+    """The nodes of an ordered graph that no changing one leads to, output nodes apart."""
+    moved: set[str] = set()
+    for id, node in graph.items():
+        if id in changing or any(source in moved for source, _ in links(node).values()):
+            moved.add(id)
+    return frozenset(id for id in graph if id not in moved and not known[graph[id]["class_type"]].schema.is_output_node)
 
 
 def _run_node(

@@ -21,16 +21,18 @@ PROBE = bytes(1 << 16)
 
 
 @contextmanager
-def whole(path: Path, private: bool = False, new: bool = False) -> Iterator[Path]:
+def whole(path: Path, private: bool = False, new: bool = False, workshop: Path | None = None) -> Iterator[Path]:
     """Where to write what is to be ``path``: beside it, until the block ends without an error. A crash leaves either
     the old file or the new one, never a partial file, and so do two writers at once. The folder is made.
 
     private: only the owner may read the file, from its first byte on. new: raises FileExistsError instead of replacing a file.
+    workshop: a folder of the same file system to write in instead, for many files: nobody then looks through the file's own folder
+    for what a killed writer left, and whoever owns the workshop empties it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in remains(path):
+    for old in () if workshop else remains(path):
         _remove_if_left(old)
-    partial = path.with_name(f"{_mark(path)}{secrets.token_hex(8)}.part")
+    partial = (workshop or path.parent) / f"{_mark(path)}{secrets.token_hex(8)}.part"
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
     mode = partial.stat().st_mode & 0o777
     try:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...lib.degradation.survival import band_survival, cutoff, power, survival
 from ...lib.pictures.color import luma
 from ...lib.vocabulary import Conditions, Reference
 from .face_mesh import mesh_points
 from .fusion import fuse_album
 from .gate import LEVELS, Candidates, Gate
 from .registration import Frame, Registered
-from .survival import band_survival, cutoff, power, survival
 
 CROP = 512
 # Sides at which a face is worked on, and how many of its pixels a pixel of the photograph has at least.

@@ -21,7 +21,7 @@ from .one_step import OneStepNet
 FOLDER = Path(__file__).parent
 EXTRACTOR, RESTORER = FOLDER / "extractor.safetensors", FOLDER / "restorer.safetensors"
 DIFFUSION = FOLDER / "tiny_diffusion.safetensors"
-TOKEN_SPACE = "personal-restore-embedded-3"
+TOKEN_SPACE = "personal-restore-embedded-3"  # noqa: S105 (no password)
 TOKEN_WIDTH = 192
 
 

@@ -20,7 +20,7 @@ from ...lib.extras import require
 from ...lib.measure import Metric
 from ...lib.storage.tensors import Unreadable, read_pickled
 from ...lib.vocabulary import UserError
-from .catalogue import find_all
+from .catalogue import entry
 
 WHO = "Measure"
 
@@ -46,9 +46,9 @@ LEARNED = {
 }
 # Those of the papers that pyiqa cannot compute from files that are read without running code, or not from single pictures.
 IMPOSSIBLE = {
-    "clipiqa": "pyiqa builds it on a CLIP that is a program (TorchScript) and not a file of weights",
-    "liqe": "pyiqa builds it on a CLIP that is a program (TorchScript) and not a file of weights",
-    "fid": "it compares two large sets of pictures, and says nothing about single ones",
+    "clipiqa": "pyiqa builds it on a CLIP that is a program (TorchScript) and not a file of weights.",
+    "liqe": "pyiqa builds it on a CLIP that is a program (TorchScript) and not a file of weights.",
+    "fid": "It compares two large sets of pictures, and says nothing about single ones.",
 }
 
 
@@ -71,7 +71,7 @@ def _refusal(why: str) -> Callable[[], Any]:
 def _loader(one: Published, folders: Callable[[str], list[Path]], device: torch.device) -> Callable[[], Any]:
     def load() -> Callable[..., float]:
         require(WHO, "metrics")
-        paths = find_all(one.files, folders)
+        paths = _found(one.files, folders)
         net = built(one, paths).to(device)
 
         def score(*pictures: torch.Tensor) -> float:
@@ -81,6 +81,20 @@ def _loader(one: Published, folders: Callable[[str], list[Path]], device: torch.
         return score
 
     return load
+
+
+def _found(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list[Path]:
+    """The files of these entries. Raises UserError that names those that are missing, shorter than `find_all`: a table has many."""
+    found, missing = [], []
+    for weights in map(entry, names):
+        paths = [path for folder in folders(weights.folder) if (path := folder / weights.place).is_file()]
+        found += paths[:1]
+        missing += [] if paths else [f"{weights.name} (license: {weights.licence})"]
+    if missing:
+        raise UserError(
+            f"Weights are missing: {', '.join(missing)}. `python run.py models list` says where they come from and belong."
+        )
+    return found
 
 
 def built(one: Published, paths: Sequence[Path]) -> torch.nn.Module:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...lib.faces.detect import Detection, detect_faces
+from ...lib.faces.detect import detect_faces
+from ...lib.faces.detection import Detection
 from ...lib.vocabulary import UserError
 
 JPEG_QUALITY = 95

@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe, Step
+from ...lib.degradation.survival import band_survival
 from ...lib.faces.align import align, crop_face, take_crop
 from ...lib.vocabulary import Conditions, Restorer
 from ...models.album.face_mesh import mesh_points
 from ...models.album.gate import LEVELS
 from ...models.album.restorer import laid_over, working_side
-from ...models.album.survival import band_survival
 from ...models.embedded.estimate import estimate_code
 from ...models.embedded.weights import Extractor
 from . import photographs
