@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
-from .evidence import PhotographEvidence
 from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
+from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer

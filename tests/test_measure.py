@@ -138,10 +138,7 @@ def test_learned_measures_without_their_files_name_the_package_or_each_file(pair
             assert "pyiqa" in found.missing[name] and "pip install" in found.missing[name]
         else:
             for file in one.files:
-                assert (
-                    f"{entry(file).file} is missing" in found.missing[name]
-                    and entry(file).licence in found.missing[name]
-                )
+                assert f"{file} (license: {entry(file).licence})" in found.missing[name]
 
 
 @pytest.mark.slow

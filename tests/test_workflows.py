@@ -82,6 +82,31 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
 
 
+# In no bundled workflow: they need weights that nobody has who has not fetched them, or change files that they name.
+IN_NO_WORKFLOW = {
+    "PR_DiffBIRRestorer": "needs DiffBIR's weights",
+    "PR_StableSRRestorer": "needs StableSR's weights",
+    "PR_InstantRestoreRestorer": "needs InstantRestore's weights",
+    "PR_FaceModelRestorer": "needs the weights of a face restorer",
+    "PR_UpscaleModelRestorer": "needs an upscale model",
+    "PR_SegmentPeople": "needs YOLO's weights and a package under the AGPL",
+    "PR_GenerationRestorer": "needs the published generator",
+    "PR_NoiseToSigmas": "belongs to a checkpoint that is loaded by core",
+    "PR_DownloadWeights": "would download",
+    "PR_SaveLibrary": "would write biometric data of the sample into the user's models",
+    "PR_LoadLibraryFile": "reads a file that the user has saved",
+    "PR_ForgetPerson": "deletes from a file that the user has saved",
+    "PR_LibraryFromImages": "its pictures are the user's; the sample brings a library",
+    "PR_ImagesToFaces": "what is between it and Faces to Images are other packs' nodes",
+}
+
+
+def test_every_node_is_in_a_bundled_workflow_or_says_why_not():
+    used = {one["class_type"] for name in NAMES for one in bundled(name).values()}
+    unused = {node.define_schema().node_id for node in NODES} - used
+    assert unused == IN_NO_WORKFLOW.keys(), "wire it into a workflow, or say here why not"
+
+
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
     graph = bundled(name)
@@ -125,6 +150,12 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
     elif name in TRAINING:
         report = json.loads(shown)
         assert np.isfinite(report["quality"]["psnr_after"]) and shots[0].shape == (512, 512, 3)
+    elif name == "evaluate":
+        head, row = (line.split() for line in shown.splitlines()[:2])
+        damaged = results.ui[[id for id, one in graph.items() if one["class_type"] == "PreviewAny"][1]]["text"][0]
+        values, before = row[2:], damaged.splitlines()[1].split()[2:]
+        assert head[::2][:3] == ["psnr", "ssim", "identity_dlib"] or "identity_dlib" in shown
+        assert float(values[0]) > float(before[0]) + 1 and float(values[1]) > float(before[1]) + 0.1
     elif name == "degradation_lab":
         figures = json.loads(shown)
         scores = {picture: one["psnr"] for picture, one in figures["quality"].items()}
