@@ -96,7 +96,7 @@ def options(common: Together, durations: list[float], rest: list[Image.Image]) -
     return told | ({"default_image": True} if common.default_image else {})
 
 
-def kept(photograph: Photograph, after: Image.Image, path: Path) -> Path:
+def put_aside(photograph: Photograph, after: Image.Image, path: Path) -> Path:
     """A restored frame, put aside until all are saved together."""
     with_transparency(photograph, after).save(path, compress_level=1)
     return path

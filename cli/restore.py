@@ -21,7 +21,7 @@ from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
-from .frames import Together, further, kept, options, together
+from .frames import Together, further, options, put_aside, together
 from .own import with_photo
 from .photograph import Photograph, noticed, prepared_photograph, with_transparency
 
@@ -148,7 +148,7 @@ def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) ->
     found = _Further(common, [first], [], [])
     for frame in further(photo, photograph, folder):
         done = _restored(graph, frame.photograph)
-        found.files.append(kept(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
+        found.files.append(put_aside(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
         found.durations.append(frame.duration)
         found.reports.append(done.report)
     return found

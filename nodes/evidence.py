@@ -115,7 +115,7 @@ class PhotographEvidence(io.ComfyNode):
             ),
             torch.stack([one.contradicted for one in found]),
             torch.stack([one.silent for one in found]),
-            json.dumps(summary(found, scored, code), indent=2, ensure_ascii=False),
+            json.dumps(evidence_report(found, scored, code), indent=2, ensure_ascii=False),
             to_image(torch.stack(pulled)),
             scored,
         )
@@ -143,7 +143,7 @@ def score(found: Evidence, face: Face) -> Supported:
     return Supported(max(1 - contradicted - silent, 0.0), contradicted, silent)
 
 
-def summary(found: list[Evidence], faces: Faces, code: DegradationCode | None) -> dict[str, Any]:
+def evidence_report(found: list[Evidence], faces: Faces, code: DegradationCode | None) -> dict[str, Any]:
     """Shares of 0..1 of each picture and each face."""
     every = [face for frame in faces.frames for face in frame]
     return {

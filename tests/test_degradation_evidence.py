@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from personal_restore.cli.benchmarks.evidence import DETAILS, area, inserted
+from personal_restore.cli.benchmarks.evidence import DETAILS, area_under_curve, inserted
 from personal_restore.cli.benchmarks.faces_cases import Subject
 from personal_restore.lib import samples
 from personal_restore.lib.degradation.evidence import Zone, evidence, pulled_back
@@ -42,7 +42,7 @@ def test_a_foreign_detail_is_found_under_any_damage(pairs, subject, other, detai
     other = Subject(other.picture, other.box, other.landmarks[[1, 0, 2, 4, 3]])
     for damaged, scalars in pairs:
         result, where = inserted(subject.picture, subject, other, detail)
-        assert area(evidence(result, damaged, scalars).deviation, where) > 0.9
+        assert area_under_curve(evidence(result, damaged, scalars).deviation, where) > 0.9
 
 
 @pytest.mark.parametrize("detail", ("none", *DETAILS))

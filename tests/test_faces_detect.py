@@ -105,13 +105,14 @@ def test_a_small_picture_is_scanned_at_twice_its_size_too(monkeypatch):
 
     def scan(photo, threshold):
         sizes.append(tuple(photo.shape[-2:]))
-        return [detect.Detection((10, 20, 50, 60), np.full((5, 2), 30.0), 0.8 + 0.001 * photo.shape[-1])]
+        landmarks = detect.TYPICAL_LANDMARKS * 40 + [10, 20]
+        return [detect.Detection((10, 20, 50, 60), landmarks, 0.8 + 0.001 * photo.shape[-1])]
 
     monkeypatch.setattr(detect, "get_detector", lambda *_: detect.Detector("fake", 0.5, scan))
     found = detect.detect_faces(torch.zeros(3, 40, 60))
     assert sizes == [(40, 60), (80, 120)]
     small = [face for face in found if face.box == (5, 10, 25, 30)]
-    np.testing.assert_allclose(small[0].landmarks, 14.75)
+    np.testing.assert_allclose(small[0].landmarks, detect.TYPICAL_LANDMARKS * 20 + [4.75, 9.75])
 
 
 def test_reading_order_is_rows_from_the_top_each_from_the_left():

@@ -63,7 +63,7 @@ def test_dlib_distance_of_six_tenths_is_the_threshold():
     # Two vectors of dlib's usual length at that distance.
     angle = 2 * np.arcsin(embed.DLIB_DISTANCE / embed.DLIB_NORM / 2)
     vectors = np.array([[1, 0], [np.cos(angle), np.sin(angle)]])
-    assert embed.DlibFace.similarity(None, vectors[:1], vectors[1:])[0, 0] == pytest.approx(embed.DlibFace.threshold)
+    assert embed.DlibFace.similarity(vectors[:1], vectors[1:])[0, 0] == pytest.approx(embed.DlibFace.threshold)
 
 
 def test_unknown_and_missing_embedders_are_user_errors(tmp_path):

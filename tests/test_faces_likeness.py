@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 from personal_restore.lib.faces import likeness
-from personal_restore.lib.faces.likeness import Groups, described
+from personal_restore.lib.faces.likeness import Groups, vector_of
 
 
 def text(vector, space: str = "dlib") -> str:
@@ -45,7 +45,7 @@ def test_two_spaces_never_mix_and_one_that_only_proposes_makes_no_groups(people)
     "bad", [None, 3, "", "dlib", "dlib:%%%", "dlib:AA==", "x:AAA=", text([np.nan, 1]), text([0, 0])]
 )
 def test_what_describes_no_face_has_no_group(bad):
-    assert described(bad) is None and Groups().add(bad, set()) is None
+    assert vector_of(bad) is None and Groups().add(bad, set()) is None
 
 
 def test_memory_is_bounded_and_the_groups_that_live_are_still_found(people, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_face_of_strength_zero_is_left_to_the_scene(image, faces):
 
 
 def test_people_from_images_are_added_to_a_library(image):
-    _, library = Sample.execute().args
+    _, library, _ = Sample.execute().args
     merged, report = LibraryFromImages.execute(image, "Somebody", library).args
     assert [person.name for person in merged.people] == ["Eileen Collins", "Somebody"] and "Somebody: 1" in report
 

@@ -51,7 +51,13 @@ def test_a_released_prompt_has_only_inputs_of_today_and_the_values_of_then(name)
 
 @pytest.mark.parametrize("name", RELEASED_NAMES)
 def test_a_released_workflow_of_the_editor_gives_the_same_prompt_as_its_released_twin(name):
-    assert to_api(released("ui", name), KNOWN) == load_graph(RELEASED / "api" / f"{name}.json")
+    made, twin = to_api(released("ui", name), KNOWN), load_graph(RELEASED / "api" / f"{name}.json")
+    for id, node in made.items():
+        added = node["inputs"].keys() - twin[id]["inputs"].keys()
+        assert not [key for key in added if node["inputs"].pop(key) is not False], (
+            "inputs since then have their default"
+        )
+    assert made == twin
 
 
 def test_a_linked_input_is_renamed_in_both_formats_and_the_link_counts():

@@ -17,7 +17,7 @@ run.load_package()
 from personal_restore.training import procedural
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(pool.apply(procedural.draw, (3, 32)).shape)
+        print(pool.apply(procedural.draw_picture, (3, 32)).shape)
 """
     root = Path(__file__).parent.parent
     script = root / "run.py"

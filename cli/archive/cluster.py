@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -53,7 +54,7 @@ def _restored(job: Job, photographs: list[str], actors: int | None, threads: int
     most = actors or cards or max(int(total["CPU"]) // cores, 1)
     rows = ray.data.from_items([{"photograph": one} for one in photographs], override_num_blocks=len(photographs)).map(
         Restoring,
-        fn_constructor_args=(str(ROOT), cloudpickle.dumps(vars(job)), cores),
+        fn_constructor_args=(str(ROOT), _packed(job), cores),
         compute=ActorPoolStrategy(min_size=1, max_size=min(most, len(photographs))),
         num_cpus=cores,
         num_gpus=1 if cards else 0,
@@ -72,25 +73,33 @@ def _restored(job: Job, photographs: list[str], actors: int | None, threads: int
         yield failed(job, photograph, "The process that restored it died, perhaps because memory was short.")
 
 
+def _packed(job: Job) -> str:
+    """JSON, which needs no class of the pack where it is read."""
+    return json.dumps(vars(job) | {"origin": vars(job.origin)}, default=str)
+
+
 class Restoring:
     """The actor. It refers to nothing of its module, and imports the pack where it runs, by the pack's folder."""
 
-    def __init__(self, root: str, job: bytes, threads: int) -> None:
+    def __init__(self, root: str, job: str, threads: int) -> None:
         import importlib.util
+        import json
         from pathlib import Path
-
-        from ray import cloudpickle
 
         spec = importlib.util.spec_from_file_location("personal_restore_run", Path(root) / "run.py")
         assert spec is not None and spec.loader is not None
         run = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(run)
         run.load_package()
+        from personal_restore.cli.archive.manifest import Origin
         from personal_restore.cli.archive.photograph import Here, Job, OutputError
         from personal_restore.cli.archive.workers import set_threads
 
         set_threads(threads)
-        self._here, self._stops = Here(Job(**cloudpickle.loads(job))), OutputError
+        given = json.loads(job)
+        found = Origin(**given.pop("origin"))
+        paths = {name: Path(given.pop(name)) for name in ("folder", "out", "album")}
+        self._here, self._stops = Here(Job(**given, **paths, origin=found)), OutputError
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -46,14 +46,14 @@ def origin(graph: Graph, album: Path) -> Origin:
     try:
         return Origin(
             hashlib.sha256(plain.encode()).hexdigest()[:DIGITS],
-            _digest(weight_files(graph), best_embedder(weight_folders("personal_restore")).name),
+            _digest(files_of_weights(graph), best_embedder(weight_folders("personal_restore")).name),
             _digest((path.relative_to(album).as_posix(), path) for path in pictures),
         )
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
-def weight_files(graph: Graph) -> Iterator[tuple[str, Path]]:
+def files_of_weights(graph: Graph) -> Iterator[tuple[str, Path]]:
     """Name and path of everything that the graph may load."""
     found = {f"embedded/{path.name}": path for path in EMBEDDED.glob("*.safetensors")}
     named = {text for node in graph.values() for text in node["inputs"].values() if isinstance(text, str) and text}

@@ -62,7 +62,7 @@ class Here:
         self._kept = Kept(frozenset(["photograph"]))
 
     def __call__(self, photograph: str) -> Entry:
-        return entry(self._job, photograph, self._run)
+        return entry_of(self._job, photograph, self._run)
 
     def all(self, photographs: Iterator[str]) -> Generator[Entry]:
         yield from map(self, photographs)
@@ -75,7 +75,7 @@ class Here:
             folders.allowed.pop()
 
 
-def entry(job: Job, photograph: str, run: Callable[[Path], Restored]) -> Entry:
+def entry_of(job: Job, photograph: str, run: Callable[[Path], Restored]) -> Entry:
     """Restores a photograph with ``run``, which gets a file to load, and saves the result. Whatever is wrong with the photograph is in
     the entry. Raises OutputError if nothing can be saved any more, and Lost where ``run`` does."""
     start = time.perf_counter()

@@ -24,7 +24,7 @@ from ..own import with_photo
 from ..restore import Restored, report_of
 from .lanes import spread
 from .manifest import Entry
-from .photograph import Job, Lost, entry, failed
+from .photograph import Job, Lost, entry_of, failed
 
 FOLDER = "personal_restore"  # in a server's input folder
 PATIENCE, PAUSE = 60, 0.2  # seconds for an answer, and between two looks at what has finished
@@ -70,7 +70,7 @@ class Server:
             self._upload(path.read_bytes(), path.name, self._album if beside == "." else f"{self._album}/{beside}")
 
     def restore(self, photograph: str) -> Entry:
-        return entry(self._job, photograph, self._run)
+        return entry_of(self._job, photograph, self._run)
 
     def again(self) -> None:
         return None

@@ -71,7 +71,7 @@ def bench(photos: Path, target: Path, *, most: int = 16, width: int = 96, family
             result, weight = inserted(case.scene[0], small, other, detail)
             found = evidence(result, case.damaged[0], case.code.scalars)
             better = pulled_back(result, case.damaged[0], case.code.scalars)
-            auc = float("nan") if detail == "none" else area(found.deviation, weight)
+            auc = float("nan") if detail == "none" else area_under_curve(found.deviation, weight)
             rows.append(Row(path.name, detail, auc, *(psnr(one[None], case.truth) for one in (result, better))))
             if detail == "eye":
                 heat = (found.deviation / 12).clamp(0, 1)[None].expand(3, -1, -1)
@@ -83,7 +83,9 @@ def bench(photos: Path, target: Path, *, most: int = 16, width: int = 96, family
     to_pil(torch.cat(tiles, 1)).save(target / "evidence.png")
     return {
         "faces": len({row.file for row in rows}),
-        "details": {detail: summary([row for row in rows if row.detail == detail]) for detail in ("none", *DETAILS)},
+        "details": {
+            detail: summary_of_details([row for row in rows if row.detail == detail]) for detail in ("none", *DETAILS)
+        },
     }
 
 
@@ -122,7 +124,7 @@ def _patched(scene: torch.Tensor, subject: Subject) -> tuple[torch.Tensor, torch
     return result, where
 
 
-def area(deviation: torch.Tensor, weight: torch.Tensor) -> float:
+def area_under_curve(deviation: torch.Tensor, weight: torch.Tensor) -> float:
     """The area under the ROC curve of the deviation for a detail's pixels; those at its border count on neither side."""
     known = (weight < BORDER) | (weight > 1 - BORDER)
     ranks, inside = rankdata(deviation[known].numpy()), (weight[known] > 0.5).numpy()
@@ -130,7 +132,7 @@ def area(deviation: torch.Tensor, weight: torch.Tensor) -> float:
     return float((ranks[inside].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def summary(rows: Sequence[Row]) -> dict[str, float]:
+def summary_of_details(rows: Sequence[Row]) -> dict[str, float]:
     """Means with standard errors."""
     gains = np.array([row.after - row.before for row in rows])
     aucs, root = np.array([row.auc for row in rows]), np.sqrt(max(len(rows) - 1, 1))

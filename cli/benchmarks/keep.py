@@ -94,7 +94,7 @@ def bench(
             missed += 1
             continue
         for kind in kinds:
-            row, shown = measured(case, face, (person, path.name, kind), other_crop(other), embedder)
+            row, shown = measured_edit(case, face, (person, path.name, kind), other_crop(other), embedder)
             rows.append(row)
             if kind == kinds[-1]:
                 tiles.append(shown)
@@ -106,8 +106,8 @@ def bench(
         "people": len({row.person for row in rows}),
         "faces": len(tiles),
         "not_found": missed,
-        "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in kinds}
-        | {"together": summary(rows)},
+        "kinds": {kind: summary_of_edits([row for row in rows if row.kind == kind]) for kind in kinds}
+        | {"together": summary_of_edits(rows)},
         "rows": [asdict(row) for row in rows],
     }
     (target / "keep.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -125,7 +125,7 @@ def restored(small: Subject, path: Path, person: str, library: Library) -> tuple
     return case, done.frames[0][0]
 
 
-def measured(
+def measured_edit(
     case: Case, face: Face, of: tuple[str, str, str], other: torch.Tensor, embedder: Embedder
 ) -> tuple[Row, torch.Tensor]:
     """One edit's row, and its tiles ``[3, h, w]``: truth, damaged, edit, result, result for a stranger."""
@@ -149,7 +149,7 @@ def measured(
     return row, torch.cat(list(small.clamp(0, 1)), 2)
 
 
-def summary(rows: Sequence[Row]) -> dict[str, float]:
+def summary_of_edits(rows: Sequence[Row]) -> dict[str, float]:
     """Means with standard errors over pictures, and the share of what the edit had added that was taken back."""
     result: dict[str, float] = {"edits": len(rows), "put_back": sum(not row.reason for row in rows)}
     result["unchanged_outside"] = sum(row.unchanged for row in rows)

@@ -46,7 +46,7 @@ class Simulated:
 def simulated(subject: Subject, other: torch.Tensor, kind: str, seed: int) -> Simulated:
     """An edit of an undamaged picture. other: the crop ``[3, 512, 512]`` of another person. The same seed gives the same edit."""
     random = np.random.default_rng(seed)
-    pictures = torch.stack([swapped(subject, other), subject.picture])
+    pictures = torch.stack([another_face(subject, other), subject.picture])
     landmarks = subject.landmarks
     for step in KINDS[kind]:
         if step == "color":
@@ -63,7 +63,7 @@ def simulated(subject: Subject, other: torch.Tensor, kind: str, seed: int) -> Si
     return Simulated(pictures[0], pictures[1], landmarks)
 
 
-def swapped(subject: Subject, other: torch.Tensor) -> torch.Tensor:
+def another_face(subject: Subject, other: torch.Tensor) -> torch.Tensor:
     """The picture ``[3, h, w]`` with the other person's face in the colors of the first."""
     face = make_face(subject.picture, Detection(subject.box, subject.landmarks, 1.0))
     drawn = replace(face, restored=relit(other, face.crop, face.valid * face_mask(), face.similarity.size))

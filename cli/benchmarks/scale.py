@@ -37,11 +37,11 @@ def bench(counts: list[int], kills: int) -> dict[str, Any]:
     rows = []
     for count in counts:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(measured, (count,)))
+            rows.append(pool.apply(measured_folder, (count,)))
     return {"rows": rows, "kills": kills, "lost": lost(kills) if kills else 0}
 
 
-def measured(count: int) -> dict[str, float]:
+def measured_folder(count: int) -> dict[str, float]:
     """Milliseconds per photograph of a first run and of one that finds everything up to date, and the megabytes that they added to the
     memory of this process at most. Pictures are stubs; files, manifest and page are not."""
     with tempfile.TemporaryDirectory() as folder:

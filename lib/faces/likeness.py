@@ -1,4 +1,4 @@
-"""Faces that nobody has a name for: described in a few characters, and grouped by who they look like."""
+"""Faces that nobody has a name for: vector_of in a few characters, and grouped by who they look like."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def description(face: Face, embedder: Embedder) -> str:
     return f"{embedder.name}:{base64.b64encode(vector.tobytes()).decode()}"
 
 
-def described(text: object) -> tuple[str, np.ndarray] | None:
+def vector_of(text: object) -> tuple[str, np.ndarray] | None:
     """The space and the unit float32 ``[D]`` of a description; None for a text that is none."""
     name, _, code = text.partition(":") if isinstance(text, str) else ("", "", "")
     try:
@@ -43,9 +43,9 @@ class Groups:
         self._spaces: dict[tuple[str, int], _Space] = {}
 
     def add(self, text: object, taken: set[int]) -> int | None:
-        """The number of the described face's group, counted from 0, which is put into ``taken``: the groups of the same photograph.
+        """The number of the vector_of face's group, counted from 0, which is put into ``taken``: the groups of the same photograph.
         None for a text that describes no face."""
-        found = described(text)
+        found = vector_of(text)
         if found is None:
             return None
         name, vector = found

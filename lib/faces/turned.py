@@ -35,18 +35,18 @@ def search(
     best = merge_detections([face for look in looks for face in scan(look)])
     if any(face.score >= sure for face in best):
         return [_straightened(face, 0, scan, looks) for face in best]
-    most, position = evidence(best, threshold) + MARGIN, 0
+    most, position = face_evidence(best, threshold) + MARGIN, 0
     for angles in (QUARTERS, EIGHTHS):
         for angle in angles:
             found = merge_detections([face for look in looks for face in _scan_turned(scan, look, angle)])
-            if (weight := evidence(found, threshold)) > most:
+            if (weight := face_evidence(found, threshold)) > most:
                 best, most, position = found, weight, angle
-        if any(face.score >= sure for face in best) or (position == 0 and evidence(best, threshold) > MARGIN):
+        if any(face.score >= sure for face in best) or (position == 0 and face_evidence(best, threshold) > MARGIN):
             break  # what is found uncertainly may lie between two of the positions
     return [_straightened(face, position, scan, looks) for face in best]
 
 
-def evidence(found: Sequence[Detection], threshold: float) -> float:
+def face_evidence(found: Sequence[Detection], threshold: float) -> float:
     """By how much faces exceed the threshold together, in natural logarithms of the odds."""
     return sum(max(_logit(face.score) - _logit(threshold), 0.0) for face in found)
 

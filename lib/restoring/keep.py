@@ -74,7 +74,7 @@ def keep_people(
     mask = torch.zeros(edit.shape[-2:])
     if found.reason:
         return Result(edit.clone(), mask, tuple(Kept(face, reason=found.reason) for face in faces), found)
-    reasons = [objection(face, found, edit, edit_faces, strangers) for face in faces]
+    reasons = [reason_to_leave(face, found, edit, edit_faces, strangers) for face in faces]
     before = [in_face(edit, face, found) if shows(face, found, edit) else None for face in faces]
     patches = []
     for number, (face, reason, seen) in enumerate(zip(faces, reasons, before, strict=True)):
@@ -97,7 +97,7 @@ def keep_people(
     return Result(picture, mask, people, found)
 
 
-def objection(face: Face, found: Registration, edit: Tensor, edit_faces: Sequence[Found], strangers: bool) -> str:
+def reason_to_leave(face: Face, found: Registration, edit: Tensor, edit_faces: Sequence[Found], strangers: bool) -> str:
     """Why a face cannot be put back, or an empty text."""
     if face.person is None and not strangers:
         return "a stranger"
