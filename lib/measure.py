@@ -90,7 +90,7 @@ class Measures:
         )
 
 
-def measure(
+def measure_pictures(
     results: Mapping[str, torch.Tensor],
     truths: Mapping[str, torch.Tensor],
     metrics: Mapping[str, Metric],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..lib.bridge import device, io, progress, weight_folders
-from ..lib.measure import measure
+from ..lib.measure import measure_pictures
 from ..lib.vocabulary import UserError
 from ..models.shared.iqa import learned_metrics
 from . import sockets
@@ -59,5 +59,7 @@ class Measure(io.ComfyNode):
         truths = {} if truth is None else dict(zip(names, to_photos(truth), strict=True))
         wanted = [name.strip() for name in metrics.split(",") if name.strip()]
         learned = learned_metrics(weight_folders, device())
-        found = measure(results, truths, learned, wanted, faces_only, weight_folders("personal_restore"), progress())
+        found = measure_pictures(
+            results, truths, learned, wanted, faces_only, weight_folders("personal_restore"), progress()
+        )
         return io.NodeOutput(found.table(), found.to_csv(), found.to_json())

@@ -13,7 +13,7 @@ import torch
 from personal_restore.cli.main import main
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.faces.detect import detect_faces, dlib_file, make_face, to_uint8
-from personal_restore.lib.measure import FACES, Metric, face_error, measure
+from personal_restore.lib.measure import FACES, Metric, face_error, measure_pictures
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import iqa
 from personal_restore.models.shared.catalogue import entry
@@ -35,7 +35,7 @@ def test_psnr_and_ssim_are_scikit_image_s(pair):
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     result, truth = (one.permute(1, 2, 0).double().numpy() for one in pair)
-    row = measure({"a": pair[0]}, {"a": pair[1]}, {}, ("psnr", "ssim")).rows["a"]
+    row = measure_pictures({"a": pair[0]}, {"a": pair[1]}, {}, ("psnr", "ssim")).rows["a"]
     assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(truth, result, data_range=1), abs=1e-3)
     theirs = structural_similarity(
         truth, result, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -47,7 +47,7 @@ def test_psnr_and_ssim_are_scikit_image_s(pair):
 def test_the_landmark_error_of_a_shifted_face_is_the_shift(pair, shift):
     """In percent of the distance of the eyes, which is measured here on the landmarks."""
     truth = pair[1]
-    row = measure({"a": truth.roll(shift, -1)}, {"a": truth}, {}, ("landmarks",)).rows["a"]
+    row = measure_pictures({"a": truth.roll(shift, -1)}, {"a": truth}, {}, ("landmarks",)).rows["a"]
     points = detect_faces(truth)[0].landmarks
     assert row["landmarks"] == pytest.approx(100 * shift / np.hypot(*(points[0] - points[1])), abs=1.5)
 
@@ -80,7 +80,7 @@ def test_the_identity_distance_is_nearly_that_of_dlib_s_own_pipeline(pair):
 
 def test_faces_only_measures_the_box_of_the_true_face(pair):
     result, truth = pair
-    found = measure({"a": result}, {"a": truth}, {}, QUICK, faces_only=True)
+    found = measure_pictures({"a": result}, {"a": truth}, {}, QUICK, faces_only=True)
     assert list(found.rows) == ["a, face 0"] and not found.missing
     x0, y0, x1, y1 = (round(side) for side in detect_faces(truth)[0].box)
     error = (result - truth)[:, y0:y1, x0:x1].double().square().mean()
@@ -89,19 +89,19 @@ def test_faces_only_measures_the_box_of_the_true_face(pair):
 
 def test_without_a_truth_only_what_needs_none_is_measured_and_the_rest_says_why(pair):
     blind = {"brightness": Metric(lambda: lambda picture: float(picture.mean()), False, "higher")}
-    found = measure({"a": pair[0]}, {}, blind)
+    found = measure_pictures({"a": pair[0]}, {}, blind)
     assert found.rows == {"a": {"brightness": pytest.approx(float(pair[0].mean()))}}
     assert found.missing == dict.fromkeys(("psnr", "ssim", *FACES), "It compares with the truth, and there is none.")
 
 
 def test_a_face_that_the_result_lost_leaves_its_row_empty(pair):
-    found = measure({"a": torch.full_like(pair[1], 0.5)}, {"a": pair[1]}, {}, QUICK)
+    found = measure_pictures({"a": torch.full_like(pair[1], 0.5)}, {"a": pair[1]}, {}, QUICK)
     assert "landmarks" not in found.rows["a"] and "No face was found" in found.missing["landmarks"]
 
 
 def test_table_csv_and_json_say_the_same(pair):
     results = {"one": pair[0], "two, and more": pair[1]}
-    found = measure(results, {"one": pair[1], "two, and more": pair[1]}, {}, (*QUICK, "identity_arcface"))
+    found = measure_pictures(results, {"one": pair[1], "two, and more": pair[1]}, {}, (*QUICK, "identity_arcface"))
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     told = json.loads(found.to_json())
     assert [row[""] for row in rows] == list(results) == list(told["rows"])
@@ -118,9 +118,9 @@ def test_table_csv_and_json_say_the_same(pair):
 
 def test_wrong_names_and_sizes_are_refused(pair):
     with pytest.raises(UserError, match="no measure 'psnrr'. Known: psnr, ssim"):
-        measure({"a": pair[0]}, {}, {}, ("psnrr",))
+        measure_pictures({"a": pair[0]}, {}, {}, ("psnrr",))
     with pytest.raises(UserError, match="a is 320x320 px, but its truth is 320x300 px"):
-        measure({"a": pair[0]}, {"a": pair[1][:, :300]}, {}, QUICK)
+        measure_pictures({"a": pair[0]}, {"a": pair[1][:, :300]}, {}, QUICK)
     with pytest.raises(UserError, match="1 results, but 2 truths"):
         Measure.execute(to_image(pair[0][None]), False, "", to_image(torch.stack(pair)))
 

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _measure(options: argparse.Namespace) -> int:
     from ...lib.bridge import device, weight_folders
-    from ...lib.measure import measure
+    from ...lib.measure import measure_pictures
     from ...lib.storage.whole import write_whole
     from ...models.shared.iqa import learned_metrics
 
@@ -37,7 +37,7 @@ def _measure(options: argparse.Namespace) -> int:
         )
     wanted = [name.strip() for name in options.metrics.split(",") if name.strip()]
     learned = learned_metrics(weight_folders, device())
-    found = measure(results, truths, learned, wanted, options.faces, weight_folders("personal_restore"))
+    found = measure_pictures(results, truths, learned, wanted, options.faces, weight_folders("personal_restore"))
     print(found.table())
     for path, text in ((options.csv, found.to_csv()), (options.json, found.to_json())):
         if path is not None:
