@@ -126,7 +126,7 @@ def test_wrong_names_and_sizes_are_refused(pair):
 
 
 def test_learned_measures_without_their_files_name_the_package_or_each_file(pair, tmp_path):
-    found = measure(
+    found = measure_pictures(
         {"a": pair[0]},
         {"a": pair[1]},
         iqa.learned_metrics(lambda kind: [tmp_path], torch.device("cpu")),
