@@ -7,9 +7,9 @@ import logging
 import sys
 
 from ..lib.vocabulary import UserError
-from .commands import bench, dataset, demo, graphs, persona, restore, train, weights
+from .commands import bench, dataset, demo, graphs, measure, persona, restore, train, weights
 
-COMMANDS = demo, restore, graphs, train, persona, dataset, weights, bench  # in the order of the help
+COMMANDS = demo, restore, measure, graphs, train, persona, dataset, weights, bench  # in the order of the help
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from .own import with_edit, with_photo
 from .photograph import Photograph, noticed, prepared_photograph, with_file_of_edit, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
+RESULT = "Restored"  # the title of the node that saves the result, if a workflow saves other pictures, too
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
 NAMES = "restored.png", "comparison.png", "report.json"
 
@@ -89,11 +90,12 @@ def _is_face(face: Any) -> bool:
 
 
 def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) -> Image.Image:
-    for id, shown in results.ui.items():
-        if graph[id]["class_type"] == kind and shown.get(key):
-            file = shown[key][0]
-            with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
-                return picture.convert("RGB")
+    """The first one of that kind of node, but rather the one titled "Restored" if there are several."""
+    made = [id for id, shown in results.ui.items() if graph[id]["class_type"] == kind and shown.get(key)]
+    for id in sorted(made, key=lambda id: title(graph[id]) != RESULT):
+        file = results.ui[id][key][0]
+        with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
+            return picture.convert("RGB")
     raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
 
 

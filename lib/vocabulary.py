@@ -197,10 +197,41 @@ class Library:
 
 
 @dataclass(frozen=True)
+class FacePairs:
+    """PR_FACE_PAIR: what reveals the damage of each photograph of a batch: a restored face beside the same face as it was.
+
+    frames: float32 ``[6, h, w]`` in 0..1 at the photograph's own scale, the restored face first; None where a photograph has
+    none; a single entry counts for all photographs.
+    """
+
+    frames: tuple[torch.Tensor | None, ...]
+
+    @property
+    def largest(self) -> int | None:
+        """The number of the frame with the most pixels, None if there is no pair."""
+        areas = {number: one.shape[-1] * one.shape[-2] for number, one in enumerate(self.frames) if one is not None}
+        return max(areas, key=areas.__getitem__, default=None)
+
+
+@dataclass(frozen=True)
+class DegradationMaps:
+    """PR_DEGMAP: FaDeX's features Z of each pair.
+
+    frames: ``[1, C, h / 4, w / 4]`` of a pair of h x w pixels, or None, as in ``FacePairs``; largest: ``FacePairs.largest``;
+    extractor: the name of the network that made them; space: that of its tokens.
+    """
+
+    frames: tuple[torch.Tensor | None, ...]
+    largest: int | None
+    extractor: str
+    space: str
+
+
+@dataclass(frozen=True)
 class DegradationCode:
     """PR_DEGCODE: what the face pair reveals about the damage.
 
-    map: FaDeX features ``[B, 256, h, w]``; tokens: ``[B, 21, D]`` (16 of the 4x4 grid, 4 of the 2x2, 1 global);
+    map: FaDeX features ``[B, 256, h, w]``; tokens: ``[B, T, D]``, all 21 (16 of the 4x4 grid, 4 of the 2x2, 1 global) or fewer;
     space: name of the token space, so that tokens never reach a network that was not trained on them;
     scalars: readable estimates such as ``blur_sigma`` (pixels), ``noise_sigma`` (of 255), ``jpeg_quality``, ``downscale``;
     frames: of a batch, the code of every photograph, None where nothing reveals its damage, and the code itself is that of the
@@ -220,7 +251,7 @@ class DegradationCode:
         if len(self.frames) != count:
             raise UserError(
                 f"The degradation code is that of {len(self.frames)} photographs, but there are {count}. Estimate it from "
-                "the same photographs, or turn on one_for_all in Estimate Degradation."
+                "the same photographs, or turn on one_for_all where the face pair is made."
             )
         return self.frames[number]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
 from .archive import LoadNextPhotographs, SavePhotographs
-from .degradation import CompareWithTruth, Degrade, EstimateDegradation
+from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
+from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
@@ -17,6 +18,7 @@ from .instantrestore import InstantRestoreRestorer
 from .keep import KeepPerson
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
+from .measure import Measure
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
@@ -83,6 +85,12 @@ NODES = (
     PhotographEvidence,
     LoadNextPhotographs,
     SavePhotographs,
+    FacePair,
+    FacePairFromImages,
+    FaDeX,
+    MapNet,
+    DamageGauge,
+    Measure,
 )
 
 

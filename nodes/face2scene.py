@@ -50,8 +50,7 @@ class Face2SceneRestorer(io.ComfyNode):
                 sockets.file_dropdown(
                     "model",
                     trained(),
-                    "The trained model. Choose the same one in Estimate Degradation: each model understands "
-                    "only its own codes.",
+                    "The trained model. Choose the same one in FaDeX: each model understands only its own codes.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -92,9 +91,7 @@ class ApplyFace2Scene(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="SD-Turbo, from Load Checkpoint."),
                 io.Vae.Input("vae", tooltip="SD-Turbo's VAE, from Load Checkpoint."),
-                sockets.file_dropdown(
-                    "trained", trained(), "The trained model. Choose the same one in Estimate Degradation."
-                ),
+                sockets.file_dropdown("trained", trained(), "The trained model. Choose the same one in FaDeX."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the guider and the scheduler."),
@@ -140,7 +137,7 @@ class CodeToConditioning(io.ComfyNode):
                 sockets.Code.Input(
                     "code",
                     optional=True,
-                    tooltip="The code from Estimate Degradation, using the extractor that was trained with the model. "
+                    tooltip="The code from MapNet or Estimate Degradation, using the extractor that was trained with the model. "
                     "Without it, the conditioning passes through.",
                 ),
             ],

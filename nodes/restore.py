@@ -270,7 +270,7 @@ class RestoreScene(io.ComfyNode):
                 sockets.Code.Input(
                     "code",
                     optional=True,
-                    tooltip="The damage that a restored face revealed, from Estimate Degradation. Without it, the "
+                    tooltip="The damage that a restored face revealed, from MapNet or Estimate Degradation. Without it, the "
                     "restorer works blind.",
                 ),
             ],

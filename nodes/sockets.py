@@ -12,6 +12,8 @@ Library = io.Custom("PR_LIBRARY")
 Faces = io.Custom("PR_FACES")
 Restorer = io.Custom("PR_RESTORER")
 Degradation = io.Custom("PR_DEGRADATION")
+FacePair = io.Custom("PR_FACE_PAIR")
+Map = io.Custom("PR_DEGMAP")
 Code = io.Custom("PR_DEGCODE")
 Persona = io.Custom("PR_PERSONA")
 

@@ -117,9 +117,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         busy = f"Train Face2Scene: another process is training {target.stem!r}. Wait for it, or choose another name."
         with exclusive(target, busy):
             _train(config, source, turbo, target)
-        return io.NodeOutput(
-            f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in Estimate Degradation."
-        )
+        return io.NodeOutput(f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in FaDeX.")
 
 
 def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ LOADERS = {
     "PR_LoadNextPhotographs",
 }
 # What names a trained model that may not be there, beside those.
-NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation"}
+NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation", "PR_FaDeX"}
 IN_COMFYUI_ONLY = {"face2scene_native"}
 
 

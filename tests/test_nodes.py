@@ -23,7 +23,8 @@ from personal_restore.nodes import NODES, library_files, sources
 from personal_restore.nodes import faces as node_faces
 from personal_restore.nodes import fusion as node_fusion
 from personal_restore.nodes import personas as node_personas
-from personal_restore.nodes.degradation import Degrade, EstimateDegradation
+from personal_restore.nodes.degradation import Degrade
+from personal_restore.nodes.estimate import EstimateDegradation
 from personal_restore.nodes.face2scene import CodeToConditioning, Face2SceneRestorer
 from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from personal_restore.nodes.fusion import BlendFaces, ColorFix

@@ -11,7 +11,7 @@ from personal_restore.lib.faces import align, detect
 from personal_restore.lib.fusion.compose import compose_faces
 from personal_restore.lib.restoring.apply import restore_faces, restore_scene
 from personal_restore.lib.vocabulary import Conditions, DegradationCode, Face, Faces, Library, Similarity, UserError
-from personal_restore.nodes.degradation import EstimateDegradation
+from personal_restore.nodes.estimate import EstimateDegradation
 from personal_restore.nodes.layout import to_image
 from personal_restore.nodes.restore import RestoreScene
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from personal_restore.cli import own
 from personal_restore.cli.main import main
+from personal_restore.cli.restore import restore as restored_graph
 from personal_restore.lib.standin.convert import to_api
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.graph import GraphError, kinds
@@ -81,6 +82,31 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
 
 
+# In no bundled workflow: they need weights that nobody has who has not fetched them, or change files that they name.
+IN_NO_WORKFLOW = {
+    "PR_DiffBIRRestorer": "needs DiffBIR's weights",
+    "PR_StableSRRestorer": "needs StableSR's weights",
+    "PR_InstantRestoreRestorer": "needs InstantRestore's weights",
+    "PR_FaceModelRestorer": "needs the weights of a face restorer",
+    "PR_UpscaleModelRestorer": "needs an upscale model",
+    "PR_SegmentPeople": "needs YOLO's weights and a package under the AGPL",
+    "PR_GenerationRestorer": "needs the published generator",
+    "PR_NoiseToSigmas": "belongs to a checkpoint that is loaded by core",
+    "PR_DownloadWeights": "would download",
+    "PR_SaveLibrary": "would write biometric data of the sample into the user's models",
+    "PR_LoadLibraryFile": "reads a file that the user has saved",
+    "PR_ForgetPerson": "deletes from a file that the user has saved",
+    "PR_LibraryFromImages": "its pictures are the user's; the sample brings a library",
+    "PR_ImagesToFaces": "what is between it and Faces to Images are other packs' nodes",
+}
+
+
+def test_every_node_is_in_a_bundled_workflow_or_says_why_not():
+    used = {one["class_type"] for name in NAMES for one in bundled(name).values()}
+    unused = {node.define_schema().node_id for node in NODES} - used
+    assert unused == IN_NO_WORKFLOW.keys(), "wire it into a workflow, or say here why not"
+
+
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
     graph = bundled(name)
@@ -124,6 +150,12 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
     elif name in TRAINING:
         report = json.loads(shown)
         assert np.isfinite(report["quality"]["psnr_after"]) and shots[0].shape == (512, 512, 3)
+    elif name == "evaluate":
+        head, row = (line.split() for line in shown.splitlines()[:2])
+        damaged = results.ui[[id for id, one in graph.items() if one["class_type"] == "PreviewAny"][1]]["text"][0]
+        values, before = row[2:], damaged.splitlines()[1].split()[2:]
+        assert head[::2][:3] == ["psnr", "ssim", "identity_dlib"] or "identity_dlib" in shown
+        assert float(values[0]) > float(before[0]) + 1 and float(values[1]) > float(before[1]) + 0.1
     elif name == "degradation_lab":
         figures = json.loads(shown)
         scores = {picture: one["psnr"] for picture, one in figures["quality"].items()}
@@ -193,6 +225,48 @@ def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, sma
         512,
         3,
     )
+
+
+def test_face2scene_s_stages_give_the_pixels_of_their_sum_and_the_scene_is_saved_beside_the_faces(small, tmp_path):
+    graph = own.with_photo(bundled("face2scene"), allow_folder(picture(tmp_path / "photo.png", small)))
+    whole = copy.deepcopy(graph)
+    pair, mapnet, gauge = (node(whole, f"PR_{kind}") for kind in ("FacePair", "MapNet", "DamageGauge"))
+    given = {name: whole[pair]["inputs"][name] for name in ("image", "faces", "face", "one_for_all")}
+    whole["sum"] = {"class_type": "PR_EstimateDegradation", "inputs": given | {"extractor": "embedded"}}
+    for one in whole.values():
+        for name, value in one["inputs"].items():
+            if value in ([mapnet, 0], [gauge, 1]):
+                one["inputs"][name] = ["sum", 0 if value[0] == mapnet else 2]
+    shots = []
+    for one in (graph, whole):
+        results = run_graph(one, NODES)
+        files = [results.ui[id]["images"][0] for id, n in one.items() if n["class_type"] == "SaveImage"]
+        shots.append([pixels(folders.output / file["filename"]) for file in files])
+    assert [len(one) for one in shots] == [2, 2]
+    for ours, theirs in zip(*shots, strict=True):
+        assert np.array_equal(ours, theirs)
+    blended, scene = shots[0]
+    assert np.array_equal(blended[-40:], scene[-40:]) and not np.array_equal(blended, scene)
+
+
+def test_of_several_saved_pictures_the_one_titled_restored_is_the_result():
+    graph = {
+        "sample": {"class_type": "PR_Sample", "inputs": {}},
+        "small": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["sample", 0], "upscale_method": "area", "scale_by": 0.25},
+        },
+        "compare": {
+            "class_type": "ImageCompare",
+            "inputs": {"image_a": ["sample", 0], "image_b": ["small", 0], "compare_view": 0},
+        },
+    }
+    for id, source, name in (("first", "sample", "The scene alone"), ("second", "small", "Restored")):
+        inputs = {"images": [source, 0], "filename_prefix": id}
+        graph[id] = {"class_type": "SaveImage", "inputs": inputs, "_meta": {"title": name}}
+    ran = list(run_graph(graph, NODES).ui)
+    assert ran.index("first") < ran.index("second")
+    assert restored_graph(graph).after.size == (128, 128)
 
 
 def test_an_edit_of_ones_own_gets_the_people_of_the_photograph_back(tmp_path, astronaut, small):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 import torch
 
 from ..faces.paste import unwarp
-from ..vocabulary import Face
+from ..vocabulary import Face, FacePairs, Faces, UserError
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
 LARGEST = 384  # pixels: more adds no information about a homogeneous degradation
@@ -35,15 +36,47 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 
-def largest_pair(photo: torch.Tensor, faces: Sequence[Face]) -> torch.Tensor | None:
-    """The `face_pair` of the largest restored face of a photograph."""
+def face_pairs(node: str, photos: torch.Tensor, faces: Faces, face: int = -1, one_for_all: bool = False) -> FacePairs:
+    """The pair of the largest restored face of every photograph ``[B, 3, H, W]``.
+
+    face: the only one to use, for all photographs, numbered from 0 through the batch; -1 for any. one_for_all: only the largest
+    pair counts, for all photographs. Raises UserError, which begins with the node's name, if there is no such face.
+    """
+    if face >= len(faces) > 0:
+        raise UserError(f"{node}: face {face} does not exist. There are {len(faces)} faces, numbered from 0.")
+    frames, numbers = faces.frames, count()
+    if face >= 0:
+        frames = tuple(tuple(one for one in frame if next(numbers) == face) for frame in frames)
+    pairs = FacePairs(tuple(_largest(photo, frame) for photo, frame in zip(photos, frames, strict=True)))
+    if pairs.largest is None or not (one_for_all or face >= 0):
+        return pairs
+    return FacePairs((pairs.frames[pairs.largest],))
+
+
+def _largest(photo: torch.Tensor, faces: Sequence[Face]) -> torch.Tensor | None:
     pairs = (pair for face in faces if (pair := face_pair(photo, face)) is not None)
-    return max(pairs, key=area, default=None)
+    return max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2], default=None)
 
 
-def area(pair: torch.Tensor) -> int:
-    """Of a pair ``[6, h, w]``, in pixels."""
-    return pair.shape[-1] * pair.shape[-2]
+def pairs_of_pictures(restored: torch.Tensor, damaged: torch.Tensor) -> FacePairs:
+    """Pairs of pictures that show the same, ``[B, 3, h, w]`` each: their middle, where that is enough.
+
+    Raises UserError if they differ in number or size, or are too small.
+    """
+    sizes = [f"{len(one)} of {one.shape[-1]}x{one.shape[-2]} px" for one in (restored, damaged)]
+    if restored.shape != damaged.shape:
+        raise UserError(
+            f"Face Pair from Images: restored has {sizes[0]}, but damaged has {sizes[1]}. Both must show the same faces, pixel "
+            "by pixel."
+        )
+    height, width = restored.shape[-2:]
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"Face Pair from Images: the pictures are {width}x{height} px, but at least {SMALLEST} px are needed to see the damage."
+        )
+    top, left = max(height - LARGEST, 0) // 2, max(width - LARGEST, 0) // 2
+    both = torch.cat([restored, damaged], 1)[..., top : top + LARGEST, left : left + LARGEST]
+    return FacePairs(tuple(both))
 
 
 def describe_damage(scalars: dict[str, float]) -> str:

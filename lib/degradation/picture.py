@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..pictures.files import from_pil, to_pil
 
 PAPER, INK, TRACK, ESTIMATED, TRUE = (250, 250, 248), (40, 40, 40), (226, 226, 222), (60, 120, 190), (215, 120, 40)
-ROW, GAP, CAPTION = 46, 12, 28
+ROW, GAP, CAPTION, EMPTY = 46, 12, 28, 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,38 @@ def gauge(estimated: dict[str, float] | None, true: dict[str, float] | None = No
                 tick = at - 2, top + 24, at + 2, top + 42
                 draw.rectangle(bar if color is ESTIMATED else tick, color)
     return from_pil(picture)[None]
+
+
+def pair_picture(pair: torch.Tensor | None) -> torch.Tensor:
+    """The two pictures of a pair ``[6, h, w]`` side by side, the restored one left, ``[3, h, 2 w]``; empty paper without a pair."""
+    return _paper(EMPTY, EMPTY) if pair is None else torch.cat(list(pair.split(3)), -1)
+
+
+def map_picture(features: torch.Tensor | None) -> torch.Tensor:
+    """Z ``[1, C, h, w]`` as colors ``[3, 4 h, 4 w]``, the pair's size: its three strongest principal components, in units of the first
+    one's spread. Empty paper without Z."""
+    if features is None:
+        return _paper(EMPTY, EMPTY)
+    cells = features[0].detach().cpu().double().flatten(1)
+    cells = cells - cells.mean(1, keepdim=True)
+    axes = torch.linalg.eigh(cells @ cells.T).eigenvectors[:, -3:].flip(1)
+    strongest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    shown = (axes * strongest.sign()).T @ cells  # else the sign would be chance
+    colors = (0.5 + shown / (6 * shown[0].std().clamp(min=1e-12))).clamp(0, 1).float()
+    return colors.unflatten(1, features.shape[-2:]).repeat_interleave(4, -2).repeat_interleave(4, -1)
+
+
+def one_size(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Pictures ``[3, h, w]`` as one batch, the smaller ones on paper, at the top left."""
+    height, width = (max(one.shape[side] for one in pictures) for side in (-2, -1))
+    batch = torch.stack([_paper(height, width) for _ in pictures])
+    for sheet, one in zip(batch, pictures, strict=True):
+        sheet[:, : one.shape[-2], : one.shape[-1]] = one
+    return batch
+
+
+def _paper(height: int, width: int) -> torch.Tensor:
+    return (torch.tensor(PAPER) / 255).view(3, 1, 1).repeat(1, height, width)
 
 
 def damage_sheet(tiles: list[tuple[str, torch.Tensor]], bars: torch.Tensor) -> torch.Tensor:

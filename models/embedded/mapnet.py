@@ -11,6 +11,14 @@ from .degradation_attention import DegradationAttention
 
 GRIDS = (4, 2, 1)
 TOKENS = sum(side * side for side in GRIDS)
+# Which of the 21 a restorer sees: those of the paper's Table 6 (all, global, global and intermediate), and each other scale alone.
+TOKEN_SETS = {
+    "all 21": slice(0, TOKENS),
+    "1 global": slice(20, TOKENS),
+    "5 global and intermediate": slice(16, TOKENS),
+    "4 intermediate": slice(16, 20),
+    "16 local": slice(0, 16),
+}
 
 
 def with_tokens(text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
