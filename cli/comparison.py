@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..lib.faces.review import mark
 
-LONGEST, GAP, CAPTION = 1000, 12, 30
+LONGEST, GAP, CAPTION, FOOTNOTE = 1000, 12, 30, 18
 PAPER, INK = (250, 250, 248), (40, 40, 40)
 Box = tuple[int, int, int, int]
 
@@ -34,7 +34,9 @@ def comparison(before: Image.Image, after: Image.Image, faces: list[dict[str, An
 def _sheet(rows, footnote: str) -> Image.Image:
     font = ImageFont.load_default(18)
     width = 2 * rows[0][2].width + 3 * GAP
-    height = sum(row[2].height + CAPTION + GAP for row in rows) + GAP + (CAPTION if footnote else 0)
+    small = ImageFont.load_default(13)
+    lines = _lines(footnote, small, width - 2 * GAP)
+    height = sum(row[2].height + CAPTION + GAP for row in rows) + GAP + len(lines) * FOOTNOTE + (GAP if lines else 0)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     y = GAP
@@ -43,9 +45,20 @@ def _sheet(rows, footnote: str) -> Image.Image:
             draw.text((x, y), caption, INK, font)
             sheet.paste(picture, (x, y + CAPTION))
         y += first.height + CAPTION + GAP
-    if footnote:
-        draw.text((GAP, y), footnote, INK, ImageFont.load_default(13))
+    for number, line in enumerate(lines):
+        draw.text((GAP, y + number * FOOTNOTE), line, INK, small)
     return sheet
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in lines of at most ``width`` pixels, but for single words that are longer."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _fit(picture: Image.Image) -> Image.Image:

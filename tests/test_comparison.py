@@ -1,0 +1,17 @@
+"""The comparison picture of the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+from personal_restore.cli.comparison import GAP, INK, PAPER, comparison
+from PIL import Image
+
+
+def test_a_long_footnote_is_set_in_lines_within_the_picture():
+    picture = Image.new("RGB", (200, 160), (90, 120, 90))
+    plain, noted = comparison(picture, picture, []), comparison(picture, picture, [], "A long footnote. " * 12)
+    strip = np.asarray(noted)[plain.height :]
+    assert noted.width == plain.width and noted.height > plain.height + 3 * 18
+    ink = np.abs(strip.astype(int) - INK).max(2) < 20
+    assert ink.any(1).sum() > 20 and ink[-GAP // 2 :].sum() == 0, "several lines, and none is cut off below"
+    assert (strip[:, -GAP:] == PAPER).all(), "nor at the side"
