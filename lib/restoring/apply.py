@@ -154,24 +154,31 @@ def restore_scene(
     out, count = torch.empty(0), len(photos)
     for number, photo in enumerate(photos.split(1)):
         restored = photo if strength == 1 else _enlarged(photo, restorer.scale)
+        steps = _Steps(number, count, conditions.progress)
         if strength > 0:
-            found = restorer.restore(photo, _conditions_of(number, count, conditions, show))
+            code = None if conditions.code is None else conditions.code.of(number, count)
+            own = replace(conditions, code=code, progress=steps, show=partial(show, number=number))
+            found = restorer.restore(photo, own)
             restored = found if strength == 1 else torch.lerp(restored, found, strength)
         if not number:
             out = restored.new_empty(count, *restored.shape[1:])
         out[number] = restored[0]
-        conditions.progress(number + 1, count)
+        steps.finish()
     return out
 
 
-def _conditions_of(number: int, count: int, conditions: Conditions, show: Callable[..., None]) -> Conditions:
-    """Those of one photograph of a batch."""
+class _Steps:
+    """Turns the steps of one photograph of a batch into those of the whole batch. parts: how many a photograph has, as last heard."""
 
-    def progress(done: int, total: int) -> None:
-        conditions.progress(number * total + done, count * total)
+    def __init__(self, number: int, count: int, progress: Callable[[int, int], None]):
+        self._number, self._count, self._progress, self._parts = number, count, progress, 1
 
-    code = None if conditions.code is None else conditions.code.of(number, count)
-    return replace(conditions, code=code, progress=progress, show=partial(show, number=number))
+    def __call__(self, done: int, total: int) -> None:
+        self._parts = total
+        self._progress(self._number * total + done, self._count * total)
+
+    def finish(self) -> None:
+        self(self._parts, self._parts)
 
 
 def _enlarged(photo: torch.Tensor, scale: int) -> torch.Tensor:
