@@ -22,13 +22,25 @@ def comparison(before: Image.Image, after: Image.Image, faces: list[dict[str, An
     rows = [("before", "after", _fit(_marked(before, faces, boxes)), _fit(_marked(after, faces, boxes)))]
     windows = []
     if boxes:
-        windows.append(("face", _square(max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), after.size, 1.3)))
+        name, box = _shown(faces, boxes)
+        windows.append((name, _square(box, after.size, 1.3)))
     windows.append(("background", _detailed(after, boxes)))
     for name, window in windows:
         side = rows[0][2].width
         zooms = [picture.crop(window).resize((side, side), Image.Resampling.LANCZOS) for picture in (before, after)]
         rows.append((f"{name}, before", f"{name}, after", *zooms))
     return _sheet(rows, footnote)
+
+
+def _shown(faces: list[dict[str, Any]], boxes: list[Box]) -> tuple[str, Box]:
+    """The face that is enlarged, and its title: the largest known one, or else the largest."""
+
+    def rank(index: int) -> tuple[bool, int]:
+        left, top, right, bottom = boxes[index]
+        return faces[index]["person"] is not None, (right - left) * (bottom - top)
+
+    chosen = max(range(len(boxes)), key=rank)
+    return faces[chosen]["person"] or "face", boxes[chosen]
 
 
 def _sheet(rows, footnote: str) -> Image.Image:

@@ -113,6 +113,16 @@ def noticed(report: dict[str, Any]) -> list[str]:
     return [] if report["faces"] else ["no face was found, so that only the scene is restored"]
 
 
+def told(report: dict[str, Any]) -> str:
+    """Who was recognized and how the photograph is damaged, in a line; empty if the report says nothing of either."""
+    known = [str(face["person"]) for face in report.get("faces", []) if face.get("person")]
+    strangers = len(report.get("faces", [])) - len(known)
+    people = [*known, *([f"{strangers} not recognized"] if strangers else [])]
+    words = (report.get("damage") or {}).get("words")
+    parts = [f"faces: {', '.join(people)}" if people else "", f"damage: {words}" if words else ""]
+    return "; ".join(part for part in parts if part)
+
+
 def _savable(image: Image.Image) -> bool:
     return image.format in Image.SAVE_ALL and image.format not in ("MPO", "PDF")
 

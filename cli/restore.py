@@ -23,7 +23,7 @@ from ..nodes import NODES
 from .comparison import comparison
 from .frames import Together, further, options, put_aside, together
 from .own import with_edit, with_photo
-from .photograph import Photograph, noticed, prepared_photograph, with_file_of_edit, with_transparency
+from .photograph import Photograph, noticed, prepared_photograph, told, with_file_of_edit, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 RESULT = "Restored"  # the title of the node that saves the result, if a workflow saves other pictures, too
@@ -119,6 +119,8 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
         width, height = photograph.size
         check_room(out, COMPARISON + 6 * width * height * photograph.frames, f"The output folder {out}")
         done = _restored(graph, photograph)
+        if line := told(done.report):
+            print(line, flush=True)
         noted = noticed(done.report)
         for note in noted:
             print(f"note: {photo.name}: {note}.", flush=True)

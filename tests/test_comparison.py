@@ -15,3 +15,12 @@ def test_a_long_footnote_is_set_in_lines_within_the_picture():
     ink = np.abs(strip.astype(int) - INK).max(2) < 20
     assert ink.any(1).sum() > 20 and ink[-GAP // 2 :].sum() == 0, "several lines, and none is cut off below"
     assert (strip[:, -GAP:] == PAPER).all(), "nor at the side"
+
+
+def test_a_known_face_is_enlarged_before_a_larger_stranger():
+    picture = Image.new("RGB", (200, 160), (90, 120, 90))
+    picture.paste((200, 30, 30), (10, 10, 40, 40))
+    faces = [{"person": None, "box": [100, 20, 190, 140]}, {"person": "Anna", "box": [12, 12, 38, 38]}]
+    sheet = np.asarray(comparison(picture, picture, faces))
+    red = np.abs(sheet.astype(int) - (200, 30, 30)).max(2) < 30
+    assert red.mean() > 0.05, "Anna fills a window"

@@ -183,8 +183,10 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"{path.name}: there is not enough memory for this picture. Make it smaller.") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path.name}: {error} Make the picture smaller.") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path.name}: there is no such file. Check the path.") from error
     except Exception as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture that can be opened"
+        reason = "not a picture that can be opened"
         raise UserError(f"{path.name}: {reason}. Save it again as JPEG or PNG, or remove it.") from error
 
 
