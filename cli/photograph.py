@@ -113,7 +113,7 @@ def noticed(report: dict[str, Any]) -> list[str]:
     return [] if report["faces"] else ["no face was found, so that only the scene is restored"]
 
 
-def told(report: dict[str, Any]) -> str:
+def summary_line(report: dict[str, Any]) -> str:
     """Who was recognized and how the photograph is damaged, in a line; empty if the report says nothing of either."""
     known = [str(face["person"]) for face in report.get("faces", []) if face.get("person")]
     strangers = len(report.get("faces", [])) - len(known)

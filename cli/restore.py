@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..lib.pictures.mark import is_marked, mark
+from ..lib.pictures.mark import is_marked, result_mark
 from ..lib.pictures.opening import large_pictures
 from ..lib.standin.core_nodes import without_path
 from ..lib.standin.graph import Graph, node_label, title
@@ -23,7 +23,7 @@ from ..nodes import NODES
 from .comparison import comparison
 from .frames import Together, further, options, put_aside, together
 from .own import with_edit, with_photo
-from .photograph import Photograph, noticed, prepared_photograph, told, with_file_of_edit, with_transparency
+from .photograph import Photograph, noticed, prepared_photograph, summary_line, with_file_of_edit, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 RESULT = "Restored"  # the title of the node that saves the result, if a workflow saves other pictures, too
@@ -119,7 +119,7 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
         width, height = photograph.size
         check_room(out, COMPARISON + 6 * width * height * photograph.frames, f"The output folder {out}")
         done = _restored(graph, photograph)
-        if line := told(done.report):
+        if line := summary_line(done.report):
             print(line, flush=True)
         noted = noticed(done.report)
         for note in noted:
@@ -180,7 +180,7 @@ def save_result(photograph: Photograph, after: Image.Image, path: Path, **animat
     animated: Pillow's options for its further frames.
     """
     with_transparency(photograph, after).save(
-        path, "PNG", pnginfo=mark(), exif=photograph.exif, icc_profile=photograph.profile, **animated
+        path, "PNG", pnginfo=result_mark(), exif=photograph.exif, icc_profile=photograph.profile, **animated
     )
 
 
@@ -195,7 +195,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
         except FileExistsError:  # another run has just taken the name
             stem = _free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=mark())
+        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=result_mark())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     if frames:
         report["further_frames"] = frames.reports

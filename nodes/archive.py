@@ -9,7 +9,7 @@ import torch
 
 from ..lib.bridge import ExecutionBlocker, io, output_folder, resolve_input
 from ..lib.pictures.comfy_files import eight_bit, load_image
-from ..lib.pictures.mark import is_marked, mark
+from ..lib.pictures.mark import is_marked, result_mark
 from ..lib.pictures.mirror import mirrored, pending
 from ..lib.storage.inputs import writable
 from ..lib.storage.whole import check_room, whole, write_whole
@@ -137,7 +137,7 @@ class SavePhotographs(io.ComfyNode):
         if report:
             write_whole(target.with_name(f"{target.name}.json"), report)
         with whole(target) as partial:  # last, because it says that the photograph is done
-            eight_bit(images[0]).save(partial, "PNG", pnginfo=mark())
+            eight_bit(images[0]).save(partial, "PNG", pnginfo=result_mark())
         path = target.relative_to(output_folder().resolve())
         folder = path.parent.as_posix()
         shown = {"filename": path.name, "subfolder": folder, "type": "output"}

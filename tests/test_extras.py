@@ -22,8 +22,9 @@ REQUIRED = [
 ]
 # Installed under another name than they are imported by.
 MODULES = {"opencv-python": "cv2", "pillow": "PIL", "scikit-image": "skimage", "facenet-pytorch": "facenet_pytorch"}
-# ComfyUI brings these (outside it, run.py installs torch); httpx comes with huggingface_hub, onnx with insightface.
+# ComfyUI brings these (outside it, run.py installs torch); httpx comes with huggingface_hub, onnx with insightface, timm with pyiqa.
 BROUGHT = {
+    "timm",
     "torch",
     "torchvision",
     "comfy",

@@ -12,7 +12,7 @@ from .opening import large_pictures
 MARK = "personal-restore"
 
 
-def mark() -> PngInfo:
+def result_mark() -> PngInfo:
     """To be saved with a result."""
     text = PngInfo()
     text.add_text(MARK, "result")

@@ -128,7 +128,7 @@ def contrast(first: Tensor, second: Tensor) -> Tensor:
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
 
 
-def loss(network: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def contrast_terms(network: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     first, second = network(torch.cat([batch["first"], batch["second"]])).chunk(2)
     own = (first @ second.T).argmax(1) == torch.arange(len(first), device=first.device)
     return {"loss": contrast(first, second), "own": own.float().mean()}
@@ -149,7 +149,7 @@ def train_likeness(
     def dataset(length: int) -> Dataset:
         return People(groups, length, schedule.seed)
 
-    network = train_loop(work, network, optimizer, dataset, loss, schedule, place, report).eval()
+    network = train_loop(work, network, optimizer, dataset, contrast_terms, schedule, place, report).eval()
     write_tensors(work / WEIGHTS, network.state_dict(), {"kind": "likeness"})
     return network
 
