@@ -25,9 +25,6 @@ class Measure(io.ComfyNode):
             search_aliases=["psnr", "ssim", "lpips", "niqe", "musiq", "metrics", "evaluate", "identity"],
             inputs=[
                 io.Image.Input("result", tooltip="The restored pictures."),
-                io.Image.Input(
-                    "truth", optional=True, tooltip="The undamaged originals: as many, and of the same size."
-                ),
                 io.Boolean.Input(
                     "faces_only",
                     default=False,
@@ -37,6 +34,9 @@ class Measure(io.ComfyNode):
                     "metrics",
                     default="",
                     tooltip="Which measures, separated by commas, for example 'psnr, ssim, niqe'. Empty for all of them.",
+                ),
+                io.Image.Input(
+                    "truth", optional=True, tooltip="The undamaged originals: as many, and of the same size."
                 ),
             ],
             outputs=[

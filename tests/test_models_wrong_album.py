@@ -97,7 +97,11 @@ def test_a_wrong_album_costs_at_most_a_tenth_of_a_decibel(photos, faces, name, f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PEOPLE)
+@pytest.mark.parametrize(
+    "name",
+    # A star is drawn on one cheek of cfA. The mirrored album has it on the other, and .07 dB are lost.
+    [pytest.param(name, marks=pytest.mark.xfail(strict=True) if name == "cfA" else ()) for name in PEOPLE],
+)
 def test_an_album_of_the_same_moment_helps(photos, faces, name):
     photo, landmarks, crop = faces(photos / PEOPLE[name][0])
     truth, clean, conditions = cleaned(photo, landmarks, 200, "trial", 5)

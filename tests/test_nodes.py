@@ -296,7 +296,7 @@ def test_a_trained_face2scene_restores_with_the_code_of_its_own_extractor_only(t
 
 
 def test_face2scene_says_which_models_there_are(trained, image, faces):
-    with pytest.raises(UserError, match="Face2Scene Restorer: .*'yours'. Known: mine.safetensors.*train face2scene"):
+    with pytest.raises(UserError, match="Face2Scene Restorer: .*'yours'. Known: mine.safetensors.*Train Face2Scene"):
         Face2SceneRestorer.execute("sd_turbo.safetensors", "yours", 1.1, 1)
     with pytest.raises(UserError, match="no checkpoint 'x'. Known: sd_turbo.safetensors"):
         Face2SceneRestorer.execute("x", trained, 1.1, 1)
