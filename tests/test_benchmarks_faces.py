@@ -220,6 +220,7 @@ def test_sheets_choose_columns_and_spread_their_rows(tmp_path):
     assert len({faces_pictures.strip_path(tmp_path, row) for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_known_faces_are_benched_with_the_others_of_their_person(album, tmp_path, embedder):
     methods = tuple(name for name in faces_methods.METHODS if name != "gate")
     wanted = {"sizes": (56,), "families": ("trial",), "methods": methods, "most": 2}

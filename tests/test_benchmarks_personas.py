@@ -62,6 +62,7 @@ def test_one_person_or_an_unknown_method_is_a_clear_error(people, tmp_path, monk
         personas.bench(tmp_path, ["album"], 1, 1, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_shapes_go_on_where_time_was_up_and_are_plotted(people, tmp_path, monkeypatch):
     monkeypatch.setattr(persona_shapes, "NOISE", (0, 100))
     monkeypatch.setattr(persona_shapes, "EVERY", (0, 50))

@@ -64,6 +64,7 @@ def test_statistics_of_each_strip_alone_would_be_another_picture(vae):
     assert (apart - vae.decode(latent).sample)[:, :, :32].abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_large_pictures_go_through_in_strips_of_bounded_size(vae, monkeypatch):
     """2048x2048 through the narrow VAE: no layer but the attention, which sees the latent, gets more than a strip."""
     monkeypatch.setattr(vae_strips, "STRIP", 2**15)

@@ -92,7 +92,7 @@ def _found(names: Sequence[str], folders: Callable[[str], list[Path]]) -> list[P
         missing += [] if paths else [f"{weights.name} (license: {weights.licence})"]
     if missing:
         raise UserError(
-            f"Weights are missing: {', '.join(missing)}. `python run.py models list` says where they come from and belong."
+            f"Weights are missing: {', '.join(missing)}. The node Download Weights says where they come from and belong."
         )
     return found
 

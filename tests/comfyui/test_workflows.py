@@ -62,6 +62,7 @@ def test_a_folder_is_restored_run_by_run_until_nothing_is_left(comfyui, tmp_path
         assert (live / name).read_bytes() == (tmp_path / "ours" / "restored" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_old_names_of_inputs_give_the_pixels_of_the_new_ones(comfyui, tmp_path, monkeypatch):
     then, now = then_and_now()
     assert comfyui.executed(then) == then.keys()
