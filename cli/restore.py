@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,14 +90,18 @@ def _is_face(face: Any) -> bool:
     return sane and isinstance(face.get("person", ""), str | None) and "person" in face
 
 
+def shown_file(ui: Mapping[str, Any], graph: Graph, kind: str, key: str) -> dict[str, str]:
+    """What ComfyUI says of the file of the first node of that kind, but rather of the one titled "Restored" if there are several."""
+    made = [id for id, shown in ui.items() if graph[id]["class_type"] == kind and shown.get(key)]
+    if not made:
+        raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
+    return ui[min(made, key=lambda id: title(graph[id]) != RESULT)][key][0]
+
+
 def _picture(results: Results, graph: Graph, kind: str, key: str, folder: Path) -> Image.Image:
-    """The first one of that kind of node, but rather the one titled "Restored" if there are several."""
-    made = [id for id, shown in results.ui.items() if graph[id]["class_type"] == kind and shown.get(key)]
-    for id in sorted(made, key=lambda id: title(graph[id]) != RESULT):
-        file = results.ui[id][key][0]
-        with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
-            return picture.convert("RGB")
-    raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
+    file = shown_file(results.ui, graph, kind, key)
+    with Image.open(folder / file["subfolder"] / file["filename"]) as picture:
+        return picture.convert("RGB")
 
 
 def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None) -> Path:
@@ -118,7 +123,7 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
             print(f"note: {photo.name}: {note}.", flush=True)
         width, height = photograph.size
         check_room(out, COMPARISON + 6 * width * height * photograph.frames, f"The output folder {out}")
-        done = _restored(graph, photograph)
+        done = restore_source(graph, photograph.source)
         if line := summary_line(done.report):
             print(line, flush=True)
         noted = noticed(done.report)
@@ -159,17 +164,18 @@ def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) ->
     common, first = together(photo)
     found = _Further(common, [first], [], [])
     for frame in further(photo, photograph, folder):
-        done = _restored(graph, frame.photograph)
+        done = restore_source(graph, frame.photograph.source)
         found.files.append(put_aside(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
         found.durations.append(frame.duration)
         found.reports.append(done.report)
     return found
 
 
-def _restored(graph: Graph, photograph: Photograph) -> Restored:
-    allow_folder(photograph.source)
+def restore_source(graph: Graph, source: Path, kept: Kept | None = None) -> Restored:
+    """Restores the picture in a file, which the graph may read meanwhile. kept: see `restore`."""
+    allow_folder(source)
     try:
-        return restore(with_photo(graph, photograph.source.resolve()))
+        return restore(with_photo(graph, source.resolve()), kept)
     finally:
         folders.allowed.pop()
 

@@ -116,7 +116,7 @@ def measure_pictures(
             sizes = [f"{one.shape[-1]}x{one.shape[-2]}" for one in (picture, truth)]
             raise UserError(f"Measure: {name} is {sizes[0]} px, but its truth is {sizes[1]} px. Scale one of them.")
     scorers = _loaded(known, names, bool(truths), found)
-    seen = any(name in FACES for name in names)
+    seen = any(name in FACES and name not in found.missing for name in names)
     for number, (name, picture) in enumerate(results.items()):
         truth = truths.get(name)
         pairs = _paired(picture, truth, folders) if seen or faces_only else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from .faces.detect import Folders, get_detector
 from .faces.embed import Embedder, best_embedder
 from .faces.likeness import description
 from .pictures.metrics import psnr, ssim
-from .vocabulary import DegradationCode, Faces
+from .vocabulary import DegradationCode, Face, Faces
 
 CEILING = 1e-10  # of PSNR, at 100 dB: JSON has no infinity
 ANOTHER_PICTURE = 12.0  # dB of PSNR that even heavily damaged pictures exceed
@@ -37,20 +38,7 @@ def summarize(
     every = [(number, face) for number, frame in enumerate(faces.frames) for face in frame] if faces else []
     summary: dict[str, Any] = {
         "faces": [
-            ({"photograph": number} if len(before) > 1 else {})
-            | {
-                "person": face.person,
-                "confidence": round(float(face.confidence), 3),
-                "doubt": face.doubt,
-                "box": [round(v) for v in face.box],
-                "score": round(float(face.score), 3),
-                "turn": face.turn,
-                "restored": face.restored is not None,
-                "album": None if face.borrowed is None else face.borrowed.totals(),
-                **({} if face.supported is None else {"evidence": face.supported.rounded()}),
-            }
-            | ({"likeness": description(face, embedder)} if embedder is not None and face.person is None else {})
-            for number, face in every
+            ({"photograph": number} if len(before) > 1 else {}) | _face(face, embedder) for number, face in every
         ],
         "damage": _damage(code),
     }
@@ -64,6 +52,35 @@ def summarize(
             "The connected truth belongs to a different picture than the photograph. Disconnect it."
         )
         return summary
+    return summary | {"quality": _quality(truth, before, after, faces, every)}
+
+
+def _face(face: Face, embedder: Embedder | None) -> dict[str, Any]:
+    entry = {
+        "person": face.person,
+        "confidence": round(float(face.confidence), 3),
+        "doubt": face.doubt,
+        "box": [round(v) for v in face.box],
+        "score": round(float(face.score), 3),
+        "turn": face.turn,
+        "restored": face.restored is not None,
+        "album": None if face.borrowed is None else face.borrowed.totals(),
+    }
+    if face.supported is not None:
+        entry["evidence"] = face.supported.rounded()
+    if embedder is not None and face.person is None:
+        entry["likeness"] = description(face, embedder)
+    return entry
+
+
+def _quality(
+    truth: torch.Tensor,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    faces: Faces | None,
+    every: Sequence[tuple[int, Face]],
+) -> dict[str, Any]:
+    """The mean over the batch, and the largest face's. every: the faces with the number of their photograph."""
     size = after.shape[-2:]
 
     def sized(number: int) -> list[torch.Tensor]:
@@ -71,20 +88,13 @@ def summarize(
         return [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bicubic").clamp(0, 1) for x in pictures]
 
     each = [quality_scores(*sized(number)) for number in range(len(after))]  # one after the other: they are many
-    summary["quality"] = {name: round(sum(one[name] for one in each) / len(each), 4) for name in each[0]}
-    largest = (
-        max(
-            ((f, i) for i, frame in enumerate(faces.frames) for f in frame), key=lambda p: _area(p[0].box), default=None
-        )
-        if faces
-        else None
-    )
-    if largest:
-        face, index = largest
+    found: dict[str, Any] = {name: round(sum(one[name] for one in each) / len(each), 4) for name in each[0]}
+    if faces and every:
+        number, face = max(every, key=lambda one: _area(one[1].box))
         factor = size[0] / faces.size[0]
         x0, y0, x1, y1 = (max(round(v * factor), 0) for v in face.box)
-        summary["quality"]["face"] = quality_scores(*(x[..., y0:y1, x0:x1] for x in sized(index)))
-    return summary
+        found["face"] = quality_scores(*(x[..., y0:y1, x0:x1] for x in sized(number)))
+    return found
 
 
 def quality_scores(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> dict[str, float]:

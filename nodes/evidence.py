@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, keep
+from ..lib.bridge import io, keep, progress
 from ..lib.degradation.estimate import face_pair
 from ..lib.degradation.evidence import Evidence, Scalars, Zone, evidence, pulled_back
 from ..lib.faces.paste import unwarp
@@ -98,16 +98,19 @@ class PhotographEvidence(io.ComfyNode):
             raise UserError(
                 f"Evidence: there are {len(results)} result(s) of {len(photos)} photograph(s). Connect one result of each."
             )
-        whole = None if code is None else code.scalars
         found: list[Evidence] = []
-        frames, pulled = [], []
-        for one, photo, frame in zip(results, photos, faces.frames, strict=True):
-            known: Scalars | list[Zone] | None = whole
+        frames, pulled, estimated, told = [], [], False, progress()
+        for number, (one, photo, frame) in enumerate(zip(results, photos, faces.frames, strict=True)):
+            own = None if code is None else code.of(number, len(photos))
+            known: Scalars | list[Zone] | None = None if own is None else own.scalars
             if damage == PER_FACE:
-                known = zones_of(photo, frame) or whole
+                known = zones_of(photo, frame) or known
+            estimated |= known is not None
             pulled.append(pulled_back(one, photo, known, pull_back, threshold) if pull_back else one)
             found.append(evidence(pulled[-1], photo, known, threshold))
-            frames.append(tuple(replace(face, supported=score(found[-1], face)) for face in frame))
+            planes = _at_size_of(photo, found[-1])
+            frames.append(tuple(replace(face, supported=score(planes, face)) for face in frame))
+            told(number + 1, len(photos))
         scored = replace(faces, frames=tuple(frames))
         return io.NodeOutput(
             to_image(
@@ -115,7 +118,7 @@ class PhotographEvidence(io.ComfyNode):
             ),
             torch.stack([one.contradicted for one in found]),
             torch.stack([one.silent for one in found]),
-            json.dumps(evidence_report(found, scored, code), indent=2, ensure_ascii=False),
+            json.dumps(evidence_report(found, scored, estimated), indent=2, ensure_ascii=False),
             to_image(torch.stack(pulled)),
             scored,
         )
@@ -132,22 +135,25 @@ def zones_of(photo: torch.Tensor, frame: tuple[Face, ...]) -> list[Zone]:
     return zones
 
 
-def score(found: Evidence, face: Face) -> Supported:
-    """The shares of a face of the photograph."""
-    planes = torch.stack([found.contradicted, found.silent])
-    small = F.interpolate(planes[None], found.deviation.shape, mode="area")[0]
-    inside, valid, (x0, y0, x1, y1) = unwarp(features_mask(face), face.similarity, found.deviation.shape)
+def _at_size_of(photo: torch.Tensor, found: Evidence) -> torch.Tensor:
+    """``[2, H, W]``: what is contradicted, and what is silent, in the photograph's size."""
+    return F.interpolate(torch.stack([found.contradicted, found.silent])[None], photo.shape[-2:], mode="area")[0]
+
+
+def score(planes: torch.Tensor, face: Face) -> Supported:
+    """The shares of a face. planes: ``[2, H, W]`` in the photograph's size, contradicted and silent."""
+    inside, valid, (x0, y0, x1, y1) = unwarp(features_mask(face), face.similarity, planes.shape[-2:])
     weight = inside * valid
     total = weight.sum().clamp(min=1e-6)
-    contradicted, silent = (float((plane[y0:y1, x0:x1] * weight[0]).sum() / total) for plane in small)
+    contradicted, silent = (float((plane[y0:y1, x0:x1] * weight[0]).sum() / total) for plane in planes)
     return Supported(max(1 - contradicted - silent, 0.0), contradicted, silent)
 
 
-def evidence_report(found: list[Evidence], faces: Faces, code: DegradationCode | None) -> dict[str, Any]:
-    """Shares of 0..1 of each picture and each face."""
+def evidence_report(found: list[Evidence], faces: Faces, estimated: bool) -> dict[str, Any]:
+    """Shares of 0..1 of each picture and each face. estimated: whether the damage was, or only assumed."""
     every = [face for frame in faces.frames for face in frame]
     return {
-        "damage": "assumed" if code is None else "estimated",
+        "damage": "estimated" if estimated else "assumed",
         "pictures": [
             {
                 "supported": round(float(one.supported.mean()), 3),

@@ -6,10 +6,10 @@ import json
 
 import torch
 
-from ..lib.bridge import io, weight_folders
+from ..lib.bridge import io, progress, weight_folders
 from ..lib.faces.detect import detect_faces
 from ..lib.faces.embed import best_embedder
-from ..lib.restoring.keep import keep_people
+from ..lib.restoring.keep import Result, keep_people
 from ..lib.restoring.kept import sheet, table
 from ..lib.vocabulary import DegradationCode, Faces, Library, UserError
 from . import sockets
@@ -96,20 +96,23 @@ class KeepPerson(io.ComfyNode):
                 f"Keep the Person: there are {len(edits)} edit(s) of {len(photos)} photograph(s). Connect one edit of each."
             )
         folders = weight_folders("personal_restore")
-        results = [
-            keep_people(
+        results: list[Result] = []
+        told = progress()
+        for number, (photo, one, frame) in enumerate(zip(photos, edits, faces.frames, strict=True)):
+            own = None if code is None else code.of(number, len(photos))
+            kept = keep_people(
                 photo,
                 one,
                 frame,
                 detect_faces(one, model_folder=folders),
-                scalars=None if code is None else code.scalars,
+                scalars=None if own is None else own.scalars,
                 strength=strength,
                 strangers=strangers,
                 grain=grain,
-                seed=seed,
+                seed=seed + sum(len(before.people) for before in results),
             )
-            for photo, one, frame in zip(photos, edits, faces.frames, strict=True)
-        ]
+            results.append(kept)
+            told(number + 1, len(photos))
         known, embedder = library or Library(), best_embedder(folders)
         summary = table(results, known, embedder)
         return io.NodeOutput(

@@ -36,8 +36,7 @@ NAMES = "a.png", "b.jpg", "1931/b.jpg", "1931/june/c d.jpg"
 def graph(tmp_path, monkeypatch) -> Path:
     """A workflow that gives the photograph back, so that only files matter."""
     monkeypatch.setattr(host, "folders", host.Folders(tmp_path / "none", tmp_path / "none"))
-    for module in (command, one):
-        monkeypatch.setattr(module, "folders", host.folders)
+    monkeypatch.setattr(command, "folders", host.folders)
     (tmp_path / "copy.json").write_text(json.dumps(GRAPH))
     return tmp_path / "copy.json"
 
@@ -426,3 +425,11 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(tmp_path
         process.wait()
     assert subprocess.run(start, capture_output=True).returncode == 1
     assert tree(tmp_path / "out") == expected
+
+
+def test_a_failure_of_a_photograph_that_is_gone_is_nowhere_and_of_an_unknown_one_stays(tmp_path):
+    (tmp_path / "manifest.jsonl").write_bytes(entry("a", reason="no").line + entry("b", reason="no").line)
+    known, unknown = (Manifest(tmp_path) for _ in range(2))
+    known.find(["a"])
+    assert [one.photograph for one in known] == ["a"], "as the page, too, shows them"
+    assert [one.photograph for one in unknown] == ["a", "b"], "the folder could not be read to its end"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,8 @@ from personal_restore.lib.degradation.evidence import Zone, evidence, pulled_bac
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.operators import blur
 from personal_restore.lib.pictures.metrics import psnr
-from personal_restore.lib.vocabulary import UserError
+from personal_restore.lib.vocabulary import DegradationCode, UserError
+from personal_restore.nodes import evidence as node
 from personal_restore.tests.test_restoring_keep import FOUND, LANDMARKS, PART
 
 CLEAN = {"blur_sigma": 0.2, "noise_sigma": 0.5, "jpeg_quality": 99.0, "downscale": 1.0}
@@ -93,3 +97,27 @@ def test_damage_that_varies_is_interpolated_between_places(subject):
     zones = [Zone((40, 160), mild), Zone((280, 160), heavy)]
     varying, flat = (evidence(subject.picture, photo, one).contradicted.mean() for one in (zones, mild))
     assert varying < flat / 2
+
+
+def test_a_place_of_mere_noise_does_not_keep_the_rest_from_being_pulled_back(subject, other):
+    result, where = inserted(subject.picture, subject, other, "patch")
+    noisy = CLEAN | {"noise_sigma": 200.0}
+    varying = pulled_back(result, subject.picture, [Zone((0, 0), noisy), Zone((160, 160), CLEAN)])
+    assert not torch.equal(varying, result) and psnr(varying, subject.picture) > psnr(result, subject.picture)
+
+
+def test_the_nodes_take_the_code_of_each_photograph(subject, monkeypatch):
+    asked = []
+
+    def told(result, photo, known, *more):
+        asked.append(known["blur_sigma"])
+        return evidence(result, photo, known, *more)
+
+    monkeypatch.setattr(node, "evidence", told)
+    codes = tuple(
+        DegradationCode(torch.zeros(1), torch.zeros(1), "test", CLEAN | {"blur_sigma": one}) for one in (1.0, 3.0)
+    )
+    batch = replace(codes[1], frames=codes)
+    pictures = torch.stack([subject.picture] * 2).movedim(1, -1)
+    report = node.PhotographEvidence.execute(pictures, pictures, 4.0, 0.0, "whole photograph", batch).args[3]
+    assert asked == [1.0, 3.0] and json.loads(report)["damage"] == "estimated"

@@ -154,3 +154,8 @@ def test_light_is_taken_over_and_structure_is_not(photo):
         one.mean(0) - torch.nn.functional.avg_pool2d(one.mean(0)[None, None], 15, 1, 7)[0, 0] for one in (crop, lit)
     ]
     assert np.corrcoef(high[0].flatten(), high[1].flatten())[0, 1] > 0.95
+
+
+def test_strength_0_puts_nothing_back_and_says_so(photo, edit, face):
+    result = keep_people(photo, edit, [face], [THERE], strength=0.0)
+    assert torch.equal(result.picture, edit) and result.people[0].reason == "its strength is 0"

@@ -66,7 +66,7 @@ def _restored(job: Job, photographs: list[str], actors: int | None, threads: int
         if row["stop"]:
             raise OutputError(row["stop"])
         entry = parsed(row["line"])
-        if entry is not None:
+        if entry is not None and entry.photograph in missing:  # a row that was tried again may come twice
             missing.remove(entry.photograph)
             yield entry
     for photograph in sorted(missing):

@@ -98,6 +98,7 @@ class Manifest:
     def __init__(self, out: Path) -> None:
         self._path = out / NAME
         self._file = self._path.open("a+b")
+        self._searched = False
         self._database = sqlite3.connect(
             "", isolation_level=None
         )  # SQLite's name for a file that goes when it is closed
@@ -136,10 +137,10 @@ class Manifest:
         return self._at(row[0]) if row else None
 
     def __iter__(self) -> Iterator[Entry]:
-        """The photographs' last lines, sorted by their paths' bytes."""
+        """The photographs' last lines, sorted by their paths' bytes, without failures of photographs that are no longer there."""
         for (start,) in self._database.execute("SELECT start FROM lines ORDER BY photograph"):
             entry = self._at(start)
-            if entry is not None:
+            if entry is not None and (not entry.reason or self._is_there(entry.photograph)):
                 yield entry
 
     def _at(self, start: int) -> Entry | None:
@@ -150,6 +151,7 @@ class Manifest:
         """Takes in which photographs there are."""
         rows = ((os.fsencode(one),) for one in photographs)
         self._database.executemany("INSERT INTO found VALUES (?)", rows)
+        self._searched = True
 
     def found(self) -> Iterator[str]:
         """The photographs there are, sorted."""
@@ -168,15 +170,12 @@ class Manifest:
     def close(self, workshop: Path) -> None:
         """Writes the manifest anew, a line per photograph and sorted, and the list of failures.
 
-        Failures of photographs that are no longer there are left out; results stay, and so do their lines. Until the new files are
-        complete, the old ones stand.
+        Until the new files are complete, the old ones stand.
         """
         out = self._path.parent
         with whole(out / NAME, workshop=workshop) as new, whole(out / FAILED, workshop=workshop) as failed:
             with new.open("wb") as lines, failed.open("wb") as failures:
                 for entry in self:
-                    if entry.reason and not self._is_found(entry.photograph):
-                        continue
                     lines.write(entry.line)
                     if entry.reason:
                         failure = {"photograph": entry.photograph, "reason": entry.reason}
@@ -184,6 +183,9 @@ class Manifest:
             self._file.close()
         self._database.close()
 
-    def _is_found(self, photograph: str) -> bool:
+    def _is_there(self, photograph: str) -> bool:
+        """Also where it is not known, because the folder could not be read to its end."""
+        if not self._searched:
+            return True
         row = self._database.execute("SELECT 1 FROM found WHERE photograph = ?", (os.fsencode(photograph),)).fetchone()
         return row is not None

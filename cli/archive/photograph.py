@@ -15,13 +15,12 @@ from PIL import Image
 from ...lib.pictures.mirror import mirrored
 from ...lib.pictures.opening import large_pictures
 from ...lib.standin.graph import Graph
-from ...lib.standin.host import allow_folder, folders
 from ...lib.standin.runner import Kept
 from ...lib.storage.whole import check_room, whole
 from ...lib.vocabulary import UserError
-from ..own import opened_album, with_photo
+from ..own import opened_album
 from ..photograph import prepared_photograph
-from ..restore import Restored, is_result, restore, save_result
+from ..restore import Restored, is_result, restore_source, save_result
 from .manifest import Entry, Origin
 from .origin import content
 
@@ -68,11 +67,7 @@ class Here:
         yield from map(self, photographs)
 
     def _run(self, source: Path) -> Restored:
-        allow_folder(source)
-        try:
-            return restore(with_photo(self._job.graph, source.resolve()), self._kept)
-        finally:
-            folders.allowed.pop()
+        return restore_source(self._job.graph, source, self._kept)
 
 
 def entry_of(job: Job, photograph: str, run: Callable[[Path], Restored]) -> Entry:

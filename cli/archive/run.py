@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -60,20 +61,20 @@ def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
             _restore(manifest, restoring, counts)
         except OutputError as error:
             raise UserError(str(error)) from error
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise _incomplete(job, error) from error
         finally:
             try:
                 write_page(manifest, job, workshop)
                 manifest.close(workshop)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 raise _incomplete(job, error) from error
             shutil.rmtree(workshop, ignore_errors=True)
     return counts
 
 
-def _incomplete(job: Job, error: OSError) -> UserError:
-    reason = error.strerror or error
+def _incomplete(job: Job, error: OSError | sqlite3.Error) -> UserError:
+    reason = getattr(error, "strerror", None) or error
     return UserError(f"--out {job.out}: manifest and page cannot be written ({reason}). Make room, and run it again.")
 
 
@@ -123,7 +124,7 @@ def _is_current(job: Job, manifest: Manifest, last: Entry, retry_failed: bool) -
             return False
     except OSError:
         return False
-    manifest.add(Entry(**{**vars(last), "modified": status.st_mtime_ns}))
+    manifest.add(replace(last, modified=status.st_mtime_ns))
     return True
 
 

@@ -21,7 +21,7 @@ from ...lib.standin.graph import Graph
 from ...lib.standin.runner import Results
 from ...lib.vocabulary import UserError
 from ..own import with_photo
-from ..restore import Restored, report_of
+from ..restore import Restored, report_of, shown_file
 from .lanes import spread
 from .manifest import Entry
 from .photograph import Job, Lost, entry_of, failed
@@ -141,12 +141,10 @@ class Server:
         return done["outputs"]
 
     def _picture(self, outputs: dict[str, Answer], graph: Graph, kind: str, key: str) -> Image.Image:
-        for id, shown in outputs.items():
-            if graph[id]["class_type"] == kind and shown.get(key):
-                file = {name: shown[key][0][name] for name in ("filename", "subfolder", "type")}
-                with Image.open(io.BytesIO(self._ask("GET", "/view", params=file).content)) as picture:
-                    return picture.convert("RGB")
-        raise UserError(f"The workflow has no {kind} node that outputs a picture, so there is no result to save.")
+        shown = shown_file(outputs, graph, kind, key)
+        file = {name: shown[name] for name in ("filename", "subfolder", "type")}
+        with Image.open(io.BytesIO(self._ask("GET", "/view", params=file).content)) as picture:
+            return picture.convert("RGB")
 
     def _upload(self, content: bytes, name: str, folder: str) -> str:
         """Returns what LoadImage calls it."""

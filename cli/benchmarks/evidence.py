@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from ...lib.fusion.light import relit
 from ...lib.pictures.files import to_pil
 from ...lib.pictures.metrics import psnr
 from ...lib.vocabulary import UserError
-from .faces import pictures_of
+from .faces import in_turn
 from .faces_cases import Subject, at_width, make_case, recipe_of, subject_of
 
 DETAILS = ("eye", "mole", "patch")
@@ -52,15 +51,20 @@ class Row:
 def bench(photos: Path, target: Path, *, most: int = 16, width: int = 96, family: str = "trial") -> dict:
     """All figures; writes ``evidence.png`` into ``target``. most: faces, from all people in turn; width: of the face in the damaged
     picture. Raises UserError if there is nothing to measure."""
-    every = pictures_of(photos)
-    people = sorted({one.person for one in every})
-    files = [[one.path for one in every if one.person == name] for name in people]
+    every = in_turn(photos)
+    first = {one.person: one.path for one in reversed(every)}
+    people = sorted(first)
+    if len(people) < 2:
+        raise UserError(
+            f"--photos {photos}: provide pictures of at least two people, as foreign details come from another one."
+        )
     rows: list[Row] = []
     tiles: list[torch.Tensor] = []
-    for number, path in enumerate(tqdm([path for turn in zip_longest(*files) for path in turn if path], desc="faces")):
+    for one in tqdm(every, desc="faces"):
         if len({row.file for row in rows}) == most:
             break
-        subject, other = subject_of(path), subject_of(files[(number + 1) % len(files)][0])
+        path, other = one.path, first[people[(people.index(one.person) + 1) % len(people)]]
+        subject, other = subject_of(path), subject_of(other)
         small = None if subject is None else at_width(subject, width)
         if small is None or other is None:
             continue
@@ -72,7 +76,14 @@ def bench(photos: Path, target: Path, *, most: int = 16, width: int = 96, family
             found = evidence(result, case.damaged[0], case.code.scalars)
             better = pulled_back(result, case.damaged[0], case.code.scalars)
             auc = float("nan") if detail == "none" else area_under_curve(found.deviation, weight)
-            rows.append(Row(path.name, detail, auc, *(psnr(one[None], case.truth) for one in (result, better))))
+            rows.append(
+                Row(
+                    f"{one.person}/{path.name}",
+                    detail,
+                    auc,
+                    *(psnr(picture[None], case.truth) for picture in (result, better)),
+                )
+            )
             if detail == "eye":
                 heat = (found.deviation / 12).clamp(0, 1)[None].expand(3, -1, -1)
                 shown = torch.stack([case.damaged[0], result, heat, better])
@@ -112,7 +123,7 @@ def inserted(scene: torch.Tensor, subject: Subject, other: Subject, detail: str)
 
 
 def _patched(scene: torch.Tensor, subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
-    """A square beside the face replaced by the one whose mean is most like it but whose detail lies elsewhere: the mirrored other side."""
+    """A square beside the face replaced by the one at the mirrored place."""
     height, width = scene.shape[-2:]
     side = round(PATCH * subject.width)
     top, left = min(max(round(subject.box[3]), 0), height - side), max(round(subject.box[0]) - side, 0)

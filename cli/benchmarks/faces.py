@@ -165,6 +165,14 @@ def pictures_of(album: Path) -> list[Target]:
     return found
 
 
+def in_turn(photos: Path) -> list[Target]:
+    """Every picture of ``pictures_of``: the first of everybody, then the second of everybody, and so on."""
+    people: dict[str, list[Target]] = {}
+    for one in pictures_of(photos):
+        people.setdefault(one.person, []).append(one)
+    return [one for turn in itertools.zip_longest(*people.values()) for one in turn if one]
+
+
 def pairs_of(given: tuple[Path, ...], target: Path) -> list[test_pairs.Pair]:
     """Pairs that are not the same shot, from a JSON or from the three folders; those are compared once, which takes minutes."""
     if len(given) not in (1, 3):

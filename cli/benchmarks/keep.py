@@ -12,7 +12,6 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from ...lib.restoring.apply import restore_faces
 from ...lib.restoring.keep import keep_people
 from ...lib.vocabulary import Face, Library, UserError
 from ...models.album import ready as album
-from .faces import pictures_of
+from .faces import in_turn
 from .faces_cases import Case, Subject, at_width, lone_face, make_case, recipe_of, subject_of
 from .faces_methods import distances, without
 from .keep_edits import KINDS, other_crop, simulated
@@ -58,6 +57,10 @@ class Row:
     unchanged: bool
 
     @property
+    def picture(self) -> str:
+        return f"{self.person}/{self.file}"
+
+    @property
     def added(self) -> float:
         return self.edit - self.damaged
 
@@ -75,18 +78,19 @@ def bench(
     rows: list[Row] = []
     tiles: list[torch.Tensor] = []
     missed = 0
-    people = sorted({one.person for one in pictures_of(photos)})
-    files = {name: [one.path for one in pictures_of(photos) if one.person == name] for name in people}
-    turns = [
-        (name, path) for paths in zip_longest(*files.values()) for name, path in zip(people, paths, strict=True) if path
-    ]
-    for person, path in tqdm(turns, desc="faces"):
-        if len({(row.person, row.file) for row in rows}) == most:
+    every = in_turn(photos)
+    first = {one.person: one.path for one in reversed(every)}
+    if len(first) < 2:
+        raise UserError(
+            f"--photos {photos}: provide pictures of at least two people, as the edits show another one's face."
+        )
+    for person, path in tqdm([(one.person, one.path) for one in every], desc="faces"):
+        if len({row.picture for row in rows}) == most:
             break
         subject = subject_of(path, SURROUNDINGS)
         small = None if subject is None else at_width(subject, width)
-        others = [name for name in people if name != person]
-        other = subject_of(files[others[zlib.crc32(path.name.encode()) % len(others)]][0], SURROUNDINGS)
+        others = sorted(first.keys() - {person})
+        other = subject_of(first[others[zlib.crc32(path.name.encode()) % len(others)]], SURROUNDINGS)
         if small is None or other is None:
             continue
         case, face = restored(small, path, person, library)
@@ -154,10 +158,10 @@ def summary_of_edits(rows: Sequence[Row]) -> dict[str, float]:
     result: dict[str, float] = {"edits": len(rows), "put_back": sum(not row.reason for row in rows)}
     result["unchanged_outside"] = sum(row.unchanged for row in rows)
     for name in ("damaged", "plain", "edit", "known", "stranger"):
-        result[name], result[f"{name}_error"] = mean_of([(row.file, getattr(row, name)) for row in rows])
-    added = [(row.file, row.added) for row in rows]
+        result[name], result[f"{name}_error"] = mean_of([(row.picture, getattr(row, name)) for row in rows])
+    added = [(row.picture, row.added) for row in rows]
     for name in ("known", "stranger"):
-        fell = [(row.file, row.edit - getattr(row, name)) for row in rows]
+        fell = [(row.picture, row.edit - getattr(row, name)) for row in rows]
         result[f"{name}_taken_back"] = sum(value for _, value in fell) / sum(value for _, value in added)
         # Of a ratio of means (delta method), a picture counting once however many edits it has.
         left = [

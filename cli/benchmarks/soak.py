@@ -140,6 +140,13 @@ async def _run(port: int, process: psutil.Process, name: str, graph: Graph, afte
             try:
                 async with asyncio.timeout(left):
                     said = await words.receive()
+                if said.type in (
+                    aiohttp.WSMsgType.CLOSE,
+                    aiohttp.WSMsgType.CLOSING,
+                    aiohttp.WSMsgType.CLOSED,
+                    aiohttp.WSMsgType.ERROR,
+                ):
+                    raise UserError(f"{name}: ComfyUI has ended.")
             except TimeoutError:
                 if cancelled or after is None:
                     raise UserError(f"{name}: ComfyUI has said nothing for {RUNNING} s.") from None

@@ -15,6 +15,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
         required=True, metavar="SUBJECT"
     )
+    for add_subject in (
+        *(_add_quality, _add_faces, _add_keep, _add_evidence, _add_blend, _add_batch),
+        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_soak),
+    ):
+        add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
+
+
+def _add_quality(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     quality = bench.add_parser("quality", help="restoration quality of the embedded weights")
     quality.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
     quality.add_argument("--side", type=int, default=1024, help="longest side of the photographs (default: 1024)")
@@ -23,97 +31,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, default=Path("output/bench"), help="folder for the grid, the plot and the figures"
     )
     quality.set_defaults(run=_bench_quality)
-    _add_faces(bench)
-    keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
-    keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
-    keep.add_argument(
-        "--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)"
-    )
-    keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
-    keep.add_argument(
-        "--kinds",
-        type=_words,
-        default=("face", "color", "enlarged", "warp", "crop", "all"),
-        metavar="NAME,NAME",
-        help="what the editing model did beside the face (default: face,color,enlarged,warp,crop,all)",
-    )
-    keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
-    keep.set_defaults(run=_bench_keep)
-    evidence = bench.add_parser(
-        "evidence", help="foreign details in a restoration, found by comparing it with the photograph"
-    )
-    evidence.add_argument(
-        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
-    )
-    evidence.add_argument(
-        "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
-    )
-    evidence.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
-    evidence.add_argument("--family", default="trial", help="family of damage (default: trial)")
-    evidence.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
-    evidence.set_defaults(run=_bench_evidence)
-    blend = bench.add_parser("blend", help="time, memory and seams of blending")
-    blend.set_defaults(run=_bench_blend)
-    batch = bench.add_parser("batch", help="time, memory and cancels of batches")
-    batch.set_defaults(run=_bench_batch)
-    context = bench.add_parser(
-        "context", help="the effect of the context around a blended face, as in PerFuSe's figure S1"
-    )
-    context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
-    context.set_defaults(run=_bench_context)
-    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network with random weights")
-    fullsize.set_defaults(run=_bench_fullsize)
-    personas = bench.add_parser(
-        "personas", help="faces restored with their persona, without one, and with another person's"
-    )
-    personas.add_argument(
-        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
-    )
-    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
-    personas.add_argument("--steps", type=int, default=150, help="training steps per stage (default: 150)")
-    personas.add_argument("--draws", type=int, default=2, help="damaged versions per photograph (default: 2)")
-    personas.add_argument(
-        "--out", type=Path, default=Path("output/bench"), help="folder for the picture and the figures"
-    )
-    personas.add_argument(
-        "--plots",
-        action="store_true",
-        help="instead, plot the papers' main effects at small scale; resumes an earlier run",
-    )
-    personas.add_argument(
-        "--minutes",
-        type=float,
-        default=60.0,
-        help="with --plots: start nothing new after this many minutes (default: 60)",
-    )
-    personas.set_defaults(run=_bench_personas)
-    scale = bench.add_parser(
-        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
-    )
-    scale.add_argument(
-        "--counts",
-        type=_numbers,
-        default=(2000, 20_000, 200_000),
-        metavar="N,N",
-        help="photographs (default: 2000,20000,200000)",
-    )
-    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
-    scale.set_defaults(run=_bench_scale)
-    soak = bench.add_parser("soak", help="memory, open files and cancelling of a real ComfyUI over many runs")
-    soak.add_argument(
-        "--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed"
-    )
-    soak.add_argument(
-        "--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)"
-    )
-    soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
-    soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
-    soak.set_defaults(run=_bench_soak)
-    for subject in (quality, keep, evidence, blend, batch, context, fullsize, personas, scale, soak):
-        subject.add_argument("--json", type=Path, help="write the figures here, too")
+    return quality
 
 
-def _add_faces(bench: argparse._SubParsersAction) -> None:
+def _add_faces(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     faces = bench.add_parser(
         "faces",
         help="known faces with synthetic damage, restored from their albums",
@@ -158,8 +79,129 @@ def _add_faces(bench: argparse._SubParsersAction) -> None:
     faces.add_argument(
         "--out", type=Path, default=Path("output/bench/faces"), help="folder for the rows, the figures and the pictures"
     )
-    faces.add_argument("--json", type=Path, help="write the figures here, too")
     faces.set_defaults(run=_bench_faces)
+    return faces
+
+
+def _add_keep(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    keep = bench.add_parser("keep", help="faces that a simulated editing model has changed, given back to their people")
+    keep.add_argument("--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person")
+    keep.add_argument(
+        "--most", type=int, default=24, help="at most this many faces, from all people in turn (default: 24)"
+    )
+    keep.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    keep.add_argument(
+        "--kinds",
+        type=_words,
+        default=("face", "color", "enlarged", "warp", "crop", "all"),
+        metavar="NAME,NAME",
+        help="what the editing model did beside the face (default: face,color,enlarged,warp,crop,all)",
+    )
+    keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
+    keep.set_defaults(run=_bench_keep)
+    return keep
+
+
+def _add_evidence(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    evidence = bench.add_parser(
+        "evidence", help="foreign details in a restoration, found by comparing it with the photograph"
+    )
+    evidence.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
+    evidence.add_argument(
+        "--most", type=int, default=16, help="at most this many faces, from all people in turn (default: 16)"
+    )
+    evidence.add_argument("--width", type=int, default=96, help="of the damaged face, in pixels (default: 96)")
+    evidence.add_argument("--family", default="trial", help="family of damage (default: trial)")
+    evidence.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    evidence.set_defaults(run=_bench_evidence)
+    return evidence
+
+
+def _add_blend(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    blend = bench.add_parser("blend", help="time, memory and seams of blending")
+    blend.set_defaults(run=_bench_blend)
+    return blend
+
+
+def _add_batch(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    batch = bench.add_parser("batch", help="time, memory and cancels of batches")
+    batch.set_defaults(run=_bench_batch)
+    return batch
+
+
+def _add_context(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    context = bench.add_parser(
+        "context", help="the effect of the context around a blended face, as in PerFuSe's figure S1"
+    )
+    context.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the picture")
+    context.set_defaults(run=_bench_context)
+    return context
+
+
+def _add_fullsize(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    fullsize = bench.add_parser("fullsize", help="time and memory of the full-size network with random weights")
+    fullsize.set_defaults(run=_bench_fullsize)
+    return fullsize
+
+
+def _add_personas(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    personas = bench.add_parser(
+        "personas", help="faces restored with their persona, without one, and with another person's"
+    )
+    personas.add_argument(
+        "--photos", type=Path, required=True, help="a folder with one subfolder of pictures per person"
+    )
+    personas.add_argument("--methods", nargs="+", default=["dual_pivot", "album", "adapter"], help="which to compare")
+    personas.add_argument("--steps", type=int, default=150, help="training steps per stage (default: 150)")
+    personas.add_argument("--draws", type=int, default=2, help="damaged versions per photograph (default: 2)")
+    personas.add_argument(
+        "--out", type=Path, default=Path("output/bench"), help="folder for the picture and the figures"
+    )
+    personas.add_argument(
+        "--plots",
+        action="store_true",
+        help="instead, plot the papers' main effects at small scale; resumes an earlier run",
+    )
+    personas.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="with --plots: start nothing new after this many minutes (default: 60)",
+    )
+    personas.set_defaults(run=_bench_personas)
+    return personas
+
+
+def _add_scale(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    scale = bench.add_parser(
+        "scale", help="what a folder of photographs costs beside their restoration, and what kills lose"
+    )
+    scale.add_argument(
+        "--counts",
+        type=_numbers,
+        default=(2000, 20_000, 200_000),
+        metavar="N,N",
+        help="photographs (default: 2000,20000,200000)",
+    )
+    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
+    scale.set_defaults(run=_bench_scale)
+    return scale
+
+
+def _add_soak(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    soak = bench.add_parser("soak", help="memory, open files and cancelling of a real ComfyUI over many runs")
+    soak.add_argument(
+        "--comfyui", type=Path, required=True, help="the folder of a ComfyUI with its requirements installed"
+    )
+    soak.add_argument(
+        "--workflows", type=_words, metavar="NAME,NAME", help="which (default: all that need no other weights)"
+    )
+    soak.add_argument("--runs", type=int, default=200, help="of every workflow (default: 200)")
+    soak.add_argument("--seed", type=int, default=0, help="of the moments of cancelling (default: 0)")
+    soak.set_defaults(run=_bench_soak)
+    return soak
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def _restore(options: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
     if options.servers and (options.workers or options.threads or options.ray):
         raise UserError("--servers restores elsewhere. Omit --workers, --threads and --ray.")
-    if any((getattr(options, name) or 1) < 1 for name in ("workers", "threads")):
+    if any(number is not None and number < 1 for number in (options.workers, options.threads)):
         raise UserError("--workers and --threads need a number of at least 1.")
     bundled = WORKFLOWS / f"{options.workflow}.json"
     graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
@@ -120,7 +120,7 @@ def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace
         graph,
         album,
         origin(graph, album),
-        options.album.name if options.album else "",
+        album.name if options.album else "",
     )
     counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
     if not counts.found:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..pictures.color import luma
 from ..vocabulary import UserError
-from .survival import GUESS, disturbance, transfer
+from .survival import GUESS, disturbance, mirror_filtered, transfer
 
 # Standard deviations of the windows in which a difference adds up, in pixels of the photograph.
 WINDOWS = (1.0, 2.0, 4.0)
@@ -68,11 +68,8 @@ def evidence(
     """
     factor = _factor(result, photo)
     zones = _zones(damage)
-    deviation = _deviation(result, photo, zones)
-    size = (result.shape[-2], result.shape[-1])
-    against = ((deviation / threshold - 1) / (FULL - 1)).clamp(0, 1)
-    if factor > 1:
-        against = F.interpolate(against[None, None], size, mode="bilinear")[0, 0]
+    deviation = _deviation(luma(result), luma(photo), zones)
+    against = _contradicted(deviation, threshold, factor)
     silent = _silent(result, zones, factor)
     return Evidence(against, silent * (1 - against), deviation)
 
@@ -90,23 +87,31 @@ def pulled_back(
     more steps would bring in the noise. See ``evidence`` for the rest.
     """
     factor, zones = _factor(result, photo), _zones(damage)
-    against = evidence(result, photo, zones, CERTAIN * threshold).contradicted
-    weight = _widened(F.interpolate(against[None, None], photo.shape[-2:], mode="area")[0])
+    against = _contradicted(_deviation(luma(result), luma(photo), zones), CERTAIN * threshold, factor)
     if not against.any():
         return result
+    weight = _widened(F.interpolate(against[None, None], photo.shape[-2:], mode="area")[0])
     missing = photo - _predicted(result, photo, zones)
     power = float((luma(missing)[0].square() * weight).sum() / weight.sum())
     changes = []
     for zone in zones:
         excess = power - _noise(zone.scalars) ** 2
         if excess < power / 3:  # mostly noise: moving toward it would gain nothing
-            return result
+            changes.append(torch.zeros_like(missing))
+            continue
         passed, _, ratio = _survived(missing, zone.scalars, 1.0, excess)
-        changes.append(_filtered(missing, passed / (passed**2 + ratio)))
+        changes.append(mirror_filtered(missing, passed / (passed**2 + ratio)))
     change = _weighted(changes, zones) * weight
     if factor > 1:
         change = F.interpolate(change[None], result.shape[-2:], mode="bicubic")[0]
     return torch.where(change == 0, result, (result + strength * change).clamp(0, 1))
+
+
+def _contradicted(deviation: Tensor, threshold: float, factor: int) -> Tensor:
+    """``[H, W]`` to ``[h, w]`` in 0..1."""
+    against = ((deviation / threshold - 1) / (FULL - 1)).clamp(0, 1)
+    size = [factor * side for side in against.shape]
+    return against if factor == 1 else F.interpolate(against[None, None], size, mode="bilinear")[0, 0]
 
 
 def _factor(result: Tensor, photo: Tensor) -> int:
@@ -139,11 +144,10 @@ def _weighted(pictures: Sequence[Tensor], zones: Sequence[Zone]) -> Tensor:
 
 
 def _deviation(result: Tensor, photo: Tensor, zones: Sequence[Zone]) -> Tensor:
-    """``[H, W]``: the largest difference over the windows, in multiples of what was to be expected there."""
-    predicted = _predicted(result, photo, zones)
-    difference = luma(photo - predicted)[0]
+    """``[H, W]``: the largest difference over the windows, in multiples of what was to be expected there. Of lumas ``[1, H, W]``."""
+    light = _predicted(result, photo, zones)[0]
+    difference = photo[0] - light
     noise = _weighted([torch.full(difference.shape, _noise(zone.scalars)) for zone in zones], zones)
-    light = luma(predicted)[0]
     contrast = _blurred((light - _blurred(light, 2.0)).square(), 2.0).sqrt() * IMPRECISION
     # What the picture as a whole disagrees by, such as a change of tone, is no detail.
     difference = difference - _blurred(difference, 0.05 * max(difference.shape))
@@ -164,21 +168,13 @@ def _noise(scalars: Scalars) -> float:
 
 
 def _predicted(result: Tensor, photo: Tensor, zones: Sequence[Zone]) -> Tensor:
-    """The photograph ``[3, H, W]`` as it would look if the result were what was taken, without noise."""
+    """The photograph ``[C, H, W]`` as it would look if the result were what was taken, without noise."""
     small = result if result.shape == photo.shape else F.interpolate(result[None], photo.shape[-2:], mode="area")[0]
-    return _weighted([_filtered(small, _passed(small, zone.scalars)) for zone in zones], zones)
-
-
-def _filtered(picture: Tensor, share: Tensor) -> Tensor:
-    """``[C, H, W]`` with every frequency of its mirrored self multiplied by ``share`` ``[2 H, W + 1]``."""
-    height, width = picture.shape[-2:]
-    mirrored = torch.cat([picture, picture.flip(-1)], -1)
-    mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)
-    return torch.fft.irfft2(torch.fft.rfft2(mirrored) * share, s=mirrored.shape[-2:])[..., :height, :width]
+    return _weighted([mirror_filtered(small, _passed(small, zone.scalars)) for zone in zones], zones)
 
 
 def _frequencies(picture: Tensor, pixel: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Cycles per pixel of the photograph, for ``_filtered``. pixel: of the picture, per pixel of the photograph."""
+    """Cycles per pixel of the photograph, for ``mirror_filtered``. pixel: of the picture, per pixel of the photograph."""
     height, width = picture.shape[-2:]
     return torch.fft.rfftfreq(2 * width)[None] * pixel, torch.fft.fftfreq(2 * height)[:, None] * pixel
 
@@ -188,14 +184,11 @@ def _passed(picture: Tensor, scalars: Scalars) -> Tensor:
     return transfer(scalars, *torch.broadcast_tensors(fx, fy))
 
 
-def _survived(
-    picture: Tensor, scalars: Scalars, pixel: float, variance: float | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every frequency the share that passed, Wiener's share that survived, and noise over signal; see ``_filtered``.
+def _survived(picture: Tensor, scalars: Scalars, pixel: float, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every frequency the share that passed, Wiener's share that survived, and noise over signal; see ``mirror_filtered``.
 
-    Natural pictures have power that falls with the square of the frequency; how much they have, the picture's own variance says.
+    Natural pictures have power that falls with the square of the frequency; how much they have, ``variance`` says.
     """
-    variance = float(luma(picture)[0].var()) if variance is None else variance
     fx, fy = torch.broadcast_tensors(*_frequencies(picture, pixel))
     radius = torch.hypot(fx, fy).clamp(min=1 / (2 * max(picture.shape[-2:])))
     power = radius**-2.0
@@ -210,7 +203,7 @@ def _silent(result: Tensor, zones: Sequence[Zone], factor: int) -> Tensor:
     light = luma(result)
     parts = []
     for zone in zones:
-        kept = _filtered(light, _survived(light.expand(3, -1, -1), zone.scalars, factor)[1])[0]
+        kept = mirror_filtered(light, _survived(light, zone.scalars, factor, float(light.var()))[1])[0]
         lost = _blurred((light[0] - kept).square(), DETAIL_WINDOW * factor)
         shown = _blurred((kept - _blurred(kept, BROAD * factor)).square(), DETAIL_WINDOW * factor)
         parts.append(lost / (lost + shown + FAINT**2))

@@ -115,3 +115,11 @@ def band_survival(survives: Tensor, levels: int) -> Tensor:
     profile = radial(survives)
     edges = [size // 2 >> level for level in range(levels + 1)]
     return torch.stack([profile[low:high].mean() for high, low in zip(edges, edges[1:], strict=False)])
+
+
+def mirror_filtered(picture: Tensor, share: Tensor) -> Tensor:
+    """``[C, H, W]`` with every frequency of its mirrored self, whose borders do not meet, multiplied by ``share`` ``[2 H, W + 1]``."""
+    height, width = picture.shape[-2:]
+    mirrored = torch.cat([picture, picture.flip(-1)], -1)
+    mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)
+    return torch.fft.irfft2(torch.fft.rfft2(mirrored) * share, s=mirrored.shape[-2:])[..., :height, :width]

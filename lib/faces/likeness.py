@@ -1,4 +1,4 @@
-"""Faces that nobody has a name for: vector_of in a few characters, and grouped by who they look like."""
+"""Faces that nobody has a name for: described in a few characters, and grouped by who they look like."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Groups:
         self._spaces: dict[tuple[str, int], _Space] = {}
 
     def add(self, text: object, taken: set[int]) -> int | None:
-        """The number of the vector_of face's group, counted from 0, which is put into ``taken``: the groups of the same photograph.
+        """The number of the described face's group, counted from 0, which is put into ``taken``: the groups of the same photograph.
         None for a text that describes no face."""
         found = vector_of(text)
         if found is None:

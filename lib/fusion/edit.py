@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..faces.align import least_squares_similarity
 from ..faces.detection import Detection
+from ..faces.homography import transform
 from ..pictures.color import luma
 from ..vocabulary import Face, Size, UserError
 
@@ -66,11 +67,11 @@ class Registration:
     def to_edit(self, points: np.ndarray) -> np.ndarray:
         """Points ``[..., 2]`` of the photograph in the edit."""
         points = np.asarray(points, np.float64)
-        return projected(self.homography, points + self._flow_at(points))
+        return transform(self.homography, points + self._flow_at(points))
 
     def to_photograph(self, points: np.ndarray) -> np.ndarray:
         """The inverse. The flow is smooth, so that a few steps of a fixed-point iteration are exact to a hundredth of a pixel."""
-        straight = projected(np.linalg.inv(self.homography), np.asarray(points, np.float64))
+        straight = transform(np.linalg.inv(self.homography), np.asarray(points, np.float64))
         found = straight
         for _ in range(8):
             found = straight - self._flow_at(found)
@@ -157,7 +158,7 @@ def _by_faces(
 ) -> Guess | None:
     """From the landmarks of a face in both, then from the correlation of the pictures; None where that cannot be."""
     ours, theirs = (
-        projected(np.linalg.inv(frame), face.landmarks) for frame, face in zip((to_photo, to_edit), pair, strict=True)
+        transform(np.linalg.inv(frame), face.landmarks) for frame, face in zip((to_photo, to_edit), pair, strict=True)
     )
     try:
         matrix = np.vstack([least_squares_similarity(ours, theirs), [0, 0, 1]])
@@ -178,17 +179,11 @@ def _by_faces(
 def _bent(here: np.ndarray, there: np.ndarray, guess: Guess, outside: np.ndarray) -> Registration:
     """The guess with its flow and its agreement, in the frame of the compared pictures."""
     matrix = guess.matrix
-    moved = projected(np.linalg.inv(matrix), guess.end)
+    moved = transform(np.linalg.inv(matrix), guess.end)
     flow = _from_features(guess.start, moved, here.shape)
     flow = flow + _residual_flow(here, there, matrix, flow, outside)
     agreement = _agreement(here, there, matrix, flow, outside)
     return Registration(matrix, flow, here.shape, len(guess.start), agreement)
-
-
-def projected(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points ``[..., 2]`` under a homography ``[3, 3]``."""
-    mapped = points @ matrix[:, :2].T + matrix[:, 2]
-    return mapped[..., :2] / mapped[..., 2:]
 
 
 def _gray(picture: Tensor, side: int) -> np.ndarray:
@@ -240,7 +235,7 @@ def _homography(start: np.ndarray, end: np.ndarray, side: int) -> tuple[np.ndarr
     if matrix is None or abs(np.linalg.det(matrix)) < 1e-9:
         return none
     inliers = found[:, 0] > 0
-    left = projected(np.linalg.inv(matrix), end) - start
+    left = transform(np.linalg.inv(matrix), end) - start
     near = np.exp(-0.5 * ((start[:, None] - start[None]) ** 2).sum(-1) / (NEIGHBORHOOD * side) ** 2) * inliers
     np.fill_diagonal(near, 0)
     mean = near @ left / (near.sum(1, keepdims=True) + 1e-9)
@@ -255,7 +250,7 @@ def _plausible(matrix: np.ndarray, shape: Size) -> bool:
     depth = corners @ matrix[2, :2] + matrix[2, 2]
     if (depth * depth[0] <= 0).any():
         return False
-    sides = np.roll(quad := projected(matrix, corners), -1, 0) - quad
+    sides = np.roll(quad := transform(matrix, corners), -1, 0) - quad
     turns = sides[:, 0] * np.roll(sides[:, 1], -1) - sides[:, 1] * np.roll(sides[:, 0], -1)
     stretch = np.linalg.norm(sides, axis=1) / [width, height, width, height]
     return bool((turns > 0).all() and stretch.max() < LARGEST_STRETCH * stretch.min())
@@ -265,7 +260,7 @@ def _outside(faces: Sequence[Found], shape: Size, frame: np.ndarray) -> np.ndarr
     """float32 of ``shape``: 1 outside of faces, ``IN_A_FACE`` inside. frame: ``[3, 3]``, its pixels to the faces'."""
     weight = np.ones(shape, np.float32)
     for face in faces:
-        (x0, y0), (x1, y1) = projected(np.linalg.inv(frame), np.reshape(face.box, (2, 2)))
+        (x0, y0), (x1, y1) = transform(np.linalg.inv(frame), np.reshape(face.box, (2, 2)))
         middle = round((x0 + x1) / 2), round((y0 + y1) / 2)
         axes = max(round((x1 - x0) * REACH[0]), 1), max(round((y1 - y0) * REACH[1]), 1)
         cv2.ellipse(weight, middle, axes, 0, 0, 360, IN_A_FACE, -1)
@@ -333,7 +328,7 @@ def _residual_flow(
 def _brought(there: np.ndarray, matrix: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The edit in the photograph's frame, and float32 in 0..1 where it shows something."""
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]]
-    at = projected(matrix, np.dstack([x, y]) + flow).astype(np.float32)
+    at = transform(matrix, np.dstack([x, y]) + flow).astype(np.float32)
     picture = cv2.remap(there, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = np.ones(there.shape, np.float32)
     return picture, cv2.remap(inside, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderValue=0)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..degradation.survival import power, survival
+from ..degradation.survival import mirror_filtered, power, survival
 from ..faces.align import moved
 from ..fusion.blend import Patch, blend_faces
 from ..fusion.compose import grained
@@ -74,13 +74,16 @@ def keep_people(
     mask = torch.zeros(edit.shape[-2:])
     if found.reason:
         return Result(edit.clone(), mask, tuple(Kept(face, reason=found.reason) for face in faces), found)
-    reasons = [reason_to_leave(face, found, edit, edit_faces, strangers) for face in faces]
     before = [in_face(edit, face, found) if shows(face, found, edit) else None for face in faces]
+    reasons = [
+        reason_to_leave(face, strength, seen, found, edit_faces, strangers)
+        for face, seen in zip(faces, before, strict=True)
+    ]
     patches = []
     for number, (face, reason, seen) in enumerate(zip(faces, reasons, before, strict=True)):
-        amount = strength * face.strength
-        if reason or amount == 0 or seen is None:
+        if reason or seen is None:
             continue
+        amount = strength * face.strength
         if face.person is None:
             patch = stranger_patch(face, found, edit, seen, scalars, amount)
         else:
@@ -92,20 +95,30 @@ def keep_people(
     picture = blend_faces(edit, patches) if patches else edit.clone()
     # An edit may leave 0..1 where nothing is put back.
     picture = torch.where(picture == edit, edit, picture.clamp(0, 1))
-    after = [None if seen is None else in_face(picture, face, found) for face, seen in zip(faces, before, strict=True)]
+    after = [
+        seen if reason or seen is None else in_face(picture, face, found)
+        for face, reason, seen in zip(faces, reasons, before, strict=True)
+    ]
     people = tuple(Kept(*one) for one in zip(faces, before, after, reasons, strict=True))
     return Result(picture, mask, people, found)
 
 
-def reason_to_leave(face: Face, found: Registration, edit: Tensor, edit_faces: Sequence[Found], strangers: bool) -> str:
-    """Why a face cannot be put back, or an empty text."""
+def reason_to_leave(
+    face: Face,
+    strength: float,
+    seen: Tensor | None,
+    found: Registration,
+    edit_faces: Sequence[Found],
+    strangers: bool,
+) -> str:
+    """Why a face cannot be put back, or an empty text. seen: the edit in the face's frame, if it shows it."""
     if face.person is None and not strangers:
         return "a stranger"
     if face.person is not None and face.restored is None:
         return "it was not restored"
-    if face.strength == 0:
+    if strength * face.strength == 0:
         return "its strength is 0"
-    if not shows(face, found, edit):
+    if seen is None:
         return "the edit does not show it"
     here = found.to_edit(face.landmarks)
     eyes = float(np.linalg.norm(here[1] - here[0]))
@@ -118,7 +131,8 @@ def reason_to_leave(face: Face, found: Registration, edit: Tensor, edit_faces: S
 def shows(face: Face, found: Registration, edit: Tensor) -> bool:
     """Whether the edit shows the middle of a face."""
     height, width = edit.shape[-2:]
-    return bool(((found.to_edit(face.landmarks) >= 0) & (found.to_edit(face.landmarks) < [width, height])).all())
+    there = found.to_edit(face.landmarks)
+    return bool(((there >= 0) & (there < [width, height])).all())
 
 
 def known_patch(face: Face, found: Registration, edit: Tensor, amount: float) -> Patch:
@@ -150,12 +164,7 @@ def surviving(change: Tensor, seen: Tensor, scalars: Mapping[str, float] | None,
 
     seen: ``[3, S, S]``, an undamaged face of the same scale; pixel: crop pixels per pixel of the photograph.
     """
-    size = change.shape[-1]
-    share = survival(scalars, power(luma(seen)), 2 * size, pixel)
-    # Mirrored, so that the crop's borders do not meet.
-    mirrored = torch.cat([change, change.flip(-1)], -1)
-    mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)
-    return torch.fft.irfft2(torch.fft.rfft2(mirrored) * share, s=mirrored.shape[-2:])[:, :size, :size]
+    return mirror_filtered(change, survival(scalars, power(luma(seen)), 2 * change.shape[-1], pixel))
 
 
 def laid_into(
@@ -189,19 +198,19 @@ def in_face(edit: Tensor, face: Face, found: Registration) -> Tensor:
     axis = (np.arange(size * samples) + 0.5) / samples - 0.5
     grid = np.stack(np.meshgrid(axis, axis), -1)
     at = found.to_edit(moved(grid.reshape(-1, 2), face.similarity.inverse)).reshape(grid.shape)
-    return _sampled(edit, at, samples, beyond=cv2.BORDER_REPLICATE)
+    return _sampled(edit, at, samples)
 
 
-def _sampled(content: Tensor, at: np.ndarray, samples: int, beyond: int = cv2.BORDER_CONSTANT) -> Tensor:
+def _sampled(content: Tensor, at: np.ndarray, samples: int) -> Tensor:
     """``[C, H, W]`` at points ``[h * samples, w * samples, 2]``, averaged to ``[C, h, w]``.
 
-    beyond: what lies outside: the edge for the first three channels, and for the others what OpenCV's border of that name says.
+    Outside lie the edge's colors in the first three channels, and 0 in the others, which are masks.
     """
     x, y = (np.ascontiguousarray(at[..., axis], np.float32) for axis in (0, 1))
     low, high = content.amin((-2, -1)), content.amax((-2, -1))
     planes = []
     for number, plane in enumerate(content.cpu().numpy()):
-        border = cv2.BORDER_REPLICATE if number < 3 else beyond
+        border = cv2.BORDER_REPLICATE if number < 3 else cv2.BORDER_CONSTANT
         sampled = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=border)
         small = cv2.resize(sampled, (x.shape[1] // samples, x.shape[0] // samples), interpolation=cv2.INTER_AREA)
         # Bicubic interpolation overshoots.

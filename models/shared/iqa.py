@@ -58,7 +58,9 @@ def learned_metrics(folders: Callable[[str], list[Path]], device: torch.device) 
     folders(kind): where files of a kind are looked for.
     """
     made = {name: Metric(_loader(one, folders, device), one.reference, one.better) for name, one in LEARNED.items()}
-    return made | {name: Metric(_refusal(why), name == "fid", "higher") for name, why in IMPOSSIBLE.items()}
+    for name, why in IMPOSSIBLE.items():
+        made[name] = Metric(_refusal(why), name == "fid", "lower" if name == "fid" else "higher")
+    return made
 
 
 def _refusal(why: str) -> Callable[[], Any]:

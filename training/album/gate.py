@@ -79,6 +79,7 @@ def train_gate(
         )
     with seeded(schedules[0].seed):
         gate = Gate().to(memory_format=torch.channels_last)
+    likeness = likeness.to(place.device)
     states = []
     for schedule, judge in zip(schedules, (None, likeness), strict=True):
         optimizer = torch.optim.AdamW(gate.parameters(), schedule.learning_rate, weight_decay=1e-4)
@@ -90,7 +91,7 @@ def train_gate(
         gate = train_loop(folder, gate, optimizer, dataset, partial(loss, judge), schedule, place, report)
         states.append({name: value.clone() for name, value in gate.state_dict().items()})
     gate.load_state_dict({name: (value + states[1][name]) / 2 for name, value in states[0].items()})
-    figures = gate_quality(gate.eval(), Samples(shards[:HELD_BACK], 128, 1))
+    figures = gate_quality(gate.cpu().eval(), Samples(shards[:HELD_BACK], 128, 1))
     (work / "held_back.json").write_text(json.dumps(figures, indent=2))
     provenance = {"samples": len(shards), "schedules": [asdict(one) for one in schedules], "held_back": figures}
     save_gate(gate, provenance, weights)
