@@ -57,6 +57,10 @@ def then_and_now() -> list[dict[str, Any]]:
     ]
 
 
+def node(graph: dict, kind: str) -> str:
+    return next(id for id, one in graph.items() if one["class_type"] == kind)
+
+
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
 TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),

@@ -92,3 +92,20 @@ def restorer(net):
     from personal_restore.tests.tiny_base import BASE
 
     return DiffusionRestorer(lambda: net, BASE, 32, denoise=0.2, steps=3)
+
+
+@pytest.fixture
+def small(astronaut) -> torch.Tensor:
+    """The portrait at a size that restores in a second."""
+    return astronaut[..., :256, 80:336]
+
+
+@pytest.fixture
+def separate_folders(tmp_path, monkeypatch):
+    """The stand-in reads, writes and finds models in the test's own folder."""
+    from personal_restore.lib.standin.host import folders
+
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setattr(folders, "input", tmp_path)
+    monkeypatch.setattr(folders, "output", tmp_path / "output")
+    monkeypatch.setattr(folders, "allowed", [])

@@ -19,12 +19,10 @@ MODES = (
     "1",
     "L",
     "LA",
-    "La",
     "P",
     "PA",
     "RGB",
     "RGBA",
-    "RGBa",
     "RGBX",
     "CMYK",
     "YCbCr",
@@ -100,3 +98,8 @@ def test_a_picture_file_is_read_or_refused(tmp_path_factory, file):
             assert torch.isfinite(pictures).all()
             assert (pictures.shape[2], pictures.shape[1]) == photograph.size
         is_result(path)
+
+
+def test_every_mode_and_every_format_is_drawn():
+    assert all(any(drawn(mode, kind, (33, 17), 1, b"") for kind in FORMATS) for mode in MODES)
+    assert all(any(drawn(mode, kind, (33, 17), 1, b"") for mode in MODES) for kind in FORMATS)

@@ -29,7 +29,8 @@ def test_every_line_of_a_table_names_a_test():
 
 
 def test_one_module_adds_routes_and_they_only_read():
-    sources = [path for room in ("lib", "models", "nodes") for path in (ROOT / room).rglob("*.py")]
+    rooms = ("lib", "models", "nodes", "training", "cli")
+    sources = [ROOT / "__init__.py", *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
     added = [
         (path.name, how)
         for path in sources
