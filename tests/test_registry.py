@@ -59,7 +59,9 @@ def test_the_package_carries_everything_that_the_nodes_need_at_run_time():
     patterns = tomllib.loads(TEXT)["tool"]["setuptools"]["package-data"]["personal_restore"]
     packed = {path for pattern in patterns for path in ROOT.glob(pattern)}
     needed = {
-        path for folder in ("web", "workflows", "locales", "models/embedded") for path in (ROOT / folder).rglob("*")
+        path
+        for folder in ("nodes/web", "workflows", "locales", "models/embedded")
+        for path in (ROOT / folder).rglob("*")
     }
     assert {path for path in needed if path.is_file() and path.suffix not in (".py", ".pyc")} <= packed
 
@@ -107,7 +109,7 @@ def test_the_archive_holds_what_the_nodes_import_and_no_command_line_benchmark_o
 def test_a_text_that_users_of_the_archive_read_says_where_the_command_line_is():
     """The archive has none: a text names a node, or says that a copy of the repository is needed."""
     shipped = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
-    rooms = ("nodes/", "models/", "lib/", "web/", "locales/", "workflows/")
+    rooms = ("nodes/", "models/", "lib/", "locales/", "workflows/")
     texts = [name for name in shipped if name.startswith(rooms) and name.endswith((".py", ".js", ".json", ".md"))]
     lines = [
         line
