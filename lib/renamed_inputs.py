@@ -30,7 +30,7 @@ def renamed_prompt(prompt: Any) -> Any:
 
 
 def renamed_workflow(workflow: Any) -> Any:
-    """The same for a graph in UI format without subgraphs, which names only what is linked.
+    """The same for a graph in UI format, laid flat, which names only what is linked.
 
     Its other values have no names. A noise level above 1 is recognized as one in steps; a single step of noise is not.
     """
