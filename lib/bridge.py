@@ -299,6 +299,6 @@ def serve_odd_folder() -> None:
         return web.FileResponse(path)
 
     # ComfyUI serves each of these under /api too, where the frontend asks for templates.
-    folders = {"extensions": "web", "workflow_templates": "workflows"}
+    folders = {"extensions": "nodes/web", "workflow_templates": "workflows"}
     for kind in folders:
         PromptServer.instance.routes.get(f"/{kind}/{{pack:{names}}}/{{path:.+}}")(answer)
