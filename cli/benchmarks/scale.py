@@ -140,7 +140,7 @@ def _stubs(job: Job, photographs: Iterator[str]) -> Generator[Entry]:
         failed = number % 100 == 99
         yield Entry(
             photograph, status.st_size, status.st_mtime_ns, "c" * 16, ORIGIN, result="" if failed else result,
-            preview="" if failed else f"previews/{result}.jpg", reason="it is broken" if failed else "",
+            reason="it is broken" if failed else "",
             before=(1600, 1200), after=(1600, 1200), faces=[] if failed else faces, seconds=1.0,
         )  # fmt: skip
 

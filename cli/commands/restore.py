@@ -110,21 +110,14 @@ def _restore(options: argparse.Namespace) -> int:
 def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace) -> int:
     from ..archive.origin import origin
     from ..archive.photograph import Job
-    from ..archive.run import Wanted, run, summary
+    from ..archive.run import Wanted, check_folders, run, summary
     from ..own import with_likeness
 
+    folder, out = folder.resolve(), options.out.resolve()
+    check_folders(folder, out, album)  # before all weights are read, which may take minutes
     graph = with_likeness(graph)
-    job = Job(
-        folder.resolve(),
-        options.out.resolve(),
-        graph,
-        album,
-        origin(graph, album),
-        album.name if options.album else "",
-    )
+    job = Job(folder, out, graph, album, origin(graph, album), album.name if options.album else "")
     counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
-    if not counts.found:
-        raise UserError(f"There are no pictures to restore in {folder}.")
     print(*summary(counts, options.out), sep="\n", flush=True)
     return 1 if counts.failed else 0
 
