@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ def save_result(photograph: Photograph, after: Image.Image, path: Path, **animat
 
 
 def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: RestoredFrames | None) -> Path:
-    stem = _free_stem(out, photo.stem)
+    stem = free_stem(out, photo.stem)
     animated = frames.options("PNG") if frames and frames.common.kind == "PNG" else {}
     while True:
         try:
@@ -205,7 +205,7 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
                 save_result(photograph, done.after, partial, **animated)
             break
         except FileExistsError:  # another run has just taken the name
-            stem = _free_stem(out, photo.stem)
+            stem = free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
         comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=result_mark())
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
@@ -229,17 +229,18 @@ def is_result(path: Path) -> bool:
     return is_marked(path)
 
 
-def _free_stem(out: Path, stem: str) -> str:
-    number, free = 1, _fitting(stem, "")
-    while any((out / f"{free}_{what}").exists() for what in NAMES):
+def free_stem(out: Path, stem: str, names: Sequence[str] = NAMES) -> str:
+    """How the results' names can begin, before an underline and one of ``names``, so that none of them exists."""
+    number, free = 1, _fitting(stem, "", names)
+    while any((out / f"{free}_{what}").exists() for what in names):
         number += 1
-        free = _fitting(stem, f"_{number}")
+        free = _fitting(stem, f"_{number}", names)
     return free
 
 
-def _fitting(stem: str, ending: str) -> str:
+def _fitting(stem: str, ending: str, names: Sequence[str]) -> str:
     """The stem, shortened where the names of the results would be too long."""
-    room = LONGEST_NAME - max(len(what) for what in NAMES) - 1 - len(ending)
+    room = LONGEST_NAME - max(len(what) for what in names) - 1 - len(ending)
     while len(os.fsencode(stem)) > room:
         stem = stem[:-1]
     return stem + ending

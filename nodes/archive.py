@@ -72,7 +72,10 @@ class LoadNextPhotographs(io.ComfyNode):
         if not source.is_dir():
             raise UserError(f"{folder!r} is not a folder. Enter one inside the input folder.")
         todo = _REMAINING.turn(
-            source, writable(results, output_folder()), count, lambda name: load_image(resolve_input(source / name))[0][:1]
+            source,
+            writable(results, output_folder()),
+            count,
+            lambda name: load_image(resolve_input(source / name))[0][:1],
         )
         if not todo.total:
             raise UserError(f"There are no photographs in {folder!r}. Put them there, or enter another folder.")
