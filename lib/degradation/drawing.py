@@ -96,12 +96,13 @@ def broken_stroke(
     count = len(points)
     swell = 1 + 0.5 * wander(rng, count, count // 10 + 2)
     taper = np.minimum(1, np.minimum(np.arange(count) + 0.6, np.arange(count)[::-1] + 0.6) / (1 + count / 8))
-    edges = 1 + ragged * rng.normal(size=(count, 2))
-    widths = (thickness / 2 * (swell * np.sqrt(taper))[:, None] * np.clip(edges, 0.1, 3)).astype(np.float32)
-    present = wander(rng, count, count // 6 + 2) > 2 * breaks - 1.15
-    bounds = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
+    coarse, fine = (wander(rng, count, knots) for knots in (count // 18 + 2, count // 4 + 2))
+    present = np.clip(2.5 * (coarse + 0.6 * fine - 2 * breaks + 1.2), 0, 1)
+    fray = np.stack([wander(rng, count, count // 2 + 2) for _ in range(2)], 1) + 0.4 * rng.normal(size=(count, 2))
+    widths = thickness / 2 * (swell * np.sqrt(taper) * present)[:, None] * np.clip(1 + ragged * fray, 0.1, 3)
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], present > 0, [False]]).astype(np.int8)))
     for first, last in zip(bounds[::2], bounds[1::2], strict=True):
-        stroke(canvas, points[first:last], widths[first:last], opacity * rng.uniform(0.6, 1))
+        stroke(canvas, points[first:last], widths[first:last].astype(np.float32), opacity * rng.uniform(0.6, 1))
 
 
 def plane_of(canvas: NDArray[np.uint8]) -> Plane:
