@@ -114,10 +114,10 @@ def paper(rng: np.random.Generator, height: int, width: int, tone: float, warmth
     """``[H, W, 3]``: the bare material, of lightness ``tone``, the yellower the greater ``warmth``, a little uneven."""
     tint = np.array([1.0, 1 - 0.07 * warmth, 1 - 0.22 * warmth], np.float32)
     texture = 1 + 0.05 * noise(rng, height, width, 2) + 0.04 * noise(rng, height, width, max(height, width) / 12)
-    return np.clip(tone * texture[..., None] * tint, 0, 1)
+    return np.clip(tone * texture[..., None] * tint, 0, 1).astype(np.float32)
 
 
 def halo_of(opacity: Plane, reach: float, strength: float) -> Plane:
     """``[H, W, 1]``: the shade beside a mark, as pushed-up emulsion and a scanner's lamp give it."""
     beside = cv2.GaussianBlur(opacity, (0, 0), max(reach, 0.5)) - opacity
-    return (1 - strength * np.clip(1.6 * beside, 0, 0.8))[..., None]
+    return np.asarray(1 - strength * np.clip(1.6 * beside, 0, 0.8), np.float32)[..., None]

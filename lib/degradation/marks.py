@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import SUBPIXEL, Layer, broken_stroke, halo_of, line, noise, paper, plane_of, rough_noise, wander
+from .drawing import SUBPIXEL, Layer, Plane, broken_stroke, halo_of, line, noise, paper, plane_of, rough_noise, wander
 
 
 def scratches(
@@ -109,7 +109,7 @@ def _crease(rng: np.random.Generator, height: int, width: int) -> tuple[NDArray[
         cut = rng.uniform(0.08, 0.45, 2) * size
         corner = rng.integers(2, size=2)
         ends = np.array([[cut[0], 0.0], [0.0, cut[1]]])
-        return tuple(np.where(corner, size - end, end) for end in ends)  # type: ignore[return-value]
+        return tuple(np.where(corner, size - end, end) for end in ends)
     along = int(rng.integers(2))
     start, end = size * rng.uniform(0, 1, (2, 2))
     end[1 - along] = start[1 - along] + rng.normal() * 0.12 * size[1 - along]
@@ -119,7 +119,7 @@ def _crease(rng: np.random.Generator, height: int, width: int) -> tuple[NDArray[
     return start, end
 
 
-def _step_of_light(height: int, width: int, start: NDArray[np.float64], angle: float, longer: int) -> NDArray:
+def _step_of_light(height: int, width: int, start: NDArray[np.float64], angle: float, longer: int) -> Plane:
     """``[H, W]`` in -1..1: positive on one side of a line through ``start``, negative on the other, fading away from it."""
     across = (np.arange(height, dtype=np.float32)[:, None] - np.float32(start[1])) * np.float32(math.cos(angle)) - (
         np.arange(width, dtype=np.float32)[None] - np.float32(start[0])

@@ -35,7 +35,8 @@ def local_damage(recipe_or_steps: Recipe | Sequence[Step], height: int, width: i
         elif step.operator in LAYERS:
             opacity = LAYERS[step.operator](*size, **step.parameters).opacity
             if size != (height, width):
-                opacity = cv2.resize(opacity, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
+                opacity = np.asarray(cv2.resize(opacity, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+                opacity = opacity.reshape(height, width)
             remains *= 1 - np.clip(opacity, 0, 1)
     return 1 - remains
 
