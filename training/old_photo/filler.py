@@ -1,0 +1,75 @@
+"""Trains the filler: undamaged pictures with free-form holes, of which only the surroundings are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...lib.vocabulary import Place
+from ...models.old_photo.filler import Filler, smoothly_filled
+from ..loop import Schedule, train_loop
+from ..randomness import seeded
+from .holes import draw_holes
+from .pictures import HELD_BACK, SHARD, opened_pictures
+
+SIDE = 128
+SCHEDULE = Schedule(steps=7000, batch=16, learning_rate=6e-4, warmup=200, workers=0)
+# Below this an error counts in squares: noise cannot be guessed.
+SMALL = 0.01
+
+
+class Holed(Dataset):
+    """Crops of the pictures, turned, mirrored and recolored, each with holes."""
+
+    def __init__(self, pictures: list[np.ndarray], length: int, seed: int):
+        self.pictures, self.length, self.seed = pictures, length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        picture = self.pictures[rng.integers(len(self.pictures))][rng.integers(SHARD)]
+        top, left = rng.integers(0, picture.shape[0] - SIDE + 1, 2)
+        crop = picture[top : top + SIDE, left : left + SIDE]
+        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])][..., rng.permutation(3)]
+        holes = draw_holes(rng, SIDE)
+        return {"picture": np.ascontiguousarray(crop.transpose(2, 0, 1)), "holes": holes[None]}
+
+
+def loss(filler: Callable[[Tensor, Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean absolute error inside the holes, of the filler and of the smooth filling that it starts from."""
+    truth, holes = batch["picture"].float() / 255, batch["holes"].float()
+    smooth = smoothly_filled(truth * (1 - holes), holes)
+    filled = filler(smooth, holes).float()
+    area = 3 * holes.sum()
+    error = holes * (((filled - truth).square() + SMALL**2).sqrt() - SMALL)
+    start = holes * (((smooth - truth).square() + SMALL**2).sqrt() - SMALL)
+    squared = (holes * (filled - truth)).square().sum((1, 2, 3)) / (3 * holes.sum((1, 2, 3)))
+    return {
+        "loss": error.sum() / area,
+        "smooth": start.sum().detach() / area,
+        "psnr": (-10 * (squared + 1e-6).log10()).mean().detach(),
+    }
+
+
+def train_filler(
+    pictures: Path,
+    work: Path,
+    place: Place,
+    schedule: Schedule = SCHEDULE,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Filler:
+    """Trains or resumes in ``work`` on the shards in ``pictures``, see `pictures.write_pictures`."""
+    shards = opened_pictures(pictures)[HELD_BACK:]
+    with seeded(schedule.seed):
+        filler = Filler().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(filler.parameters(), schedule.learning_rate, weight_decay=1e-4)
+    data = lambda length: Holed(shards, length, schedule.seed)  # noqa: E731
+    return train_loop(work, filler, optimizer, data, loss, schedule, place, report)

@@ -1,0 +1,83 @@
+"""Trains the finder on the samples of ``samples.py``, and calibrates its threshold on those that it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...lib.vocabulary import Place
+from ...models.old_photo.finder import Finder
+from ..loop import Schedule, train_loop
+from ..randomness import seeded
+from .pictures import HELD_BACK, opened_pictures
+
+SIDE = 256
+SCHEDULE = Schedule(steps=4000, batch=8, learning_rate=8e-4, warmup=200, workers=0)
+# From how much local damage on a pixel counts as damaged; between the two it is not counted.
+FAINT, DAMAGED = 0.08, 0.3
+# Near damage a pixel more or less is no fault.
+NEAR, NEAR_WEIGHT = 2, 0.25
+# Damage is rare: its pixels count more.
+RARE = 2.0
+
+
+class Damaged(Dataset):
+    """Crops of the samples, turned and mirrored, some lighter or darker."""
+
+    def __init__(self, shards: list[np.ndarray], length: int, seed: int):
+        self.shards, self.length, self.seed = shards, length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        shard = self.shards[rng.integers(len(self.shards))]
+        sample = shard[rng.integers(len(shard))]
+        top, left = rng.integers(0, sample.shape[0] - SIDE + 1, 2)
+        crop = sample[top : top + SIDE, left : left + SIDE]
+        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])].transpose(2, 0, 1)
+        return {"picture": np.ascontiguousarray(crop[:3]), "damage": np.ascontiguousarray(crop[3:])}
+
+
+def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pixels are damaged, and how much each counts, from the local damage ``[B, 1, H, W]`` in 0..1."""
+    wanted = (damage >= DAMAGED).float()
+    near = F.max_pool2d(wanted, 2 * NEAR + 1, 1, NEAR) - wanted
+    weight = (1 + (RARE - 1) * wanted) * (1 - (1 - NEAR_WEIGHT) * near)
+    return wanted, torch.where((damage > FAINT) & (damage < DAMAGED), 0.0, weight)
+
+
+def loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cross-entropy and 1 - Dice of a batch (Milletari et al. 2016), with weights; and its F1 at one half."""
+    wanted, weight = targets(batch["damage"].float() / 255)
+    logits = finder(batch["picture"].float() / 255).float()
+    entropy = (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum() / weight.sum()
+    found = weight * logits.sigmoid()
+    dice = 1 - (2 * (found * wanted).sum() + 1) / (found.sum() + (weight * wanted).sum() + 1)
+    with torch.no_grad():
+        hard = (weight > 0) * (logits > 0)
+        f1 = 2 * (hard * wanted).sum() / (hard.sum() + wanted.sum()).clamp(min=1)
+    return {"loss": entropy + 0.3 * dice, "entropy": entropy.detach(), "dice": dice.detach(), "f1": f1}
+
+
+def train_finder(
+    samples: Path,
+    work: Path,
+    place: Place,
+    schedule: Schedule = SCHEDULE,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Finder:
+    """Trains or resumes in ``work`` on the shards in ``samples``, see `samples.write_samples`."""
+    shards = opened_pictures(samples)[HELD_BACK:]
+    with seeded(schedule.seed):
+        finder = Finder().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(finder.parameters(), schedule.learning_rate, weight_decay=1e-4)
+    data = lambda length: Damaged(shards, length, schedule.seed)  # noqa: E731
+    return train_loop(work, finder, optimizer, data, loss, schedule, place, report)
