@@ -1,4 +1,4 @@
-"""The U-Net that the finder and the filler share: convolutions alone, so that a place depends on its surroundings only."""
+"""The U-Net that the finder and the filler share: every operation is local, so that a place depends on its surroundings only."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Block(nn.Module):
-    """x + two convolutions, ``[B, C, h, w]`` to the same."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+from ..embedded.one_step import ResidualBlock
 
 
 class UNet(nn.Module):
@@ -34,7 +23,7 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(inputs * 4, widths[0], 3, padding=1)
 
         def chain(width: int, depth: int) -> nn.Sequential:
-            return nn.Sequential(*(Block(width) for _ in range(depth)))
+            return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
         self.down = nn.ModuleList(map(chain, widths, depths))
         self.up = nn.ModuleList(map(chain, widths[:-1], depths[:-1]))

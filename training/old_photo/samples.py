@@ -21,12 +21,12 @@ from .pictures import opened_pictures
 # Pictures along a side of the square, and how often.
 SQUARES = {1: 0.4, 2: 0.4, 3: 0.2}
 # Shares of the squares without local damage, and of those without any.
-UNDAMAGED, UNTOUCHED = 0.34, 0.16
+UNDAMAGED, UNTOUCHED = 0.2, 0.08
 
 
 def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> None:
-    """For every shard of pictures one of samples, uint8 ``[N, S, S, 4]``: RGB, and the local damage of 0 to 255; those that are there
-    are kept."""
+    """Shards of samples, uint8 ``[N, S, S, 4]``: RGB, and the local damage of 0 to 255. Each is of the pictures of one shard, in their order,
+    and again from the first one on; those that are there are kept."""
     shards = opened_pictures(pictures)
     out.mkdir(parents=True, exist_ok=True)
     for number in tqdm(numbers, desc="samples", disable=None):
@@ -34,7 +34,7 @@ def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> N
         if path.is_file():
             continue
         rng = np.random.default_rng((seed, number))
-        samples = _damaged_shard(np.array(shards[number]), rng)
+        samples = _damaged_shard(np.array(shards[number % len(shards)]), rng)
         with whole(path) as partial, partial.open("wb") as file:
             np.save(file, samples)
 
@@ -66,7 +66,7 @@ def _taken_apart(square: np.ndarray, along: int) -> np.ndarray:
 def damaged_square(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Uint8 ``[S, S, 3]`` to ``[S, S, 4]``, damaged, with its local damage."""
     side, kind = square.shape[0], rng.random()
-    steps = draw_old_photo(rng, float(rng.beta(1.2, 1.5)), side, side)
+    steps = draw_old_photo(rng, float(rng.beta(2, 1.2)), side, side)
     if kind < UNTOUCHED:
         steps = ()
     elif kind < UNDAMAGED:
