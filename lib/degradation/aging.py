@@ -85,15 +85,15 @@ def paper_texture(image: torch.Tensor, *, seed: int, strength: float, period: fl
     return (image * shade).clamp(0, 1)
 
 
-def halftone(image: torch.Tensor, *, period: float, angle: float, strength: float) -> torch.Tensor:
-    """Printed dots ``period`` pixels apart, on a screen turned by ``angle``, and by 30 degrees more for every further ink."""
+def halftone(image: torch.Tensor, *, period: float, angle: float, inks: int, strength: float) -> torch.Tensor:
+    """Printed dots ``period`` pixels apart, on a screen turned by ``angle``, with three ``inks`` by 30 degrees more for
+    each further one."""
     height, width = image.shape[-2:]
     frequency = 2 * math.pi / max(period, 1.5)
     y, x = torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)[None]
-    gray = bool((image - image.mean(1, keepdim=True)).abs().max() < 0.02)
     screens = []
     for ink in range(3):
-        turn = angle + (0 if gray else ink * math.pi / 6)
+        turn = angle + (ink * math.pi / 6 if inks == 3 else 0)
         along = torch.cos(frequency * (x * math.cos(turn) + y * math.sin(turn)))
         across = torch.cos(frequency * (y * math.cos(turn) - x * math.sin(turn)))
         screens.append(0.5 - 0.25 * (along + across))

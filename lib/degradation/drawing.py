@@ -96,12 +96,13 @@ def broken_stroke(
     count = len(points)
     swell = 1 + 0.5 * wander(rng, count, count // 10 + 2)
     taper = np.minimum(1, np.minimum(np.arange(count) + 0.6, np.arange(count)[::-1] + 0.6) / (1 + count / 8))
-    edges = 1 + ragged * rng.normal(size=(count, 2))
-    widths = (thickness / 2 * (swell * np.sqrt(taper))[:, None] * np.clip(edges, 0.1, 3)).astype(np.float32)
-    present = wander(rng, count, count // 6 + 2) > 2 * breaks - 1.15
-    bounds = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
+    coarse, fine = (wander(rng, count, knots) for knots in (count // 18 + 2, count // 4 + 2))
+    present = np.clip(2.5 * (coarse + 0.6 * fine - 2 * breaks + 1.2), 0, 1)
+    fray = np.stack([wander(rng, count, count // 2 + 2) for _ in range(2)], 1) + 0.4 * rng.normal(size=(count, 2))
+    widths = thickness / 2 * (swell * np.sqrt(taper) * present)[:, None] * np.clip(1 + ragged * fray, 0.1, 3)
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], present > 0, [False]]).astype(np.int8)))
     for first, last in zip(bounds[::2], bounds[1::2], strict=True):
-        stroke(canvas, points[first:last], widths[first:last], opacity * rng.uniform(0.6, 1))
+        stroke(canvas, points[first:last], widths[first:last].astype(np.float32), opacity * rng.uniform(0.6, 1))
 
 
 def plane_of(canvas: NDArray[np.uint8]) -> Plane:
@@ -113,10 +114,10 @@ def paper(rng: np.random.Generator, height: int, width: int, tone: float, warmth
     """``[H, W, 3]``: the bare material, of lightness ``tone``, the yellower the greater ``warmth``, a little uneven."""
     tint = np.array([1.0, 1 - 0.07 * warmth, 1 - 0.22 * warmth], np.float32)
     texture = 1 + 0.05 * noise(rng, height, width, 2) + 0.04 * noise(rng, height, width, max(height, width) / 12)
-    return np.clip(tone * texture[..., None] * tint, 0, 1)
+    return np.clip(tone * texture[..., None] * tint, 0, 1).astype(np.float32)
 
 
 def halo_of(opacity: Plane, reach: float, strength: float) -> Plane:
     """``[H, W, 1]``: the shade beside a mark, as pushed-up emulsion and a scanner's lamp give it."""
     beside = cv2.GaussianBlur(opacity, (0, 0), max(reach, 0.5)) - opacity
-    return (1 - strength * np.clip(1.6 * beside, 0, 0.8))[..., None]
+    return np.asarray(1 - strength * np.clip(1.6 * beside, 0, 0.8), np.float32)[..., None]

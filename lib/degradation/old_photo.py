@@ -35,7 +35,8 @@ def local_damage(recipe_or_steps: Recipe | Sequence[Step], height: int, width: i
         elif step.operator in LAYERS:
             opacity = LAYERS[step.operator](*size, **step.parameters).opacity
             if size != (height, width):
-                opacity = cv2.resize(opacity, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
+                opacity = np.asarray(cv2.resize(opacity, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+                opacity = opacity.reshape(height, width)
             remains *= 1 - np.clip(opacity, 0, 1)
     return 1 - remains
 
@@ -97,11 +98,12 @@ def _print(rng: np.random.Generator, heaviness: float) -> list[Step]:
         shade = {"tone": _between(rng, 0.6, 0.95), "warmth": _between(rng, 0, 1)}
         steps.append(Step("uneven_fading", {"seed": _seed(rng), "strength": strength, **shade}))
     if _chance(rng, 0.4, 0.8, heaviness):
-        grain = {"sigma": _between(rng, 1, 5 + 9 * heaviness), "clump": _between(rng, 0.6, 2.5)}
+        grain = {"sigma": _between(rng, 1, 4 + 7 * heaviness), "clump": _between(rng, 0.6, 2.5)}
         steps.append(Step("film_grain", {"seed": _seed(rng), **grain}))
     if rng.random() < 0.06:
         screen = {"period": _between(rng, 2.5, 6), "angle": _between(rng, 0, math.pi / 2)}
-        steps.append(Step("halftone", {**screen, "strength": _between(rng, 0.2, 0.8)}))
+        inks = 3 if tone == 0 else 1
+        steps.append(Step("halftone", {**screen, "inks": inks, "strength": _between(rng, 0.2, 0.8)}))
     elif rng.random() < 0.2:
         relief = {"period": _between(rng, 2, 6), "weave": float(rng.choice((0, 0, 0.6, 1)))}
         steps.append(Step("paper_texture", {"seed": _seed(rng), "strength": _between(rng, 0.1, 0.7), **relief}))
@@ -123,14 +125,14 @@ def _touched(rng: np.random.Generator, heaviness: float, pixel: float, warmth: f
     if _chance(rng, 0.4, 0.9, heaviness):
         for _ in range(int(rng.integers(1, 3))):
             specks = {"count": round(_spread(rng, 4, 20 + 380 * heaviness)), "fibers": _between(rng, 0, 0.3)}
-            thickness = max(_spread(rng, 0.0012, 0.005), 0.9 * pixel)
-            light = {"tone": _tone(rng, 0.72), "opacity": _between(rng, 0.4, 1), "warmth": warmth}
+            thickness = max(_spread(rng, 0.0016, 0.006), 1.2 * pixel)
+            light = {"tone": _tone(rng, 0.72), "opacity": _between(rng, 0.5, 1), "warmth": warmth}
             steps.append(Step("dust", {"seed": _seed(rng), "thickness": thickness, **specks, **light}))
     if _chance(rng, 0.05, 0.7, heaviness):
         crease = {"count": int(rng.integers(1, 2 + round(4 * heaviness))), "lost": _between(rng, 0.1, 1)}
         thickness = max(_spread(rng, 0.0015, 0.004 + 0.01 * heaviness), 1.1 * pixel)
         crack = {"branches": int(rng.integers(0, 2 + round(5 * heaviness))), "shade": _between(rng, 0, 0.3)}
-        light = {"tone": _between(rng, 0.75, 1), "opacity": _between(rng, 0.75, 1), "warmth": warmth}
+        light = {"tone": _between(rng, 0.8, 1), "opacity": _between(rng, 0.8, 1), "warmth": warmth}
         steps.append(Step("folds", {"seed": _seed(rng), "thickness": thickness, **crease, **crack, **light}))
     if _chance(rng, 0.01, 0.08, heaviness):
         print_ = {"count": int(rng.integers(1, 3)), "length": _between(rng, 0.1, 0.35), "period": _between(rng, 3, 8)}

@@ -51,7 +51,7 @@ BOUNDS = {
     "count": (0, 2000), "branches": (0, 30), "corners": (0, 4), "length": (0, 3), "thickness": (0, 0.2), "margin": (0, 0.2),
     "rounding": (0, 0.5), "edge": (0, 0.2), "share": (0, 1), "spread": (0, 10), "bend": (0, 10), "breaks": (0, 1), "lost": (0, 1),
     "fibers": (0, 1), "shade": (0, 1), "halo": (0, 1), "rim": (0, 1), "tone": (0, 1), "warmth": (0, 1), "opacity": (0, 1),
-    "strength": (0, 1), "reach": (0, 1), "weave": (0, 1), "clump": (0, 50), "period": (1, 1000),
+    "strength": (0, 1), "reach": (0, 1), "weave": (0, 1), "clump": (0, 50), "inks": (1, 3), "period": (1, 1000),
     "cyan": (0, 2), "magenta": (0, 2), "yellow": (0, 2), "yellowing": (0, 1), "seed": (0, 2**63),
 }  # fmt: skip
 RESIZE = 1e-3, 4  # its scale, which for other operators is another thing

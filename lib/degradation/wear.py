@@ -28,11 +28,12 @@ def stains(
             continue
         distance = _drop(rng, center, size, rows, columns)
         inside = np.clip((1 - distance) * size / 2 + 0.5, 0, 1)
-        strength = rng.uniform(0.5, 1)
-        body[rows, columns] = np.maximum(body[rows, columns], strength * inside)
+        strength, softness = rng.uniform(0.5, 1), rng.uniform(0.1, 0.8)
+        soft = np.clip(0.25 + (1 - distance) / softness, 0, 1)
+        body[rows, columns] = np.maximum(body[rows, columns], strength * inside * soft)
         # The rim is sharp to the outside, where the water stopped, and soft to the inside.
         band = inside * np.exp(-np.clip((1 - distance) * size, 0, None) / max(0.06 * size, 0.8))
-        uneven = np.clip(0.6 + 0.7 * noise(rng, *band.shape, max(size / 3, 2)), 0, 1)
+        uneven = np.clip(0.6 + 0.7 * noise(rng, band.shape[0], band.shape[1], max(size / 3, 2)), 0, 1)
         edge[rows, columns] = np.maximum(edge[rows, columns], strength * band * uneven)
     cloudy = np.clip(0.8 + 0.35 * rough_noise(rng, height, width, longer / 8), 0, 1)
     tint = np.array([0.62, 0.62 - 0.16 * warmth, 0.62 - 0.36 * warmth], np.float32)
@@ -55,7 +56,7 @@ def _drop(rng: np.random.Generator, center: np.ndarray, size: float, rows: slice
     x = (np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(center[0])) / np.float32(size)
     stretch = np.float32(rng.uniform(0.6, 1.6))
     shape = np.hypot(x * stretch, y / stretch)
-    return shape + 0.22 * rough_noise(rng, *shape.shape, max(size * 0.8, 2), 4)
+    return shape + 0.22 * rough_noise(rng, shape.shape[0], shape.shape[1], max(size * 0.8, 2), 4)
 
 
 def flaking(
@@ -101,7 +102,7 @@ def torn(
     outside = (
         np.hypot(np.maximum(from_x, 0), np.maximum(from_y, 0)) + np.minimum(np.maximum(from_x, from_y), 0) - radius
     )
-    outside = outside + margin * longer * rough_noise(rng, height, width, longer / 10, 4)
+    outside += margin * longer * 0.6 * rough_noise(rng, height, width, longer / 14, 4)
     for corner in rng.permutation(4)[:corners]:
         legs = length * longer * rng.uniform(0.4, 1.3, 2)
         px, py = (x if corner % 2 == 0 else width - 1 - x), (y if corner < 2 else height - 1 - y)
