@@ -15,6 +15,8 @@ from ..models.old_photo.known_faces import fill_known_faces
 from . import sockets
 from .layout import check_numbers, check_same_photos, to_image, to_photos
 
+RED = 0.9, 0.1, 0.1
+
 
 class DamageMask(io.ComfyNode):
     @classmethod
@@ -44,7 +46,10 @@ class DamageMask(io.ComfyNode):
                     tooltip="By how many pixels the found places are widened, so that no rim of the damage is left.",
                 ),
             ],
-            outputs=[io.Mask.Output(display_name="mask", tooltip="White where the photograph is damaged.")],
+            outputs=[
+                io.Mask.Output(display_name="mask", tooltip="White where the photograph is damaged."),
+                io.Image.Output(display_name="shown", tooltip="The photograph, with the found places in red."),
+            ],
         )
 
     @classmethod
@@ -52,8 +57,11 @@ class DamageMask(io.ComfyNode):
         photos, told, masks = to_photos(image), progress(), []
         for number, photo in enumerate(photos.split(1)):
             found = find_damage(photo, ready.finder(keep), _steps(told, number, len(photos)))
-            masks.append(mask_of(found, threshold, grow)[:, 0])
-        return io.NodeOutput(torch.cat(masks))
+            masks.append(mask_of(found, threshold, grow))
+        mask = torch.cat(masks)
+        return io.NodeOutput(
+            mask[:, 0], to_image(torch.lerp(photos, photos.new_tensor(RED)[:, None, None], 0.8 * mask))
+        )
 
 
 class FillDamage(io.ComfyNode):
@@ -108,7 +116,9 @@ class FillKnownFaces(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="The faces of that image, matched to people."),
                 sockets.Library.Input("library", tooltip="The known people."),
                 sockets.share_input(
-                    "strength", default=1.0, tooltip="0 leaves the faces unchanged, 1 takes as much from the album as fits."
+                    "strength",
+                    default=1.0,
+                    tooltip="0 leaves the faces unchanged, 1 takes as much from the album as fits.",
                 ),
             ],
             outputs=[

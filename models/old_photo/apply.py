@@ -12,15 +12,15 @@ from ...lib.pictures.tiles import as_memory_allows, tiled
 from .filler import Filler, smoothly_filled
 from .finder import Finder
 
-Progress = Callable[[int, int], None]
-
 # Calibrated on drawn damage that was not trained on, see docs/old_photographs.md.
 THRESHOLD = 0.5
 
 FINDER_TILE, FILLER_TILE, OVERLAP = 1024, 256, 64
 
 
-def find_damage(photos: Tensor, load: Callable[[], Finder], progress: Progress) -> Tensor:
+def find_damage(
+    photos: Tensor, load: Callable[[], Finder], progress: Callable[[int, int], None] = lambda done, total: None
+) -> Tensor:
     """How probably each pixel of ``[B, 3, H, W]`` is damaged, ``[B, 1, H, W]`` in 0..1, float32 on the CPU."""
     net = load()
     weight = next(net.parameters())
@@ -42,7 +42,13 @@ def mask_of(probability: Tensor, threshold: float, grow: int) -> Tensor:
     return F.max_pool2d(found, 2 * grow + 1, 1, grow) if grow else found
 
 
-def fill_damage(photos: Tensor, mask: Tensor, strength: float, load: Callable[[], Filler], progress: Progress) -> Tensor:
+def fill_damage(
+    photos: Tensor,
+    mask: Tensor,
+    strength: float,
+    load: Callable[[], Filler],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
     """Photographs ``[B, 3, H, W]`` with their masked places filled from what surrounds them.
 
     mask: ``[B, 1, H, W]`` in 0..1; whatever is above 0 is not looked at, and is replaced by that share. Where mask or strength is 0, the

@@ -101,7 +101,9 @@ def text(plane: Plane, rng: np.random.Generator) -> None:
     left, top = int(rng.uniform(-0.2, 0.6) * plane.shape[1]), int(rng.uniform(0.05, 0.9) * plane.shape[0])
     for number in range(int(rng.integers(1, 6))):
         words = "".join(rng.choice(letters) if rng.random() < 0.85 else " " for _ in range(int(rng.integers(2, 22))))
-        cv2.putText(own, words, (left, top + int(number * 34 * size)), font, size, 255, int(rng.integers(1, 8)), cv2.LINE_AA)
+        cv2.putText(
+            own, words, (left, top + int(number * 34 * size)), font, size, 255, int(rng.integers(1, 8)), cv2.LINE_AA
+        )
     angle = rng.choice([0, 90, -90, rng.uniform(-20, 20)], p=[0.5, 0.1, 0.1, 0.3])
     turn = cv2.getRotationMatrix2D((plane.shape[1] / 2, plane.shape[0] / 2), float(angle), 1)
     np.maximum(plane, cv2.warpAffine(own, turn, plane.shape[::-1]), out=plane)
@@ -134,7 +136,9 @@ def wrinkles(plane: Plane, rng: np.random.Generator) -> None:
     own = np.zeros_like(plane)
     for number in range(int(rng.integers(2, 9))):
         shift = number * rng.uniform(12, 60) * np.array([-np.sin(turn), np.cos(turn)])
-        points = _curve(start + shift, turn + rng.normal(0, 0.2), rng.uniform(0.05, 0.4) * size[0], rng.normal(0, 0.7), rng)
+        points = _curve(
+            start + shift, turn + rng.normal(0, 0.2), rng.uniform(0.05, 0.4) * size[0], rng.normal(0, 0.7), rng
+        )
         _line(own, points, rng.uniform(2, 9))
     np.maximum(plane, cv2.GaussianBlur(own, (0, 0), rng.uniform(1.5, 7)), out=plane)
 
@@ -147,7 +151,9 @@ def highlights(plane: Plane, rng: np.random.Generator) -> None:
     radius = rng.uniform(1.5, 14)
     for number in range(int(rng.integers(1, 20))):
         place = start + number * step if row else rng.uniform(0, 1, 2) * size
-        axes = tuple(int(v) for v in np.ceil(radius * rng.uniform([0.4, 0.4], [1, 1]) * (1 if row else rng.uniform(0.3, 1.5))))
+        axes = tuple(
+            int(v) for v in np.ceil(radius * rng.uniform([0.4, 0.4], [1, 1]) * (1 if row else rng.uniform(0.3, 1.5)))
+        )
         cv2.ellipse(plane, tuple(int(v) for v in place), axes, float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
 
 

@@ -120,7 +120,9 @@ def developed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _compressed(picture: np.ndarray, quality: int) -> np.ndarray:
-    stored = cv2.imencode(".jpg", (picture[..., ::-1] * 255).round().astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    stored = cv2.imencode(
+        ".jpg", (picture[..., ::-1] * 255).round().astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )[1]
     return cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
 
 
@@ -140,5 +142,7 @@ def opened_pictures(folder: Path) -> list[np.ndarray]:
     """The shards of `write_pictures`, mapped into memory. Raises UserError where there are too few."""
     paths = sorted(folder.glob("shard_*.npy"))
     if len(paths) <= HELD_BACK:
-        raise UserError(f"{folder} holds {len(paths)} shards of pictures; more than {HELD_BACK} are needed. Draw them first.")
+        raise UserError(
+            f"{folder} holds {len(paths)} shards of pictures; more than {HELD_BACK} are needed. Draw them first."
+        )
     return [np.load(path, mmap_mode="r") for path in paths]

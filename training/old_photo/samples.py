@@ -16,7 +16,7 @@ from ...lib.degradation.layers import LAYERS
 from ...lib.degradation.old_photo import draw_old_photo, local_damage
 from ...lib.degradation.recipe import Recipe
 from ...lib.storage.whole import whole
-from .pictures import opened_pictures
+from .pictures import HELD_BACK, opened_pictures
 
 # Pictures along a side of the square, and how often.
 SQUARES = {1: 0.4, 2: 0.4, 3: 0.2}
@@ -25,8 +25,8 @@ UNDAMAGED, UNTOUCHED = 0.2, 0.08
 
 
 def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> None:
-    """Shards of samples, uint8 ``[N, S, S, 4]``: RGB, and the local damage of 0 to 255. Each is of the pictures of one shard, in their order,
-    and again from the first one on; those that are there are kept."""
+    """Shards of samples, uint8 ``[N, S, S, 4]``: RGB, and the local damage of 0 to 255. Each is of the pictures of one
+    shard, in their order, and again from the first one that is not held back; those that are there are kept."""
     shards = opened_pictures(pictures)
     out.mkdir(parents=True, exist_ok=True)
     for number in tqdm(numbers, desc="samples", disable=None):
@@ -34,7 +34,8 @@ def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> N
         if path.is_file():
             continue
         rng = np.random.default_rng((seed, number))
-        samples = _damaged_shard(np.array(shards[number % len(shards)]), rng)
+        again = HELD_BACK + (number - HELD_BACK) % (len(shards) - HELD_BACK)
+        samples = _damaged_shard(np.array(shards[number if number < HELD_BACK else again]), rng)
         with whole(path) as partial, partial.open("wb") as file:
             np.save(file, samples)
 
