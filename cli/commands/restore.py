@@ -42,8 +42,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument(
         "--edit", type=Path, help="with --workflow keep_the_person: what an editing model made of the one photograph"
     )
-    restore.add_argument(
+    workflow = restore.add_mutually_exclusive_group()
+    workflow.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
+    )
+    workflow.add_argument(
+        "--old",
+        action="store_const",
+        dest="workflow",
+        const="old_photo",
+        help="a scanned print: first find and fill scratches, folds, dust and stains (the workflow old_photo)",
     )
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
     restore.add_argument("--seed", type=int, default=0)
