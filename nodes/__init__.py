@@ -19,6 +19,7 @@ from .keep import KeepPerson
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
+from .old_photo import DamageMask, FillDamage, FillKnownFaces
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
@@ -92,6 +93,9 @@ NODES = (
     MapNet,
     DamageGauge,
     Measure,
+    DamageMask,
+    FillDamage,
+    FillKnownFaces,
 )
 
 
