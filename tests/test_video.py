@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from personal_restore.cli.benchmarks import clip as flicker
 from personal_restore.cli.main import main
 from personal_restore.cli.video.graph import graph_alone, graphs_for_shots
 from personal_restore.cli.video.shot import Plan, Shots
@@ -293,6 +294,14 @@ def test_a_workflow_that_cannot_be_tracked_is_refused():
     with pytest.raises(UserError, match="several nodes.*--no-tracking"):
         graphs_for_shots(graph)
     assert any(node["class_type"] == "Shot_Take" for node in graph_alone(graph).values())
+
+
+def test_the_motion_of_the_camera_is_no_flicker_and_noise_is():
+    motions = [flicker._motion(number, 60, 128) for number in (10, 11, 12)]
+    true, damaged = zip(*(flicker._frames(motion, 128, seed) for seed, motion in enumerate(motions)), strict=True)
+    still, noisy = (flicker._changes(list(frames), motions) for frames in (true, damaged))
+    assert still["change"] < still["raw"] / 3, "what is left is resampling"
+    assert noisy["change"] > 2 * still["change"]
 
 
 @pytest.mark.slow
