@@ -387,18 +387,31 @@ def test_a_place_that_dies_at_its_start_is_not_replaced_and_no_photograph_is_bla
         list(spread([Stillborn(next=Place())], iter("abcd")))
 
 
-class Deadly:
-    """Ends the process that unpickles it."""
+STILLBORN = """
+import os, sys
+sys.path.insert(0, {root!r})
+import run
+run.load_package()
+from pathlib import Path
+from personal_restore.cli.archive.manifest import Origin
+from personal_restore.cli.archive.photograph import Job
+from personal_restore.cli.archive.workers import workers
 
+class Deadly:
     def __reduce__(self):
-        return os._exit, (7,)
+        return os._exit, (7,)  # ends the process that unpickles it
+
+if __name__ == "__main__":
+    nowhere = Path("nowhere")
+    list(workers(Job(nowhere, nowhere, {{"x": Deadly()}}, nowhere, Origin("g", "w", "a")), 2, iter("abcd")))
+"""
 
 
 @pytest.mark.slow
-def test_processes_that_die_at_their_start_end_the_run_with_words(tmp_path, photos_folder):
-    job = one.Job(photos_folder, tmp_path / "out", {"x": Deadly()}, tmp_path / "none", Origin("g", "w", "a"))
-    with pytest.raises(UserError, match="A process ended with code 7 while it started"):
-        list(workers.workers(job, 2, iter(NAMES)))
+def test_processes_that_die_at_their_start_end_the_run_with_words(tmp_path):
+    (tmp_path / "stillborn.py").write_text(STILLBORN.format(root=str(ROOT)))
+    ran = subprocess.run([sys.executable, str(tmp_path / "stillborn.py")], capture_output=True, text=True)
+    assert "UserError: A process ended with code 7 while it started" in ran.stderr and "Nothing is left" in ran.stderr
 
 
 def test_a_photograph_that_places_die_of_is_given_up():
