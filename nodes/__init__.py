@@ -7,6 +7,7 @@ from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
 from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
+from .enlarging import EnlargingRestorer
 from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
@@ -16,6 +17,7 @@ from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .keep import KeepPerson
+from .landmarks import CropFaces, DetectLandmarks, EditLandmarks
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
@@ -33,6 +35,7 @@ from .s3diff import S3DiffRestorer
 from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
 from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
+from .warps import AlignFaces, ApplyWarp
 from .weights import DownloadWeights
 
 NODES = (
@@ -91,6 +94,12 @@ NODES = (
     MapNet,
     DamageGauge,
     Measure,
+    DetectLandmarks,
+    EditLandmarks,
+    CropFaces,
+    AlignFaces,
+    ApplyWarp,
+    EnlargingRestorer,
 )
 
 
