@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
+from .ablation import InsertFace, SheetOfValues, ValuesToTry
 from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
@@ -100,6 +101,9 @@ NODES = (
     AlignFaces,
     ApplyWarp,
     EnlargingRestorer,
+    InsertFace,
+    ValuesToTry,
+    SheetOfValues,
 )
 
 
