@@ -20,14 +20,14 @@ from ..randomness import seeded
 from .pictures import HELD_BACK, opened_pictures
 
 SIDE = 256
-SCHEDULE = Schedule(steps=4200, batch=8, learning_rate=1e-3, warmup=200, workers=0)
+SCHEDULE = Schedule(steps=5200, batch=8, learning_rate=1e-3, warmup=200, workers=0)
 # From how much local damage on a pixel counts as damaged; between the two it is not counted.
 FAINT, DAMAGED = 0.08, 0.3
 # Near damage a pixel more or less is no fault.
 NEAR, NEAR_WEIGHT = 2, 0.25
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
-RARE, SOUGHT, TRIES = 4.0, 0.7, 8
+RARE, SOUGHT, TRIES = 4.0, 0.5, 8
 
 
 class Damaged(Dataset):
