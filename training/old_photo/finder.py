@@ -26,6 +26,7 @@ FAINT, DAMAGED = 0.08, 0.3
 # Near damage a pixel more or less is no fault.
 NEAR, NEAR_WEIGHT = 2, 0.25
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+FRAMED = 0.08  # share of the crops that get a border
 # Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
 RARE, SOUGHT, TRIES = 4.0, 0.5, 8
 
@@ -48,7 +49,10 @@ class Damaged(Dataset):
             top, left, sample = self._damaged(rng)
         crop = sample[top : top + SIDE, left : left + SIDE]
         crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])].transpose(2, 0, 1)
-        return {"picture": np.ascontiguousarray(crop[:3]), "damage": np.ascontiguousarray(crop[3:])}
+        crop = np.ascontiguousarray(crop)
+        if rng.random() < FRAMED:
+            frame(crop, rng)
+        return {"picture": crop[:3], "damage": crop[3:]}
 
     def _damaged(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
         """A crop with some damage in it, if one of a few samples has any."""
@@ -63,6 +67,16 @@ class Damaged(Dataset):
             int(np.clip(at - rng.integers(SIDE), 0, side - SIDE)) for at, side in zip(place, sample.shape, strict=False)
         )
         return top, left, sample
+
+
+def frame(crop: np.ndarray, rng: np.random.Generator) -> None:
+    """A straight border of one tone, as scans and films have, on some sides of ``[4, S, S]``, in place; it is no damage."""
+    tone = rng.integers(0, 256) + rng.integers(-6, 7, (3, 1, 1))
+    for turned in (crop, crop[:, ::-1], crop.swapaxes(1, 2), crop.swapaxes(1, 2)[:, ::-1]):
+        if rng.random() < 0.6:
+            width = int(rng.integers(1, 9))
+            turned[:3, :width] = tone.clip(0, 255)
+            turned[3, :width] = 0
 
 
 def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
