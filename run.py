@@ -84,7 +84,7 @@ def main() -> int:
         install(command)
         return subprocess.run([PYTHON, str(ROOT / "run.py"), *sys.argv[1:]]).returncode
     if command == "test":
-        return subprocess.run([PYTHON, "-m", "pytest", str(ROOT / "tests"), *sys.argv[2:]], cwd=ROOT).returncode
+        return subprocess.run([PYTHON, "-m", "pytest", *sys.argv[2:]], cwd=ROOT).returncode
     if command in ("check", "fuzz"):
         tool = ROOT / "cli" / "tools" / f"{command}.py"
         return subprocess.run([PYTHON, str(tool), *sys.argv[2:]], cwd=ROOT).returncode

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ...lib.vocabulary import UserError
 from .manifest import Entry
-from .photograph import Lost
+from .photograph import Lost, Unstarted
 
 LOSSES = 2  # after which a photograph is no longer tried: it may be what the places die of
 
@@ -23,7 +23,7 @@ class Lane(Protocol):
         ...
 
     def again(self) -> Lane | None:
-        """After Lost: what takes its place, if anything does."""
+        """After Lost: what takes its place, if anything does. Not asked after Unstarted, because that would be so again and again."""
         ...
 
     def lost(self, photograph: str, reason: str) -> Entry:
@@ -67,13 +67,14 @@ def spread(
                 continue
             if not isinstance(found, Lost):
                 raise found
-            losses[photograph] += 1
+            started = not isinstance(found, Unstarted)
+            losses[photograph] += started
             if losses[photograph] < LOSSES:
                 again.append(photograph)
             else:
                 yield lane.lost(photograph, str(found))
             lane.close()
-            if (new := lane.again()) is not None:
+            if started and (new := lane.again()) is not None:
                 idle.append(new)
             elif not busy and not idle:
                 raise UserError(f"{found} Nothing is left that could restore.")

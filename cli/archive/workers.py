@@ -16,7 +16,7 @@ import torch
 
 from .lanes import spread
 from .manifest import Entry
-from .photograph import Here, Job, Lost, OutputError, failed
+from .photograph import Here, Job, Lost, OutputError, Unstarted, failed
 
 SLACK = 1.3  # times what the first process needed at most: other photographs are larger
 
@@ -74,6 +74,7 @@ class Worker:
 
     def __init__(self, job: Job, seat: Seat) -> None:
         self._job, self._seat = job, seat
+        self._ready = False
         self.peak = self.on_card = self.free_on_card = 0
 
     def start(self) -> None:
@@ -85,13 +86,15 @@ class Worker:
 
     def restore(self, photograph: str) -> Entry:
         try:
+            self._ready = self._ready or self._pipe.recv()
             self._pipe.send(photograph)
             found, self.peak, self.on_card, self.free_on_card = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
-            raise Lost(f"A process {how} during its work, perhaps because memory was short.") from error
+            kind, when = (Lost, "during its work") if self._ready else (Unstarted, "while it started")
+            raise kind(f"A process {how} {when}, perhaps because memory was short.") from error
         if isinstance(found, BaseException):
             raise found
         return found
@@ -127,6 +130,7 @@ def _serve(job: Job, seat: Seat, pipe: Connection) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = seat.card
     set_threads(seat.threads)
     here = Here(job)
+    pipe.send(True)
     while True:
         try:
             photograph = pipe.recv()

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,18 +178,29 @@ def comfyui_root(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def comfyui(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    base = tmp_path_factory.mktemp("comfyui")
+    with _running(comfyui_root, tmp_path_factory.mktemp("comfyui")) as (server, _):
+        yield server
+
+
+@pytest.fixture
+def mortal_comfyui(comfyui_root: Path, tmp_path: Path) -> Iterator[tuple[Server, subprocess.Popen]]:
+    """Another server, and its process, which the test may kill."""
+    (tmp_path / "mortal").mkdir()
+    with _running(comfyui_root, tmp_path / "mortal") as started:
+        yield started
+
+
+@contextmanager
+def _running(root: Path, base: Path) -> Iterator[tuple[Server, subprocess.Popen]]:
     for name in ("custom_nodes", "input", "output"):
         (base / name).mkdir()
     (base / "custom_nodes" / FOLDER).symlink_to(PACK, target_is_directory=True)
-    server = Server(comfyui_root, base, _free_port())
+    server = Server(root, base, _free_port())
     with (base / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            _command(comfyui_root, base, server.port), cwd=comfyui_root, stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(_command(root, base, server.port), cwd=root, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_ready(server, process)
-            yield server
+            yield server, process
         finally:
             process.terminate()
             try:

@@ -1,6 +1,6 @@
 """The pack in ComfyUI's own frontend, in a headless Chromium: templates, help pages, the face picker, the compare view.
 
-``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen, ``PR_HELP_PICTURES=web/docs/pictures`` those of the help
+``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen, ``PR_HELP_PICTURES=nodes/web/docs/pictures`` those of the help
 pages; ``PR_FOLDER=personal-restore`` gives the pack's folder the name that they show. ``CHROMIUM`` names the browser where it
 is not found.
 """

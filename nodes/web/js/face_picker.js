@@ -1,6 +1,6 @@
 // Click a face in Match Faces to People to choose the person, whether to restore the face, and how strongly.
 // The choices are text in the node's widgets `override` and `strengths`: they are saved with the workflow, and in
-// API mode the same texts refer to faces by number.
+// API mode the same texts refer to faces by number. Where a subgraph shows them on its own node, they are written there.
 
 import { app } from "../../../scripts/app.js";
 
@@ -13,6 +13,7 @@ const TEXTS = {
     restore: "Restore",
     strength: "Strength",
     again: "Run again to apply",
+    several: "This subgraph is used several times: type into override and strengths of the one you mean",
   },
   zh: {
     hint: "点击人脸",
@@ -22,6 +23,7 @@ const TEXTS = {
     restore: "修复",
     strength: "强度",
     again: "再次运行以应用",
+    several: "此子图被多次使用：请在相应节点的 override 和 strengths 中填写",
   },
 };
 
@@ -40,9 +42,24 @@ export function format(entries) {
   return [...entries].sort(([a], [b]) => a - b).map(([number, value]) => `${number}=${value}`).join(", ");
 }
 
+/** The nodes that show a subgraph. */
+function hosts(subgraph) {
+  const graphs = [subgraph.rootGraph, ...subgraph.rootGraph.subgraphs.values()];
+  return graphs.flatMap((graph) => graph.nodes).filter((node) => node.subgraph === subgraph);
+}
+
+/** The widget whose text counts: the node's own, or that of the subgraph's node which shows it; none if several do. */
+function widgetOf(node, name) {
+  const index = node.inputs?.findIndex((slot) => slot.widget?.name === name) ?? -1;
+  const link = index < 0 ? null : node.getInputLink(index);
+  if (!link?.originIsIoNode) return node.widgets.find((one) => one.name === name);
+  const [host, ...others] = hosts(node.graph);
+  return others.length ? undefined : widgetOf(host, host.inputs[link.origin_slot].name);
+}
+
 /** One entry of a widget's text; undefined as value takes it out. */
 function write(node, name, number, value) {
-  const widget = node.widgets.find((one) => one.name === name);
+  const widget = widgetOf(node, name);
   const entries = parse(widget.value);
   if (value === undefined) entries.delete(number);
   else entries.set(number, value);
@@ -53,7 +70,7 @@ function write(node, name, number, value) {
 }
 
 function read(node, name, number) {
-  return parse(node.widgets.find((one) => one.name === name).value).get(number);
+  return parse(widgetOf(node, name)?.value ?? "").get(number);
 }
 
 function element(tag, properties = {}, ...children) {
@@ -99,7 +116,8 @@ function form(node, face, people, changed) {
 
 /** Fills the panel with what the node has shown: one picture per photograph, a button on every face. */
 function fill(panel, node, pictures, people) {
-  const below = element("div", { className: "pr-below", textContent: say("hint") });
+  const writable = ["override", "strengths"].every((name) => widgetOf(node, name));
+  const below = element("div", { className: "pr-below", textContent: say(writable ? "hint" : "several") });
 
   const mark = (button, face) => {
     const name = read(node, "override", face.number);
@@ -114,6 +132,7 @@ function fill(panel, node, pictures, people) {
     const button = element("button", { type: "button", className: "pr-face" });
     button.dataset.number = face.number;
     Object.assign(button.style, { left, top, width, height });
+    button.disabled = !writable;
     button.onclick = () => {
       panel.querySelectorAll(".pr-face").forEach((one) => one.classList.toggle("pr-chosen", one === button));
       below.replaceChildren(form(node, face, people, () => mark(button, face)));
