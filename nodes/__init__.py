@@ -31,12 +31,13 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
+from .sources import LibraryFromImages, LoadLibrary, LoadPhotograph, Sample, SampleGroup
 from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
 from .weights import DownloadWeights
 
 NODES = (
+    LoadPhotograph,
     Sample,
     LoadLibrary,
     LibraryFromImages,

@@ -139,7 +139,7 @@ def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
     given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
     graph[slot] = {"class_type": restorer, "inputs": given}
     if restorer == "persona":
-        album = [node(graph, "PR_Sample"), 1]
+        album = [node(graph, "PR_LoadLibrary"), 0]
         learn = {"restorer": ["base", 0], "library": album, "person": "", "method": "album", "steps": 1, "seed": 0}
         graph["base"] = {"class_type": "PR_DiffusionRestorer", "inputs": few}
         graph["learn"] = {"class_type": "PR_TrainPersona", "inputs": learn}

@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cli" / "tools"
-GENERATORS = {name: (sys.executable, str(TOOLS / f"{name}.py")) for name in ("localise", "snapshot", "subgraphs", "api")}
+GENERATORS = {
+    name: (sys.executable, str(TOOLS / f"{name}.py")) for name in ("localise", "snapshot", "subgraphs", "api")
+}
 
 
 def commands(package: Path) -> dict[str, tuple[str, ...]]:

@@ -275,9 +275,16 @@ def with_piece(
         "nodes": list(nodes.values()),
         "links": links,
         "groups": [],
+        "extra": made["extra"] | {"linearData": _app(wanted["app"], str(host["id"])), "linearMode": False},
         "definitions": {"subgraphs": [piece.definition]},
     }
     return made
+
+
+def _app(wanted: dict[str, Any], host: str) -> dict[str, Any]:
+    """What app mode shows, as the editor saves it: widgets and output nodes in their order."""
+    inputs = [[host if id == "piece" else id, name] for id, name in wanted["inputs"]]
+    return {"inputs": inputs, "outputs": wanted["outputs"]}
 
 
 def _relink(nodes: dict[int, dict[str, Any]], links: list[list[Any]]) -> None:
