@@ -9,6 +9,7 @@ import torch
 from personal_restore.cli.main import main
 from personal_restore.lib.vocabulary import Place, UserError
 from personal_restore.models.old_photo import ready
+from personal_restore.models.old_photo.finder import Finder
 from personal_restore.training import procedural
 from personal_restore.training.loop import Schedule
 from personal_restore.training.old_photo import filler, finder, pictures, samples
@@ -79,6 +80,12 @@ def test_a_border_is_no_damage():
     finder.frame(crop, np.random.default_rng(3))
     edge = (crop[:3] != 200).any(0)
     assert edge.any() and (crop[3][edge] == 0).all() and (crop[3][~edge] == 200).all() and not edge[9:31, 9:31].any()
+
+
+def test_calibration_makes_one_half_of_the_lowest_threshold_that_finds_hardly_anything_undamaged():
+    net = Finder()
+    assert finder.calibrate(net, {"0.5": [0, 0, 0, 0.01], "0.9": [0, 0, 0, 1e-4], "0.95": [0, 0, 0, 0]}) == 0.9
+    assert torch.allclose(net(torch.rand(1, 3, 32, 32)).sigmoid(), torch.tensor(0.1))
 
 
 def test_near_misses_and_faint_damage_count_less():

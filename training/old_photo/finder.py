@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,8 @@ SCHEDULE = Schedule(steps=5200, batch=8, learning_rate=1e-3, warmup=200, workers
 FAINT, DAMAGED = 0.08, 0.3
 # Near damage a pixel more or less is no fault.
 NEAR, NEAR_WEIGHT = 2, 0.25
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+MOST_FOUND = 2e-4  # share of the pixels of undamaged samples
 FRAMED = 0.08  # share of the crops that get a border
 # Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
 RARE, SOUGHT, TRIES = 4.0, 0.5, 8
@@ -119,7 +121,19 @@ def train_finder(
 
     finder = train_loop(work, finder, optimizer, data, loss, schedule, place, report).cpu().eval()
     held_back = finder_quality(finder, np.concatenate(opened_pictures(samples)[:HELD_BACK]))
-    return finder, {"samples": len(shards), "schedule": asdict(schedule), "held_back": held_back}
+    threshold = calibrate(finder, held_back)
+    figures = {"threshold": threshold, "held_back": held_back}
+    return finder, {"samples": len(shards), "schedule": asdict(schedule), **figures}
+
+
+def calibrate(finder: Finder, figures: dict[str, list[float]]) -> float:
+    """Shifts the finder so that one half is the lowest threshold at which hardly anything is found in undamaged samples; of none, the
+    highest. Returns what it was before. figures: see `finder_quality`."""
+    good = [float(threshold) for threshold, row in figures.items() if row[-1] <= MOST_FOUND]
+    threshold = min(good, default=max(THRESHOLDS))
+    with torch.no_grad():
+        finder.net.head.bias -= math.log(threshold / (1 - threshold))
+    return threshold
 
 
 def finder_quality(finder: Finder, samples: np.ndarray) -> dict[str, list[float]]:
