@@ -24,6 +24,7 @@ from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
 from .frames import ENDINGS, Together, further, options, put_aside, together
+from .old_print import notes_on_print
 from .own import with_edit, with_photo
 from .photograph import Photograph, noticed, prepared_photograph, summary_line, with_file_of_edit, with_transparency
 
@@ -127,7 +128,7 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
         done = restore_source(graph, photograph.source)
         if line := summary_line(done.report):
             print(line, flush=True)
-        noted = noticed(done.report)
+        noted = (*noticed(done.report), *notes_on_print(graph, done.before))
         for note in noted:
             print(f"note: {photo.name}: {note}.", flush=True)
         photograph = replace(photograph, notes=(*photograph.notes, *noted))

@@ -18,7 +18,7 @@ from ..models.embedded.weights import TOKEN_SPACE, Extractor
 from ..models.face2scene import network as face2scene
 from . import sockets
 from .face2scene import trained, trained_named
-from .layout import check_same_photos, to_image, to_photos
+from .layout import check_same_photos, masks_of, to_image, to_photos
 
 EMBEDDED = "embedded"
 NO_FACE = "There is no restored face of 16 pixels or more. The scene is restored without a degradation code."
@@ -47,6 +47,14 @@ def one_for_all_input(**more: Any) -> io.Boolean.Input:
         "restored without a code. On: the largest face of all reveals the damage of all, for bursts and videos that "
         "were damaged alike.",
         **more,
+    )
+
+
+def filled_input() -> io.Mask.Input:
+    return io.Mask.Input(
+        "filled",
+        optional=True,
+        tooltip="Places of the photograph that were filled, such as scratches. The damage is read beside them.",
     )
 
 
@@ -103,6 +111,7 @@ class FacePair(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="Restored faces."),
                 face_input(),
                 one_for_all_input(),
+                filled_input(),
             ],
             outputs=[
                 sockets.FacePair.Output(display_name="pair", tooltip="The pair of each photograph, for FaDeX."),
@@ -114,10 +123,13 @@ class FacePair(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, faces: Faces, face: int, one_for_all: bool) -> io.NodeOutput:
+    def execute(
+        cls, image: torch.Tensor, faces: Faces, face: int, one_for_all: bool, filled: torch.Tensor | None = None
+    ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Face Pair", photos, faces)
-        return shown_pairs(face_pairs("Face Pair", photos, faces, face, one_for_all))
+        masks = None if filled is None else masks_of("Face Pair", filled, photos)
+        return shown_pairs(face_pairs("Face Pair", photos, faces, face, one_for_all, masks))
 
 
 def shown_pairs(pairs: FacePairs) -> io.NodeOutput:
@@ -274,6 +286,7 @@ class EstimateDegradation(UsesExtractor):
                 face_input(),
                 extractor_input(optional=True),
                 one_for_all_input(optional=True),
+                filled_input(),
             ],
             outputs=[
                 sockets.Code.Output(
@@ -289,11 +302,18 @@ class EstimateDegradation(UsesExtractor):
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, faces: Faces, face: int, extractor: str = EMBEDDED, one_for_all: bool = False
+        cls,
+        image: torch.Tensor,
+        faces: Faces,
+        face: int,
+        extractor: str = EMBEDDED,
+        one_for_all: bool = False,
+        filled: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Estimate Degradation", photos, faces)
-        pairs = face_pairs("Estimate Degradation", photos, faces, face, one_for_all)
+        masks = None if filled is None else masks_of("Estimate Degradation", filled, photos)
+        pairs = face_pairs("Estimate Degradation", photos, faces, face, one_for_all, masks)
         network, space = extractor_named(extractor, "Estimate Degradation")
         code = code_of_maps(network, extracted_maps(network, pairs, extractor, space, progress()))
         return io.NodeOutput(code, *read_gauge(code))

@@ -46,3 +46,16 @@ def check_same_photos(node: str, photos: torch.Tensor, faces: Faces | FaceLandma
             f"{node}: the faces were found in {found[0]} picture(s) of {found[2]}x{found[1]}, but the image has "
             f"{given[0]} of {given[2]}x{given[1]}. Connect the photograph in which the faces were detected."
         )
+
+
+def masks_of(node: str, mask: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
+    """MASK ``[H, W]``, ``[1, H, W]`` or ``[B, H, W]`` as ``[B, 1, H, W]`` in 0..1, one for each photograph. Raises UserError where they
+    do not fit."""
+    masks = mask if mask.ndim == 3 else mask[None]
+    check_numbers(masks, f"{node}: the mask")
+    if masks.shape[-2:] != photos.shape[-2:] or len(masks) not in (1, len(photos)):
+        raise UserError(
+            f"{node}: there are {len(masks)} mask(s) of {masks.shape[-1]}x{masks.shape[-2]} for {len(photos)} photograph(s) of "
+            f"{photos.shape[-1]}x{photos.shape[-2]}. Provide one mask of that size for all of them, or one for each."
+        )
+    return masks.cpu().float().clamp(0, 1)[:, None].expand(len(photos), -1, -1, -1)

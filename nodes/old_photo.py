@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 
 from ..lib.bridge import io, keep, progress
-from ..lib.vocabulary import Faces, Library, UserError
+from ..lib.vocabulary import Faces, Library
 from ..models.old_photo import ready
 from ..models.old_photo.apply import THRESHOLD, fill_damage, find_damage, mask_of
 from ..models.old_photo.known_faces import fill_known_faces
 from . import sockets
-from .layout import check_numbers, check_same_photos, to_image, to_photos
+from .layout import check_same_photos, masks_of, to_image, to_photos
 
 RED = 0.9, 0.1, 0.1
 
@@ -140,19 +140,6 @@ class FillKnownFaces(io.ComfyNode):
             frames.append(again)
             told(number + 1, len(photos))
         return io.NodeOutput(to_image(torch.stack(filled)), replace(faces, frames=tuple(frames)))
-
-
-def masks_of(node: str, mask: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
-    """MASK ``[H, W]``, ``[1, H, W]`` or ``[B, H, W]`` as ``[B, 1, H, W]`` in 0..1, one for each photograph. Raises UserError where they
-    do not fit."""
-    masks = mask if mask.ndim == 3 else mask[None]
-    check_numbers(masks, f"{node}: the mask")
-    if masks.shape[-2:] != photos.shape[-2:] or len(masks) not in (1, len(photos)):
-        raise UserError(
-            f"{node}: there are {len(masks)} mask(s) of {masks.shape[-1]}x{masks.shape[-2]} for {len(photos)} photograph(s) of "
-            f"{photos.shape[-1]}x{photos.shape[-2]}. Provide one mask of that size for all of them, or one for each."
-        )
-    return masks.cpu().float().clamp(0, 1)[:, None].expand(len(photos), -1, -1, -1)
 
 
 def _steps(told: Callable[..., None], number: int, count: int) -> Callable[[int, int], None]:

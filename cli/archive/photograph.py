@@ -18,6 +18,7 @@ from ...lib.standin.graph import Graph
 from ...lib.standin.runner import Kept
 from ...lib.storage.whole import check_room, whole
 from ...lib.vocabulary import UserError
+from ..old_print import notes_on_print
 from ..own import opened_album
 from ..photograph import prepared_photograph
 from ..restore import Restored, is_result, restore_source, restored_frames, save_result
@@ -143,7 +144,7 @@ def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]
         after=done.after.size,
         faces=report.get("faces", []),
         damage=report.get("damage"),
-        notes=photo.notes,
+        notes=(*photo.notes, *notes_on_print(job.graph, done.before)),
     )
 
 

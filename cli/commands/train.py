@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=Path,
         help="for album-portraits and old-pictures: the JSON list of test pairs, whose people are left out",
     )
+    train.add_argument("--scenes", type=Path, help="for old-pictures: larger photographs in the public domain")
     train.add_argument("--people", type=Path, help="for old-pictures: the made-up people that album-people has made")
     train.add_argument(
         "--shards", type=int, default=120, help="for album-samples, old-pictures and old-samples: how many files of 64"

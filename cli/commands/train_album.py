@@ -56,12 +56,14 @@ def _source(options: argparse.Namespace) -> Path:
 
 
 def tested_people(options: argparse.Namespace) -> set[str]:
-    """The ids of the people that serve the test across years and must not be trained on."""
+    """The ids of the people that serve the test across years and must not be trained on, and the names of the files of their second
+    photographs."""
     if options.tested is None:
         raise UserError(
             f"train {options.stage}: provide with --tested the JSON list of test pairs, whose people are left out; [] leaves out nobody."
         )
-    return {pair["id"] for pair in json.loads(options.tested.read_text(encoding="utf-8"))}
+    pairs = json.loads(options.tested.read_text(encoding="utf-8"))
+    return {name for pair in pairs for name in (pair["id"], Path(pair["headshot"]).stem)}
 
 
 def _mesh(picture):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...lib.vocabulary import UserError
 from .train_album import tested_people
+
+if TYPE_CHECKING:
+    from ...training.old_photo.pictures import Sources
 
 STAGES = ("old-pictures", "old-samples", "old-finder", "old-filler", "old-colors")
 
@@ -57,18 +61,21 @@ def _portraits(options: argparse.Namespace) -> list[Path]:
     return found
 
 
-def _sources(options: argparse.Namespace):
+def _sources(options: argparse.Namespace) -> Sources:
     from ...training.old_photo.pictures import Sources
 
-    if options.photos is None or options.people is None:
+    wanted = {"--people": options.people, "--photos": options.photos, "--scenes": options.scenes}
+    lacking = [name for name, folder in wanted.items() if folder is None]
+    if lacking:
         raise UserError(
-            "train old-pictures: provide the folder of small portraits with --photos, and that of made-up people (from album-people) "
-            "with --people; docs/old_photographs.md says where they are from."
+            f"train old-pictures: {', '.join(lacking)} is missing. The made-up people of album-people come with --people, small "
+            "portraits with --photos, and larger photographs with --scenes; docs/old_photographs.md says where they are from."
         )
     tested = tested_people(options)
-    made_up, portraits = (sorted(folder.glob("*.jpg")) for folder in (options.people, options.photos))
-    sources = Sources(made_up, [path for path in portraits if path.stem not in tested])
-    for folder, found in ((options.people, sources.made_up), (options.photos, sources.portraits)):
+    people, portraits, scenes = (
+        [path for path in sorted(folder.glob("*.jpg")) if path.stem not in tested] for folder in wanted.values()
+    )
+    for (name, folder), found in zip(wanted.items(), (people, portraits, scenes), strict=True):
         if not found:
-            raise UserError(f"train old-pictures: {folder} holds no .jpg pictures that may be used.")
-    return sources
+            raise UserError(f"train old-pictures: {name} {folder} holds no .jpg pictures that may be used.")
+    return Sources(people, portraits, scenes)

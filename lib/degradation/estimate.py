@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from itertools import count
 
 import torch
+import torch.nn.functional as F
 
 from ..faces.paste import unwarp
 from ..vocabulary import Face, FacePairs, Faces, UserError
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
+# Windows beside what was filled: shares of the pair's sides, places tried along each, and how much of one may be filled.
+WINDOWS, TRIES, HARDLY = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3), 8, 0.002
 LARGEST = 384  # pixels: more adds no information about a homogeneous degradation
 
 
-def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
+def face_pair(photo: torch.Tensor, face: Face, filled: torch.Tensor | None = None) -> torch.Tensor | None:
     """Restored and damaged face at the photograph's own scale, ``[6, h, w]`` in 0..1, or None if the face is too small.
 
-    photo: ``[3, H, W]``.
+    photo: ``[3, H, W]``; filled: ``[1, H, W]``, above 0 where the photograph shows nothing of its own; the pair lies beside it.
     """
     if face.restored is None:
         return None
@@ -32,29 +35,59 @@ def face_pair(photo: torch.Tensor, face: Face) -> torch.Tensor | None:
     top, bottom = max(top, middle_y - LARGEST // 2), min(bottom, middle_y + LARGEST // 2)
     if min(right - left, bottom - top) < SMALLEST:
         return None
+    if filled is not None:
+        x, y, width, height = clear_window(filled[0, top:bottom, left:right] > 0)
+        left, top, right, bottom = left + x, top + y, left + x + width, top + y + height
     restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
 
-def face_pairs(node: str, photos: torch.Tensor, faces: Faces, face: int = -1, one_for_all: bool = False) -> FacePairs:
+def clear_window(mask: torch.Tensor) -> tuple[int, int, int, int]:
+    """x, y, width and height of the largest window of a mask ``[h, w]`` that is clear but for ``HARDLY`` of it; windows of the mask's own
+    shape are tried. Of none, that of the smallest share."""
+    height, width = mask.shape
+    plane, best = mask[None, None].float(), (2.0, (0, 0, width, height))
+    for share in WINDOWS:
+        size = max(round(height * share), SMALLEST), max(round(width * share), SMALLEST)
+        step = max((height - size[0]) // TRIES, 1), max((width - size[1]) // TRIES, 1)
+        covered = F.avg_pool2d(plane, size, step)[0, 0]
+        row, column = divmod(int(covered.argmin()), covered.shape[1])
+        least = float(covered[row, column])
+        if least < best[0]:
+            best = least, (column * step[1], row * step[0], size[1], size[0])
+        if least <= HARDLY:
+            break
+    return best[1]
+
+
+def face_pairs(
+    node: str,
+    photos: torch.Tensor,
+    faces: Faces,
+    face: int = -1,
+    one_for_all: bool = False,
+    filled: torch.Tensor | None = None,
+) -> FacePairs:
     """The pair of the largest restored face of every photograph ``[B, 3, H, W]``.
 
     face: the only one to use, for all photographs, numbered from 0 through the batch; -1 for any. one_for_all: only the largest
-    pair counts, for all photographs. Raises UserError, which begins with the node's name, if there is no such face.
+    pair counts, for all photographs. filled: ``[B, 1, H, W]``, see `face_pair`.
+    Raises UserError, which begins with the node's name, if there is no such face.
     """
     if face >= len(faces) > 0:
         raise UserError(f"{node}: face {face} does not exist. There are {len(faces)} faces, numbered from 0.")
     frames, numbers = faces.frames, count()
     if face >= 0:
         frames = tuple(tuple(one for one in frame if next(numbers) == face) for frame in frames)
-    pairs = FacePairs(tuple(_largest(photo, frame) for photo, frame in zip(photos, frames, strict=True)))
+    masks = [None] * len(photos) if filled is None else list(filled)
+    pairs = FacePairs(tuple(_largest(*each) for each in zip(photos, frames, masks, strict=True)))
     if pairs.largest is None or not (one_for_all or face >= 0):
         return pairs
     return FacePairs((pairs.frames[pairs.largest],))
 
 
-def _largest(photo: torch.Tensor, faces: Sequence[Face]) -> torch.Tensor | None:
-    pairs = (pair for face in faces if (pair := face_pair(photo, face)) is not None)
+def _largest(photo: torch.Tensor, faces: Sequence[Face], filled: torch.Tensor | None) -> torch.Tensor | None:
+    pairs = (pair for face in faces if (pair := face_pair(photo, face, filled)) is not None)
     return max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2], default=None)
 
 

@@ -15,7 +15,7 @@ from .finder import Finder
 # Calibrated on drawn damage that was not trained on, see docs/old_photographs.md.
 THRESHOLD = 0.5
 
-FINDER_TILE, FILLER_TILE, OVERLAP = 1024, 256, 64
+FINDER_TILE, FILLER_TILE, OVERLAP = 1024, 384, 64
 
 
 def find_damage(

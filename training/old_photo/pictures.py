@@ -6,6 +6,7 @@ scenes, other sharpness, tone, grain and compression.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,36 @@ from .lookalikes import draw_lookalikes
 SIDE = 320
 SHARD = 64  # pictures a file
 HELD_BACK = 2  # shards that are never trained on
-# Share of each kind of picture: drawn alone, a photograph of a person, a person in front of a drawn scene.
-KINDS = {"drawn": 0.34, "person": 0.4, "composed": 0.26}
+# Share of each kind of picture: drawn alone, a photograph of a person, a person in front of a drawn scene, a larger photograph.
+KINDS = {"drawn": 0.25, "person": 0.25, "composed": 0.2, "scene": 0.3}
+# Of the larger photographs: how many are left as sharp as they are, and the sides that a crop is reduced from, as shares of SIDE.
+AS_THEY_ARE, REDUCED = 0.5, (0.8, 4.0)
+# Photographs in the scikit-image wheel, in the public domain or under CC0. The astronaut is not among them: she is for tests.
+SAMPLES = (
+    *(
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "rocket.jpg",
+        "motorcycle_left.png",
+        "coins.png",
+        "brick.png",
+        "grass.png",
+    ),
+    *("gravel.png", "hubble_deep_field.jpg", "clock_motion.png", "page.png", "text.png", "moon.png"),
+)
+SAMPLE = 0.35  # share of them among the larger photographs
 LOOKALIKES = 0.5  # share of the pictures with what resembles damage and is none
 MONOCHROME = 0.5  # share in gray or sepia
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Pictures of people on disk. made_up: from ``album.made_up_people``; portraits: small public-domain photographs."""
+    """Pictures on disk. made_up: from ``album.made_up_people``; portraits: small public-domain photographs; scenes: larger ones."""
 
     made_up: Sequence[Path]
     portraits: Sequence[Path]
+    scenes: Sequence[Path]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Float32 ``[H, W, 3]`` in 0..1 of one person."""
@@ -47,6 +66,10 @@ def undamaged(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     if kind == "drawn":
         picture = _scene(rng)
+    elif kind == "scene":
+        picture = _photograph(sources, rng)
+        if rng.random() < AS_THEY_ARE:
+            return picture
     elif kind == "person":
         picture = _crop(sources.draw(rng), rng, least=96)
     else:
@@ -56,14 +79,25 @@ def undamaged(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     return developed(picture, rng)
 
 
+def _photograph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
+    """A part of a larger photograph, mostly reduced, so that it is as sharp as photographs are."""
+    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    samples = [folder / name for name in SAMPLES]
+    group = samples if rng.random() < SAMPLE else sources.scenes
+    picture = read_photograph(group[rng.integers(len(group))]).astype(np.float32) / 255
+    most = min(picture.shape[:2])
+    wanted = SIDE * np.exp(rng.uniform(*np.log(REDUCED)))
+    return _crop(picture, rng, least=int(min(most, wanted)), most=int(min(most, 1.3 * wanted)))
+
+
 def _scene(rng: np.random.Generator) -> np.ndarray:
     picture = draw_picture(int(rng.integers(1 << 40)), SIDE).astype(np.float32) / 255
     return _crop(picture, rng, least=110) if rng.random() < 0.6 else picture
 
 
-def _crop(picture: np.ndarray, rng: np.random.Generator, least: int) -> np.ndarray:
-    """A square of at least ``least`` pixels, enlarged or reduced to SIDE, and maybe turned."""
-    most = min(picture.shape[:2])
+def _crop(picture: np.ndarray, rng: np.random.Generator, least: int, most: int | None = None) -> np.ndarray:
+    """A square of ``least`` to ``most`` pixels (None: as large as it is), enlarged or reduced to SIDE, and maybe turned."""
+    most = min(picture.shape[:2]) if most is None else most
     inside = int(np.exp(rng.uniform(np.log(min(least, most)), np.log(most))))
     top, left = (int(rng.integers(0, side - inside + 1)) for side in picture.shape[:2])
     crop = picture[top : top + inside, left : left + inside]
