@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         required=True, metavar="SUBJECT"
     )
     for add_subject in (
-        *(_add_quality, _add_faces, _add_keep, _add_evidence, _add_blend, _add_batch),
+        *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
         *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak),
     ):
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
@@ -100,6 +100,17 @@ def _add_keep(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
     keep.set_defaults(run=_bench_keep)
     return keep
+
+
+def _add_old(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    old = bench.add_parser("old", help="drawn damage of old photographs: found, filled, and faded colors undone")
+    old.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    old.add_argument("--real", type=Path, help="a folder of scans of damaged prints, which are shown without figures")
+    old.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
+    old.add_argument("--draws", type=int, default=1, help="damaged versions per photograph (default: 1)")
+    old.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the pictures and the figures")
+    old.set_defaults(run=_bench_old)
+    return old
 
 
 def _add_evidence(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -263,6 +274,15 @@ def _bench_keep(options: argparse.Namespace) -> int:
     figures = keep.bench(options.photos, options.out, most=options.most, width=options.width, kinds=options.kinds)
     _show(keep, figures, options.json)
     print(f"Picture: {(options.out / 'keep.png').resolve()}: truth, damaged, edit, result, result for a stranger.")
+    return 0
+
+
+def _bench_old(options: argparse.Namespace) -> int:
+    from ..benchmarks import old
+
+    figures = old.bench(options.photos, options.out, real=options.real, side=options.side, draws=options.draws)
+    _show(old, figures, options.json)
+    print(f"Pictures: {options.out.resolve()}: {', '.join(figures['pictures'])}; all figures in old.json.")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...lib.vocabulary import UserError
 from .train_album import tested_people
 
-STAGES = ("old-pictures", "old-samples", "old-finder", "old-filler")
+STAGES = ("old-pictures", "old-samples", "old-finder", "old-filler", "old-colors")
 
 
 def run_old_stage(options: argparse.Namespace) -> int:
@@ -39,7 +39,22 @@ def run_old_stage(options: argparse.Namespace) -> int:
 
             filler, figures = train_filler(pictures, out / "filler", place("training", torch.bfloat16))
             ready.save(filler, figures, ready.FILLER)
+        case "old-colors":
+            from ...models.old_photo.colors import WEIGHTS
+            from ...training.old_photo.colors import train_colors
+
+            print(train_colors(_portraits(options), WEIGHTS))
     return 0
+
+
+def _portraits(options: argparse.Namespace) -> list[Path]:
+    if options.photos is None:
+        raise UserError("train old-colors: provide the folder of small portraits with --photos.")
+    tested = tested_people(options)
+    found = [path for path in sorted(options.photos.glob("*.jpg")) if path.stem not in tested]
+    if not found:
+        raise UserError(f"train old-colors: {options.photos} holds no .jpg pictures that may be used.")
+    return found
 
 
 def _sources(options: argparse.Namespace):
