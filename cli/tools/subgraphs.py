@@ -51,60 +51,56 @@ def cut(workflow: dict[str, Any], wanted: dict[str, Any]) -> Piece:
              for one in workflow["links"] if one[3] in nodes]  # fmt: skip
     inner = [one for one in links if one["origin_id"] in nodes]
     _forget(nodes, {one["id"] for one in inner})
-    last = max((one["id"] for one in links), default=0)
+    inputs, slots, shown = _entries(wanted, nodes, outside, links, inner)
+    outputs, given_out = _exits(wanted, nodes, inner)
+    _renumber(nodes, inner, [*inputs, *outputs], workflow["last_link_id"] + 1)
+    return _piece(workflow, wanted, nodes, inner, (inputs, slots, shown), (outputs, given_out))
 
+
+def _entries(
+    wanted: dict[str, Any],
+    nodes: dict[int, dict[str, Any]],
+    outside: dict[int, dict[str, Any]],
+    links: list[dict[str, Any]],
+    inner: list[dict[str, Any]],
+) -> tuple[list, list, list]:
+    """The subgraph's inputs, the same on its node, and the widgets that its node shows. Adds their links to ``inner``."""
     inputs, slots, shown = [], [], []
     for at, given in enumerate(wanted["inputs"]):
         if "from" in given:
             source = _output(outside, given["from"])
             ends = [one for one in links if (one["origin_id"], one["origin_slot"]) == source]
-            ends = [one | {"origin_id": INPUTS, "origin_slot": at} for one in ends]
-            slot = {"name": given["name"], "type": ends[0]["type"], "link": None}
         else:
-            found = [_slot(nodes, end) for end in given["to"]]
-            numbers = range(last + 1, last + 1 + len(found))
             ends = [
-                {
-                    "id": number,
-                    "origin_id": INPUTS,
-                    "origin_slot": at,
-                    "target_id": id,
-                    "target_slot": index,
-                    "type": kind,
-                }
-                for number, (id, index, kind) in zip(numbers, found, strict=True)
+                dict(zip(("target_id", "target_slot", "type"), _slot(nodes, end), strict=True)) for end in given["to"]
             ]
-            last += len(found)
-            target = nodes[found[0][0]]["inputs"][found[0][1]]
-            slot = {"name": given["name"], "type": found[0][2], "link": None}
-            if "widget" in target:
-                slot["widget"] = {"name": given["name"]}
-                shown.append([str(found[0][0]), target["widget"]["name"]])
+            ends = [one | {"id": f"{given['name']} {number}"} for number, one in enumerate(ends)]
+        ends = [one | {"origin_id": INPUTS, "origin_slot": at} for one in ends]
         for end in ends:
             nodes[end["target_id"]]["inputs"][end["target_slot"]]["link"] = end["id"]
+        slot = {"name": given["name"], "type": ends[0]["type"], "link": None}
+        target = nodes[ends[0]["target_id"]]["inputs"][ends[0]["target_slot"]]
+        if "widget" in target:
+            slot["widget"] = {"name": given["name"]}
+            shown.append([str(ends[0]["target_id"]), target["widget"]["name"]])
         inner += ends
         inputs.append(_boundary(wanted, "inputs", given["name"], slot["type"], [end["id"] for end in ends]))
         slots.append(slot)
+    return inputs, slots, shown
 
+
+def _exits(wanted: dict[str, Any], nodes: dict[int, dict[str, Any]], inner: list[dict[str, Any]]) -> tuple[list, list]:
+    """The subgraph's outputs, and the same on its node. Adds their links to ``inner``."""
     outputs, given_out = [], []
     for at, given in enumerate(wanted["outputs"]):
-        last += 1
         id, index = _output(nodes, given["from"])
-        output = nodes[id]["outputs"][index]
-        kind = {
-            "id": last,
-            "origin_id": id,
-            "origin_slot": index,
-            "target_id": OUTPUTS,
-            "target_slot": at,
-            "type": output["type"],
-        }
-        output["links"] = [*output["links"], last]
-        inner.append(kind)
-        outputs.append(_boundary(wanted, "outputs", given["name"], output["type"], [last]))
+        output, link = nodes[id]["outputs"][index], f"to {given['name']}"
+        output["links"] = [*output["links"], link]
+        ends = {"id": link, "origin_id": id, "origin_slot": index, "target_id": OUTPUTS, "target_slot": at}
+        inner.append(ends | {"type": output["type"]})
+        outputs.append(_boundary(wanted, "outputs", given["name"], output["type"], [link]))
         given_out.append({"name": given["name"], "type": output["type"], "links": []})
-    _renumber(nodes, inner, [*inputs, *outputs], workflow["last_link_id"] + 1)
-    return _piece(workflow, wanted, nodes, inner, (inputs, slots, shown), (outputs, given_out))
+    return outputs, given_out
 
 
 def _renumber(
