@@ -44,7 +44,9 @@ def make_grid(columns: str, rows: str, column_name: str, row_name: str) -> Grid:
     """
     grid = Grid(tuple(values_of(columns, "columns")), tuple(values_of(rows, "rows")) or (None,), column_name, row_name)
     if not grid.columns:
-        raise UserError("Values to Try: columns is empty. Write the values, separated by commas, such as '0.1, 0.2, 0.4'.")
+        raise UserError(
+            "Values to Try: columns is empty. Write the values, separated by commas, such as '0.1, 0.2, 0.4'."
+        )
     if len(grid.cells) > MOST_CELLS:
         raise UserError(
             f"Values to Try: {len(grid.columns)} columns and {len(grid.rows)} rows are {len(grid.cells)} runs, more than {MOST_CELLS}. "

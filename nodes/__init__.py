@@ -7,8 +7,8 @@ from .ablation import InsertFace, SheetOfValues, ValuesToTry
 from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
-from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .enlarging import EnlargingRestorer
+from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer

@@ -25,9 +25,13 @@ class InsertFace(io.ComfyNode):
             search_aliases=["ground truth face", "face2scene", "gt face inserted", "composite"],
             inputs=[
                 io.Image.Input("scene", tooltip="The restored scene."),
-                io.Image.Input("source", tooltip="The same picture with the faces that are wanted: the original, or a better restoration."),
+                io.Image.Input(
+                    "source",
+                    tooltip="The same picture with the faces that are wanted: the original, or a better restoration.",
+                ),
                 sockets.Faces.Input(
-                    "faces", tooltip="Where the faces are. The mask from Mask Faces counts if there is one, otherwise an oval."
+                    "faces",
+                    tooltip="Where the faces are. The mask from Mask Faces counts if there is one, otherwise an oval.",
                 ),
             ],
             outputs=[
@@ -53,16 +57,28 @@ class ValuesToTry(io.ComfyNode):
             "row, to any widget of any node: numbers, texts, choices and switches. Sheet of Values shows what came of it.",
             search_aliases=["ablation", "xy plot", "grid", "sweep", "compare settings"],
             inputs=[
-                io.String.Input("columns", default="0.1, 0.2, 0.4", tooltip="The values of the columns, separated by commas or lines."),
+                io.String.Input(
+                    "columns",
+                    default="0.1, 0.2, 0.4",
+                    tooltip="The values of the columns, separated by commas or lines.",
+                ),
                 io.String.Input("rows", default="", tooltip="The values of the rows, if there is a second axis."),
-                io.String.Input("column_name", default="", tooltip="What the values of the columns are, for the sheet."),
+                io.String.Input(
+                    "column_name", default="", tooltip="What the values of the columns are, for the sheet."
+                ),
                 io.String.Input("row_name", default="", tooltip="What the values of the rows are."),
             ],
             outputs=[
                 io.AnyType.Output(
-                    display_name="column", is_output_list=True, tooltip="The column's value of each cell. Link it to a widget."
+                    display_name="column",
+                    is_output_list=True,
+                    tooltip="The column's value of each cell. Link it to a widget.",
                 ),
-                io.AnyType.Output(display_name="row", is_output_list=True, tooltip="The row's value of each cell. Link it to a widget."),
+                io.AnyType.Output(
+                    display_name="row",
+                    is_output_list=True,
+                    tooltip="The row's value of each cell. Link it to a widget.",
+                ),
                 sockets.Grid.Output(display_name="grid", tooltip="For Sheet of Values."),
             ],
         )
@@ -98,7 +114,9 @@ class SheetOfValues(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="All cells, with the values of their columns and rows."),
-                io.String.Output(display_name="table", tooltip="CSV: a line for each cell, with its values and measures."),
+                io.String.Output(
+                    display_name="table", tooltip="CSV: a line for each cell, with its values and measures."
+                ),
             ],
         )
 
@@ -107,7 +125,9 @@ class SheetOfValues(io.ComfyNode):
         cls, grid: list[Grid], pictures: list[torch.Tensor], side: list[int], measures: list[str] | None = None
     ) -> io.NodeOutput:
         if large := [len(one) for one in pictures if len(one) != 1]:
-            raise UserError(f"Sheet of Values: a cell holds one photograph, but a batch of {large[0]} came. Use one photograph.")
+            raise UserError(
+                f"Sheet of Values: a cell holds one photograph, but a batch of {large[0]} came. Use one photograph."
+            )
         cells = [to_pil(to_photos(one)[0]) for one in pictures]
         sheet = draw_sheet(grid[0], cells, measures or [], side[0])
         return io.NodeOutput(to_image(from_pil(sheet)[None]), grid_table(grid[0], measures or []))

@@ -54,7 +54,9 @@ def enlarging(scale: int, model: str) -> tuple[Restorer, str]:
     name = named_for(scale) if model == AUTO else model
     if name is None or name == EMBEDDED:
         why = "as chosen" if model == EMBEDDED else f"because no file in models/upscale_models is named for {scale}x"
-        return EnlargedFirst(embedded.restorer(keep), scale), f"Embedded restorer on the picture enlarged {scale}x, {why}."
+        return EnlargedFirst(
+            embedded.restorer(keep), scale
+        ), f"Embedded restorer on the picture enlarged {scale}x, {why}."
     restorer = scene_restorer(name)
     if restorer.scale != scale:
         raise UserError(

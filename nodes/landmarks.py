@@ -110,7 +110,9 @@ class EditLandmarks(io.ComfyNode):
             ],
             outputs=[
                 sockets.Landmarks.Output(display_name="landmarks", tooltip="For Crop Faces."),
-                io.Image.Output(display_name="picture", tooltip="The photograph with its landmarks and the faces' numbers."),
+                io.Image.Output(
+                    display_name="picture", tooltip="The photograph with its landmarks and the faces' numbers."
+                ),
                 io.String.Output(display_name="text", tooltip="The landmarks as lines that edits understands."),
             ],
         )
@@ -120,7 +122,9 @@ class EditLandmarks(io.ComfyNode):
         photos = to_photos(image)
         check_same_photos("Edit Landmarks", photos, landmarks)
         if edits.strip() and len(photos) > 1:
-            raise UserError("Edit Landmarks: edits are for one photograph at a time. Split the batch, or leave edits empty.")
+            raise UserError(
+                "Edit Landmarks: edits are for one photograph at a time. Split the batch, or leave edits empty."
+            )
         frames = tuple(tuple(edit_landmarks(list(frame), edits, landmarks.size)) for frame in landmarks.frames)
         changed = replace(landmarks, frames=frames)
         if edits.strip():

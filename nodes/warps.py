@@ -52,9 +52,12 @@ class AlignFaces(io.ComfyNode):
                     display_name="flow",
                     tooltip="Where to the faces are bent: direction as color, distance as its strength, white where nothing moves.",
                 ),
-                io.Image.Output(display_name="confidence", tooltip="How sure the flow is: white for certain, black for none."),
+                io.Image.Output(
+                    display_name="confidence", tooltip="How sure the flow is: white for certain, black for none."
+                ),
                 io.String.Output(
-                    display_name="report", tooltip="What the warp was found with, and for each face how far it moves, or why not."
+                    display_name="report",
+                    tooltip="What the warp was found with, and for each face how far it moves, or why not.",
                 ),
             ],
         )
@@ -90,7 +93,11 @@ class ApplyWarp(io.ComfyNode):
                 sockets.Faces.Input("faces", tooltip="The faces that Align Faces to Scene got."),
                 sockets.Warp.Input("warp", tooltip="From Align Faces to Scene."),
             ],
-            outputs=[sockets.Faces.Output(display_name="faces", tooltip="The faces, bent. One without a warp stays as it is.")],
+            outputs=[
+                sockets.Faces.Output(
+                    display_name="faces", tooltip="The faces, bent. One without a warp stays as it is."
+                )
+            ],
         )
 
     @classmethod

@@ -48,7 +48,10 @@ def test_everything_between_the_values_and_the_sheet_runs_once_for_each_cell(sma
             "class_type": "ImageScaleBy",
             "inputs": {"image": ["photo", 0], "upscale_method": "area", "scale_by": ["values", 0]},
         },
-        "damage": {"class_type": "PR_Degrade", "inputs": {"image": ["size", 0], "family": "trial", "seed": ["values", 1], "recipe": ""}},
+        "damage": {
+            "class_type": "PR_Degrade",
+            "inputs": {"image": ["size", 0], "family": "trial", "seed": ["values", 1], "recipe": ""},
+        },
         "sheet": {
             "class_type": "PR_SheetOfValues",
             "inputs": {"grid": ["values", 2], "pictures": ["damage", 0], "side": 128},

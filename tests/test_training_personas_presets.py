@@ -25,7 +25,13 @@ def test_the_published_settings_are_those_of_the_papers_and_their_code():
     """Dual-Pivot Tuning: 2500 steps at 1e-6 with prior preservation, then 800 at 5e-5 on 150 tensors; gen2res: 5000, or 3000 on a
     generative album, batch 4, 1e-5; PFStorer: 500 steps, lambda_Gen .1, gates that learn."""
     pivot, model = published("dual_pivot")
-    assert (pivot.steps, pivot.learning_rate, pivot.rank, pivot.prior_weight, pivot.low_memory) == (2500, 1e-6, 0, 1.0, True)
+    assert (pivot.steps, pivot.learning_rate, pivot.rank, pivot.prior_weight, pivot.low_memory) == (
+        2500,
+        1e-6,
+        0,
+        1.0,
+        True,
+    )
     assert (model.steps, model.learning_rate, model.batch, model.first) == (800, 5e-5, 1, 150)
     (album,), (generative,) = published("album"), published("album", "published, generative album")
     assert (album.steps, generative.steps) == (5000, 3000)
@@ -51,12 +57,16 @@ def test_every_method_has_every_preset_that_the_node_offers_and_own_changes_noth
 def test_the_prior_is_made_where_the_preset_asks_for_it():
     own = Settings("dual_pivot", prior_weight=0.0)
     assert not has_prior(own) and has_prior(replace(own, preset="published"))
-    assert not has_prior(replace(own, preset="quick", prior_weight=1.0)) and not has_prior(Settings("album", preset="published"))
+    assert not has_prior(replace(own, preset="quick", prior_weight=1.0)) and not has_prior(
+        Settings("album", preset="published")
+    )
 
 
 def test_stages_of_unequal_length_are_trained_counted_and_written_down(net, tmp_path, monkeypatch):
     monkeypatch.setitem(presets.PER_STAGE, "textual_pivot", presets.TEXTUAL_PIVOT | {"steps": 2, "prior_weight": 0.0})
-    monkeypatch.setitem(presets.PER_STAGE, "model_pivot", presets.MODEL_PIVOT | {"steps": 1, "first": 3, "damage": "mild"})
+    monkeypatch.setitem(
+        presets.PER_STAGE, "model_pivot", presets.MODEL_PIVOT | {"steps": 1, "first": 3, "damage": "mild"}
+    )
     settings, told = Settings("dual_pivot", preset="published"), []
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     watch = _Watch(tmp_path, settings)
@@ -67,8 +77,12 @@ def test_stages_of_unequal_length_are_trained_counted_and_written_down(net, tmp_
 
     persona = make_persona(net, BASE, Material(pictures), settings, report=report)
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert sum(name.startswith("control.") for name in persona.tensors) == 3, "the first tensors of the ControlNet, whole"
+    assert sum(name.startswith("control.") for name in persona.tensors) == 3, (
+        "the first tensors of the ControlNet, whole"
+    )
     assert not any("lora" in name for name in persona.tensors)
     assert [one["steps"] for one in persona.provenance["stages"]] == [2, 1] and persona.provenance["steps"] == "3 of 3"
-    lines = [len((tmp_path / stage / "log.jsonl").read_text().splitlines()) for stage in ("textual_pivot", "model_pivot")]
+    lines = [
+        len((tmp_path / stage / "log.jsonl").read_text().splitlines()) for stage in ("textual_pivot", "model_pivot")
+    ]
     assert lines == [2, 1]

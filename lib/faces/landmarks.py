@@ -17,7 +17,10 @@ from .extract import ALIGNMENTS, extract_face, located
 HOW = dict(
     zip(
         ALIGNMENTS,
-        ("on the five-point template of published face networks", "eyes level, eyes and mouth at least 2 % of the crop (PerFuSe)"),
+        (
+            "on the five-point template of published face networks",
+            "eyes level, eyes and mouth at least 2 % of the crop (PerFuSe)",
+        ),
         strict=True,
     )
 )
@@ -61,7 +64,9 @@ def find_landmarks(
     if boxes is not None and meshes is None:
         used = f"boxes drawn by hand, {used} inside of them"
     if broken := reasons():
-        used += "".join(f"; {name} is installed but broken, and was not used: {reason}" for name, reason in broken.items())
+        used += "".join(
+            f"; {name} is installed but broken, and was not used: {reason}" for name, reason in broken.items()
+        )
     return FaceLandmarks(tuple(frames), (photos.shape[-2], photos.shape[-1]), {"detector": used})
 
 

@@ -50,7 +50,9 @@ def align_faces(
     for scene, frame in zip(scenes, faces.frames, strict=True):
         warps = []
         for face in frame:
-            warps.append(None if face.restored is None or not face.strength else _align(scene, face, factor, networks, seed))
+            warps.append(
+                None if face.restored is None or not face.strength else _align(scene, face, factor, networks, seed)
+            )
             done += 1
             progress(done, len(faces))
         found.append(tuple(warps))
@@ -76,7 +78,9 @@ def warp_faces(faces: Faces, warps: FaceWarps) -> Faces:
             return face
         parts = torch.cat([face.best, face.valid, own_mask(face)])
         if warp.flow.shape[-2:] != parts.shape[-2:]:
-            raise UserError("Apply Warp: the warp belongs to faces of another size. Connect the faces that Align Faces got.")
+            raise UserError(
+                "Apply Warp: the warp belongs to faces of another size. Connect the faces that Align Faces got."
+            )
         restored, valid, mask = (warp.apply(part) for part in parts.split([3, 1, 1]))
         return replace(face, restored=restored, valid=valid, mask=mask)
 

@@ -36,4 +36,6 @@ class EnlargedFirst:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` to ``[B, 3, H * scale, W * scale]``."""
         large = F.interpolate(image, scale_factor=self.scale, mode="bicubic").clamp(0, 1)
-        return self.restorer.restore(large, replace(conditions, code=None, photo=None, pixel=conditions.pixel * self.scale))
+        return self.restorer.restore(
+            large, replace(conditions, code=None, photo=None, pixel=conditions.pixel * self.scale)
+        )

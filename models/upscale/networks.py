@@ -65,5 +65,7 @@ def read_network(path: Path, what: str) -> ImageModelDescriptor:
             f"{path.name} is incomplete, or a variant that spandrel does not support. Choose {what}."
         ) from error
     if not isinstance(model, ImageModelDescriptor):
-        raise UserError(f"{path.name} is {model.architecture.name}, which needs a mask beside the picture. Choose {what}.")
+        raise UserError(
+            f"{path.name} is {model.architecture.name}, which needs a mask beside the picture. Choose {what}."
+        )
     return model

@@ -162,7 +162,9 @@ def test_perfuse_as_published_gives_the_same_pixels_with_the_public_architecture
     assert [path.read_bytes() for path in files] == [path.read_bytes() for path in ours]
     try:
         shown, _ = comfyui.queue(graph)
-        used = json.loads(shown[next(id for id, one in graph.items() if one["class_type"] == "PreviewAny")]["text"][0])["used"]
+        used = json.loads(shown[next(id for id, one in graph.items() if one["class_type"] == "PreviewAny")]["text"][0])[
+            "used"
+        ]
         assert "RANSAC-Flow's networks" in used["alignment"] and "RealESRGAN_x2plus.pth" in used["scene restorer"]
         assert_same_pixels(comfyui, graph, tmp_path, monkeypatch)
     finally:

@@ -16,10 +16,25 @@ from .methods import METHODS, Settings
 OWN, QUICK, PUBLISHED, GENERATIVE = "own", "quick", "published", "published, generative album"
 PRESETS = (OWN, QUICK, PUBLISHED, GENERATIVE)
 # Batch 1 with two accumulated gradients has the gradient of batch 2.
-TEXTUAL_PIVOT = {"steps": 2500, "batch": 2, "rank": 0, "learning_rate": 1e-6, "prior_weight": 1.0, "in_context": False, "low_memory": True}
+TEXTUAL_PIVOT = {
+    "steps": 2500,
+    "batch": 2,
+    "rank": 0,
+    "learning_rate": 1e-6,
+    "prior_weight": 1.0,
+    "in_context": False,
+    "low_memory": True,
+}
 MODEL_PIVOT = {"steps": 800, "batch": 1, "rank": 0, "first": 150, "learning_rate": 5e-5, "damage": "dual_pivot"}
 PERSONAL_ALBUM = {"steps": 5000, "batch": 4, "rank": 0, "learning_rate": 1e-5}
-ADAPTER = {"steps": 500, "batch": 4, "learning_rate": 1e-5, "damage": "pfstorer", "generation_weight": 0.1, "gate": None}
+ADAPTER = {
+    "steps": 500,
+    "batch": 4,
+    "learning_rate": 1e-5,
+    "damage": "pfstorer",
+    "generation_weight": 0.1,
+    "gate": None,
+}
 PER_STAGE: dict[str, dict[str, Any]] = {
     "textual_pivot": TEXTUAL_PIVOT,
     "model_pivot": MODEL_PIVOT,
@@ -40,7 +55,9 @@ def settings_of_stages(settings: Settings) -> list[Settings]:
         raise UserError(f"Train Persona: there is no preset {settings.preset!r}. Choose one of {', '.join(PRESETS)}.")
     if settings.preset == GENERATIVE:
         if settings.method != "album":
-            raise UserError(f"Train Persona: {GENERATIVE!r} is for the method album, not {settings.method}. Choose {PUBLISHED!r}.")
+            raise UserError(
+                f"Train Persona: {GENERATIVE!r} is for the method album, not {settings.method}. Choose {PUBLISHED!r}."
+            )
         return [replace(settings, **PERSONAL_ALBUM | {"steps": 3000})]
     return [replace(settings, **PER_STAGE[stage]) for stage in stages]
 
