@@ -53,8 +53,8 @@ class ValuesToTry(io.ComfyNode):
             node_id="PR_ValuesToTry",
             display_name="Values to Try",
             category=sockets.LAB,
-            description="Runs everything that it is linked to once for each value, and for each pair of values of two axes. Link column, and "
-            "row, to any widget of any node: numbers, texts, choices and switches. Sheet of Values shows what came of it.",
+            description="Runs everything that it is linked to once for each value, and for each pair of values of two axes. Link column, "
+            "and row, to any widget of any node: numbers, texts, choices and switches. Sheet of Values shows what came of it.",
             search_aliases=["ablation", "xy plot", "grid", "sweep", "compare settings"],
             inputs=[
                 io.String.Input(

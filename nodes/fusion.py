@@ -69,8 +69,8 @@ class BlendFaces(io.ComfyNode):
                     "fine_align",
                     default=False,
                     optional=True,
-                    tooltip="Warps each face by a few pixels to align it with the scene, as Align Faces to Scene and Apply Warp do. Restorers "
-                    "that generate a new face need this. If it does not help, the face is left unchanged.",
+                    tooltip="Warps each face by a few pixels to align it with the scene, as Align Faces to Scene and Apply Warp do. "
+                    "Restorers that generate a new face need this. If it does not help, the face is left unchanged.",
                 ),
                 sockets.share_input(
                     "grain",

@@ -46,8 +46,8 @@ class DetectLandmarks(io.ComfyNode):
                     "points",
                     options=[FIVE, DLIB],
                     default=FIVE,
-                    tooltip="detector: its five points. dlib 68: dlib's 68 points too, which PerFuSe's alignment uses. A face in which dlib "
-                    "finds none keeps five.",
+                    tooltip="detector: its five points. dlib 68: dlib's 68 points too, which PerFuSe's alignment uses. A face in which "
+                    "dlib finds none keeps five.",
                 ),
                 *others,
             ],

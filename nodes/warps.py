@@ -41,8 +41,8 @@ class AlignFaces(io.ComfyNode):
                     "method",
                     options=[AUTO, PUBLISHED, OWN],
                     default=AUTO,
-                    tooltip="RANSAC-Flow: its two networks, whose files belong in models/personal_restore. without weights: matched corners "
-                    "and gradients in their place. auto: RANSAC-Flow if both files are there.",
+                    tooltip="RANSAC-Flow: its two networks, whose files belong in models/personal_restore. without weights: matched "
+                    "corners and gradients in their place. auto: RANSAC-Flow if both files are there.",
                 ),
                 sockets.seed("Seed of RANSAC. The same seed gives the same warp."),
             ],

@@ -64,7 +64,7 @@ def node(graph: dict, kind: str) -> str:
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
 TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
-    *("gen2res_single_image", "gen2res_personal", "compare_personas", "ablation_gen2res", "consistency"),
+    *("gen2res_single_image", "gen2res_personal", "compare_personas", "ablation_gen2res"),
 }  # they learn a person first, which takes a minute
 # Two work at twice the size, and what they do has tests of its own; the others restore and measure several times.
 SLOW = TRAINING | {"perfuse_group", "perfuse_published", "evaluate", "ablation_face2scene"}

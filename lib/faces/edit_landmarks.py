@@ -16,7 +16,7 @@ AROUND = 1.0
 
 
 def edit_landmarks(found: list[Detection], text: str, size: Size) -> list[Detection]:
-    """The detections of one photograph of ``size`` (H, W) after the edits in ``text``, one a line; faces keep their order, new ones come last.
+    """The detections of one photograph of ``size`` (H, W) after the edits in ``text``, one a line; new faces come last.
 
     ``FACE POINT X Y`` moves one of `POINTS`; ``FACE drop`` leaves a face out; ``new`` with five points adds one. A moved face loses
     dlib's 68 points, because they no longer agree. Raises UserError, with the line, for what cannot be read or lies outside.

@@ -22,8 +22,8 @@ def insert_faces(scenes: Tensor, sources: Tensor, faces: Faces) -> tuple[Tensor,
     factor, size = scale_of(scenes, faces, "Insert Face"), (scenes.shape[-2], scenes.shape[-1])
     if len(sources) != len(scenes) or tuple(sources.shape[-2:]) not in (tuple(faces.size), size):
         raise UserError(
-            f"Insert Face: source has {len(sources)} picture(s) of {sources.shape[-1]}x{sources.shape[-2]}, but it must show the same as the "
-            f"scene, {len(scenes)} of {size[1]}x{size[0]}, or as the photograph, {faces.size[1]}x{faces.size[0]}."
+            f"Insert Face: source has {len(sources)} picture(s) of {sources.shape[-1]}x{sources.shape[-2]}, but it must show the same as "
+            f"the scene, {len(scenes)} of {size[1]}x{size[0]}, or as the photograph, {faces.size[1]}x{faces.size[0]}."
         )
     if tuple(sources.shape[-2:]) != size:
         sources = F.interpolate(sources, size, mode="bicubic").clamp(0, 1)
