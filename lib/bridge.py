@@ -87,18 +87,21 @@ def device() -> torch.device:
     return model_management.get_torch_device() if IN_COMFYUI else host.device()
 
 
-def place(part: Literal["unet", "vae", "training"], half: torch.dtype) -> Place:
+def place(part: Literal["unet", "vae", "training", "embedded"], half: torch.dtype) -> Place:
     """Where a part of a network runs, and in which precision: ``half``, or float32 where the device or the user does
     not allow it.
 
     ComfyUI's user decides with options such as ``--cpu``, ``--force-fp32``, ``--fp32-unet`` or ``--fp32-vae``. A
     network that tolerates only one half precision gets that one, whichever the user prefers. For training, the
-    precision is that of autocast, which serves on the CPU too.
+    precision is that of autocast, which serves on the CPU too. The small networks that ship with the pack are meant for
+    CPUs; on those that multiply bfloat16 numbers, ``half`` is that.
     """
     where = device()
+    forced = IN_COMFYUI and (comfy.cli_args.args.force_fp32 or comfy.cli_args.args.fp32_unet)
     if part == "training":
-        forced = IN_COMFYUI and (comfy.cli_args.args.force_fp32 or comfy.cli_args.args.fp32_unet)
         allowed = where.type in ("cpu", "cuda") and not forced
+    elif part == "embedded":
+        allowed = where.type == "cpu" and multiplies_bfloat16() and not forced
     elif not IN_COMFYUI:
         allowed = where.type == "cuda"
     elif part == "vae":
@@ -106,6 +109,12 @@ def place(part: Literal["unet", "vae", "training"], half: torch.dtype) -> Place:
     else:
         allowed = model_management.unet_dtype(where, supported_dtypes=[half, torch.float32]) not in SINGLE
     return Place(where, half if allowed else torch.float32)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it (AVX512-BF16, AMX); where it is emulated it is slower than float32."""
+    # Not a documented function, and absent from older versions, in which float32 is right, too.
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def progress(total: int | None = None) -> Callable[..., None]:
@@ -312,6 +321,6 @@ def serve_odd_folder() -> None:
         return web.FileResponse(path)
 
     # ComfyUI serves each of these under /api too, where the frontend asks for templates.
-    folders = {"extensions": "web", "workflow_templates": "workflows"}
+    folders = {"extensions": "nodes/web", "workflow_templates": "workflows"}
     for kind in folders:
         PromptServer.instance.routes.get(f"/{kind}/{{pack:{names}}}/{{path:.+}}")(answer)

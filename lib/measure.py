@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from .faces.detect import Folders, detect_faces, make_face
 from .faces.embed import DLIB_NORM, by_name
@@ -169,6 +168,8 @@ def _paired(picture: torch.Tensor, truth: torch.Tensor | None, folders: Folders)
     true = [make_face(truth, one) for one in detect_faces(truth, model_folder=folders)]
     if not own or not true:
         return [(None, face) for face in true]
+    from scipy.optimize import linear_sum_assignment  # takes a while to import
+
     middles = [np.array([face.landmarks.mean(0) for face in faces]) for faces in (true, own)]
     distance = np.linalg.norm(middles[0][:, None] - middles[1][None], axis=-1)
     distance /= np.array([face.box[2] - face.box[0] for face in true])[:, None]

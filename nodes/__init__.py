@@ -22,6 +22,7 @@ from .landmarks import CropFaces, DetectLandmarks, EditLandmarks
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
+from .old_photo import DamageMask, FillDamage, FillKnownFaces
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
@@ -33,13 +34,14 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
+from .sources import LibraryFromImages, LoadLibrary, LoadPhotograph, Sample, SampleGroup
 from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
 from .warps import AlignFaces, ApplyWarp
 from .weights import DownloadWeights
 
 NODES = (
+    LoadPhotograph,
     Sample,
     LoadLibrary,
     LibraryFromImages,
@@ -95,6 +97,9 @@ NODES = (
     MapNet,
     DamageGauge,
     Measure,
+    DamageMask,
+    FillDamage,
+    FillKnownFaces,
     DetectLandmarks,
     EditLandmarks,
     CropFaces,

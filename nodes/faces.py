@@ -200,7 +200,7 @@ class MatchFaces(io.ComfyNode):
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list[Any]]:
-    """The data for web/js/face_picker.js: a small picture in the temp folder and the faces of each photograph, and all
+    """The data for nodes/web/js/face_picker.js: a small picture in the temp folder and the faces of each photograph, and all
     names."""
     scale = min(1.0, PICKER_SIDE / max(photos.shape[-2:]))
     size = [max(1, round(side * scale)) for side in photos.shape[-2:]]

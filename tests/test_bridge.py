@@ -195,6 +195,21 @@ def test_without_comfyui_half_precision_is_for_cuda(monkeypatch, kind):
     assert bridge.place("training", torch.bfloat16) == Place(torch.device(kind), autocast)
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_the_embedded_networks_are_in_half_precision_where_the_cpu_has_it(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able, raising=False)
+    for kind in ("cpu", "cuda", "mps"):
+        monkeypatch.setattr(host, "device", lambda kind=kind: torch.device(kind))
+        expected = torch.bfloat16 if able and kind == "cpu" else torch.float32
+        assert bridge.place("embedded", torch.bfloat16) == Place(torch.device(kind), expected)
+
+
+def test_an_old_torch_does_not_say_what_the_cpu_has(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+    assert bridge.place("embedded", torch.bfloat16).dtype == torch.float32
+
+
 def test_nobody_but_the_bridge_chooses_a_device():
     """Who asks torch for CUDA, or whether there is some, ignores what the user of ComfyUI has chosen."""
     asks = re.compile(r"""cuda\.is_available|[("' ]cuda["')]""")

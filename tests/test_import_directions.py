@@ -24,6 +24,7 @@ LEVELS = (
     ("models/diffbir", "models/stablesr"),
     ("models/embedded",),
     ("models/face2scene", "models/album"),
+    ("models/old_photo",),
     ("training",),
     ("nodes",),
     ("cli",),

@@ -162,7 +162,7 @@ def test_any_restorer_goes_into_the_shell_without_rewiring(restorer, workflow):
     given = {"PR_ReferenceRestorer": {"agreement": 0.8}, "PR_EmbeddedRestorer": {}}.get(restorer, few)
     graph[slot] = {"class_type": restorer, "inputs": given}
     if restorer == "persona":
-        album = [node(graph, "PR_Sample"), 1]
+        album = [node(graph, "PR_LoadLibrary"), 0]
         learn = {"restorer": ["base", 0], "library": album, "person": "", "method": "album", "steps": 1, "seed": 0}
         graph["base"] = {"class_type": "PR_DiffusionRestorer", "inputs": few}
         graph["learn"] = {"class_type": "PR_TrainPersona", "inputs": learn}
@@ -212,7 +212,7 @@ def test_a_group_of_ones_own_is_restored_with_an_album_of_ones_own(tmp_path, sma
 
 
 def test_face2scene_s_stages_give_the_pixels_of_their_sum_and_the_scene_is_saved_beside_the_faces(small, tmp_path):
-    graph = own.with_photo(bundled("face2scene"), allow_folder(picture(tmp_path / "photo.png", small)))
+    graph = own.with_photo(bundled("face2scene_expanded"), allow_folder(picture(tmp_path / "photo.png", small)))
     whole = copy.deepcopy(graph)
     pair, mapnet, gauge = (node(whole, f"PR_{kind}") for kind in ("FacePair", "MapNet", "DamageGauge"))
     given = {name: whole[pair]["inputs"][name] for name in ("image", "faces", "face", "one_for_all")}

@@ -9,12 +9,9 @@ from __future__ import annotations
 import math
 
 import cv2
-import kornia.color
 import numpy as np
-import scipy.special
 import torch
 import torch.nn.functional as F
-from torchvision.io import decode_jpeg, encode_jpeg
 
 
 def _grid(size: int) -> torch.Tensor:
@@ -41,9 +38,12 @@ def gaussian_kernel(
 
 def sinc_kernel(size: int, cutoff: float) -> torch.Tensor:
     """Circular low-pass ``[size, size]`` in float64, sum 1; cutoff in radians per pixel, at most pi. Rings like a resampling filter."""
+    # Here and below, imported where it is needed: together they take longer to import than a small photograph to restore.
+    from scipy.special import j1
+
     radius = _grid(size).norm(dim=-1)
     # SciPy's Bessel function: torch's is right to eight digits only.
-    kernel = cutoff * torch.from_numpy(scipy.special.j1((cutoff * radius).numpy())) / (2 * math.pi * radius)
+    kernel = cutoff * torch.from_numpy(j1((cutoff * radius).numpy())) / (2 * math.pi * radius)
     kernel[radius == 0] = cutoff**2 / (4 * math.pi)
     return kernel / kernel.sum()
 
@@ -168,6 +168,8 @@ def sensor_noise(
 
     red, blue: white-balance gains; shot, read: variances per unit of light and constant, of full scale 1.
     """
+    from kornia.color import CFA, raw_to_rgb
+
     height, width = image.shape[-2:]
     gains = image.new_tensor([red, 1.0, blue]).view(1, 3, 1, 1)
     linear = F.pad(image.clamp(0, 1), (0, width % 2, 0, height % 2), mode="replicate") ** 2.2 / gains
@@ -175,11 +177,13 @@ def sensor_noise(
     mosaic[..., ::2, ::2], mosaic[..., 1::2, 1::2] = linear[:, :1, ::2, ::2], linear[:, 2:, 1::2, 1::2]
     noise = torch.randn(mosaic.shape, generator=generator).to(image)
     mosaic = (mosaic + noise * (mosaic * shot + read).sqrt()).clamp(0, 1)
-    colour = kornia.color.raw_to_rgb(mosaic, kornia.color.CFA.BG)[..., :height, :width]
+    colour = raw_to_rgb(mosaic, CFA.BG)[..., :height, :width]
     return (colour * gains).clamp(0, 1) ** (1 / 2.2)
 
 
 def jpeg(image: torch.Tensor, *, quality: int) -> torch.Tensor:
     """Through a real baseline JPEG (libjpeg, 4:2:0) of the given quality, 1..100. Result on 256 levels."""
+    from torchvision.io import decode_jpeg, encode_jpeg
+
     coded = encode_jpeg(list((image.clamp(0, 1) * 255).round().to("cpu", torch.uint8)), quality=int(quality))
     return torch.stack([decode_jpeg(one) for one in coded]).to(image) / 255

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
 from ..pictures.color import luma
@@ -262,6 +261,8 @@ def _middle_band(light: Tensor) -> Tensor:
 
 def _blur(picture: Tensor, sigma: float) -> Tensor:
     """A Gaussian blur of ``[C, H, W]``; the border repeats."""
+    from kornia.filters import gaussian_blur2d  # takes a while to import
+
     size = 2 * int(3 * sigma) + 1
     return gaussian_blur2d(picture[None], (size, size), (sigma, sigma), border_type="replicate")[0]
 

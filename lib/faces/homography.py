@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from kornia.geometry.homography import find_homography_dlt
 
 POINTS = 4
 ITERATIONS = 10_000  # at most
@@ -63,6 +62,8 @@ def _magsac(start: np.ndarray, end: np.ndarray, tolerance: float, seed: int) -> 
 
 def refit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The least-squares homography ``[3, 3]``, last entry 1, of four or more matches (normalized DLT)."""
+    from kornia.geometry.homography import find_homography_dlt  # takes a while to import
+
     points, images = (torch.from_numpy(np.asarray(side, np.float64))[None] for side in (start, end))
     return find_homography_dlt(points, images, solver="svd")[0].numpy()
 

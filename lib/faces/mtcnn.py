@@ -13,10 +13,10 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms, roi_align
 
 from ..storage.tensors import read_pickled
 
@@ -29,7 +29,7 @@ SHA256 = {
 CELL, STRIDE = 12, 2
 PYRAMID_FACTOR = 0.709
 PROPOSE, REFINE, DECIDE = 0.6, 0.7, 0.7
-BATCH = 512
+BATCH = 64  # crops at once, which stay in the cache with all that is computed of them
 NESTING_BIAS = 0.025
 # The five landmarks of a mirror image in the picture's left-right order.
 MIRRORED = [1, 0, 2, 4, 3]
@@ -172,6 +172,13 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     return torch.tensor(kept, dtype=torch.long)
 
 
+def nms(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
+    """Indices that survive, best first; a box goes that shares more than ``overlap`` of the union with a better one."""
+    corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    kept = cv2.dnn.NMSBoxes(torch.cat([corner, sides], 1).double().numpy(), scores.numpy(), 0.0, overlap)
+    return torch.as_tensor(kept, dtype=torch.long).flatten()
+
+
 def _halvings(image: Tensor) -> list[Tensor]:
     """The picture and its halvings: every later resize starts from the nearest one, so large pictures stay cheap."""
     levels = [image]
@@ -208,12 +215,31 @@ def _judge(
     side = boxes[:, 2] - boxes[:, 0]
     levels = (side / size).clamp(min=1).log2().long().clamp(max=len(halvings) - 1)
     for level, image in enumerate(halvings):
-        for chosen in torch.nonzero(levels == level)[:, 0].split(BATCH):
-            crops = roi_align(image, [boxes[chosen]], size, spatial_scale=0.5**level, sampling_ratio=2, aligned=True)
+        here = torch.nonzero(levels == level)[:, 0]
+        for chosen in here.split(BATCH) if len(here) else ():
+            crops = _cut(image, boxes[chosen] * 0.5**level, size)
             score[chosen], shift[chosen], *rest = network(crops.flip(3) if mirror else crops)
             if rest:
                 points[chosen] = rest[0]
     return score, shift, points
+
+
+def _cut(image: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """``[N, 3, size, size]``: each box of the picture ``[1, 3, H, W]``, every pixel the mean of four places in it.
+
+    What torchvision's aligned ``roi_align`` computes: the border is continued for a pixel, beyond it is nothing.
+    """
+    steps = (torch.arange(2 * size) + 0.5) / (2 * size)
+    # From the edge of the first pixel, [N, 1, 2 * size] and [N, 2 * size, 1].
+    x, y = (torch.lerp(boxes[:, axis, None], boxes[:, axis + 2, None], steps).unsqueeze(1 + axis) for axis in (0, 1))
+    height, width = image.shape[-2:]
+    grid = torch.empty(len(boxes), 2 * size, 2 * size, 2)
+    grid[..., 0], grid[..., 1] = x * (2 / width) - 1, y * (2 / height) - 1
+    seen = F.grid_sample(image, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False)[0]
+    seen = seen.unflatten(1, (-1, 2 * size))
+    for place, length in ((x, width), (y, height)):
+        seen *= ((place >= -0.5) & (place <= length + 0.5)).float()
+    return F.avg_pool2d(seen, 2).transpose(0, 1)
 
 
 def _regress(boxes: Tensor, shift: Tensor) -> Tensor:

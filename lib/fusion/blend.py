@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 
 from ..pictures.pyramid import collapse, gaussian_pyramid, laplacian_pyramid
 from ..vocabulary import UserError
@@ -104,6 +103,8 @@ def _eroded(valid: torch.Tensor) -> torch.Tensor:
 
 def _mirrored(source: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """``[3, h, w]`` continued beyond ``valid`` by point reflection in the nearest valid pixel."""
+    from scipy.ndimage import distance_transform_edt  # takes a while to import
+
     inside = valid[0].cpu().numpy()
     nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     limits = np.array(inside.shape)[:, None, None] - 1

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
 from ...lib.faces.align import least_squares_similarity, template
@@ -230,6 +229,8 @@ def mirror_index() -> np.ndarray:
 @lru_cache(maxsize=1)
 def mesh_triangles() -> np.ndarray:
     """int ``[T, 3]``: Delaunay triangulation of the mean shape, seen from the front."""
+    from scipy.spatial import Delaunay  # takes a while to import
+
     return Delaunay(mean_shape()[:, :2]).simplices
 
 

@@ -41,8 +41,8 @@ class Candidates:
     parts: Tensor
     survives: Tensor
 
-    def to(self, like: Tensor) -> Candidates:
-        return Candidates(**{name: value.to(like) for name, value in vars(self).items()})
+    def to(self, device: torch.device) -> Candidates:
+        return Candidates(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class Gate(nn.Module):
             ],
             2,
         )
-        x = self.stem(F.pixel_unshuffle(stack.flatten(0, 1) * 2 - 1, 2).contiguous(memory_format=torch.channels_last))
+        inside = F.pixel_unshuffle(stack.flatten(0, 1) * 2 - 1, 2)
+        x = self.stem(inside.to(self.stem.weight, memory_format=torch.channels_last))
         kept = []
         for scale, blocks in enumerate(self.down):
             for block in blocks:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ...lib.storage.tensors import opened_tensors, write_tensors
 from ...lib.vocabulary import UserError
+from ..shared.precision import embedded_precision
 from .gate import Gate
 from .restorer import AlbumRestorer
 
@@ -23,7 +24,7 @@ Keep = Callable[[nn.Module], Callable[[], Any]]
 @cache
 def restorer(keep: Keep) -> AlbumRestorer:
     """keep(module) hands a module to whoever manages memory and gives back a loader."""
-    return AlbumRestorer(keep(load_gate()))
+    return AlbumRestorer(keep(load_gate().to(embedded_precision())))
 
 
 def save_gate(gate: Gate, provenance: dict, path: Path = WEIGHTS) -> None:

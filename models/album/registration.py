@@ -8,12 +8,11 @@ in the frequencies that survived the damage. Every pixel gets a confidence: seen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
 import torch
-from scipy.linalg import lu_factor, lu_solve
 from torch import Tensor
 
 from ...lib.pictures.color import luma_of
@@ -123,16 +122,19 @@ class ThinPlate:
     """
 
     def __init__(self, points: np.ndarray, places: np.ndarray, stiffness: float = STIFFNESS):
+        from scipy.linalg import lu_factor, lu_solve  # takes a while to import
+
         count = len(points)
         affine = np.column_stack([np.ones(count), points])
         kernel = _bending(points, points) + stiffness * np.eye(count)
-        self._system = lu_factor(np.block([[kernel, affine], [affine.T, np.zeros((3, 3))]]))
+        system = lu_factor(np.block([[kernel, affine], [affine.T, np.zeros((3, 3))]]))
+        self._solved = partial(lu_solve, system)
         self._basis = np.column_stack([_bending(places, points), np.ones(len(places)), places])
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """``[N]`` or ``[N, C]`` to ``[Q]`` or ``[Q, C]``."""
         padded = np.concatenate([values, np.zeros((3, *values.shape[1:]))])
-        return self._basis @ lu_solve(self._system, padded)
+        return self._basis @ self._solved(padded)
 
 
 def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:

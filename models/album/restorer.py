@@ -89,7 +89,7 @@ class AlbumRestorer:
             band_survival(survives, LEVELS)[None],
         )
         with torch.inference_mode():
-            choice = gate(seen.to(gate.stem.weight), self.trust)
+            choice = gate(seen.to(gate.stem.weight.device), self.trust)
         return choice.result[0].float().cpu(), choice.shares[0].float().cpu()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .pair_spectrum import SpectrumReader
 
@@ -34,3 +35,24 @@ class FaDeX(nn.Module):
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """u = MLP(GAP(Z)), ``[B, C]``: what the contrastive loss sees, before normalization."""
         return self.mlp(features.mean((-2, -1)))
+
+
+class InPrecision(nn.Module):
+    """Hands on in a precision."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.dtype)
+
+
+def folded(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
+    """FaDeX's ``E`` for inference: batch statistics are part of the convolutions before them, and all but the first of these
+    compute in ``dtype``. The first sees a picture, whose noise is less than bfloat16 rounds off.
+    """
+    convolutions, norms, activations = layers[::3], layers[1::3], layers[2::3]
+    first, *others = map(fuse_conv_bn_eval, convolutions, norms)
+    rest = [layer for pair in zip(others, activations[1:], strict=True) for layer in pair]
+    return nn.Sequential(first, activations[0], InPrecision(dtype), *(layer.to(dtype) for layer in rest))

@@ -12,6 +12,8 @@ from torch import nn
 
 from .mapnet import TOKENS
 
+POSITIONS = 16384  # that attend at once: what is computed for them stays in the cache
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer normalization over the channels of ``[B, C, H, W]``."""
@@ -30,11 +32,16 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv2(F.silu(self.conv1(self.norm(x))))
+        # In place: to get memory for another map of this size takes longer than to fill it.
+        return self.conv2(F.silu(self.conv1(self.norm(x)), inplace=True)).add_(x)
 
 
 class TokenAttention(nn.Module):
-    """x + attention of every position to the degradation tokens. Starts as the identity."""
+    """x + attention of every position to the degradation tokens. Starts as the identity.
+
+    Tokens are few and positions many. So everything that is the same for all positions is multiplied first: the keys with
+    the weights of the query, the values with those of the output.
+    """
 
     def __init__(self, channels: int, token_width: int, heads: int):
         super().__init__()
@@ -47,13 +54,36 @@ class TokenAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = x.shape
-        query = self.query(self.norm(x)).permute(0, 2, 3, 1).reshape(batch, height * width, self.heads, -1)
-        key, value = (t.unflatten(-1, (self.heads, -1)) for t in self.key_value(tokens).chunk(2, -1))
-        # So few keys that the plain form beats a fused kernel: training steps are a seventh shorter.
-        scores = torch.einsum("bnhd,bthd->bhnt", query, key) * query.shape[-1] ** -0.5
-        attended = torch.einsum("bhnt,bthd->bnhd", scores.softmax(-1), value).reshape(batch, height, width, channels)
-        return x + self.out(attended.permute(0, 3, 1, 2))
+        height, width = x.shape[-2:]
+        score, offset, told = (matrix.to(x.dtype) for matrix in self._matrices(tokens))
+
+        def attend(rows: torch.Tensor) -> torch.Tensor:
+            normed = F.layer_norm(rows, rows.shape[-1:], eps=self.norm.eps)
+            # Positions last: a softmax over so few neighboring numbers is slow.
+            scores = torch.baddbmm(offset, score, normed.mT).unflatten(1, (self.heads, -1))
+            return torch.baddbmm(rows, scores.softmax(2).flatten(1, 2).mT, told)
+
+        parts = x.permute(0, 2, 3, 1).flatten(1, 2).split(POSITIONS, 1)
+        return torch.cat([attend(rows) for rows in parts], 1).mT.unflatten(-1, (height, width))
+
+    def _matrices(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalized position to scores ``[B, heads * T, C]`` and their offsets ``[B, heads * T, 1]``; weights of the tokens to
+        what is added to the position ``[B, heads * T, C]``. float32.
+        """
+        query, query_bias = self.query.weight.float().flatten(1), self.query.bias.float()
+        key, value = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for t in F.linear(tokens.float(), self.key_value.weight.float(), self.key_value.bias.float()).chunk(2, -1)
+        )  # [B, heads, T, d] each
+        key = key * key.shape[-1] ** -0.5
+        score = key @ query.unflatten(0, (self.heads, -1))
+        offset = key @ query_bias.view(self.heads, -1, 1) + score @ self.norm.bias.float()[:, None]
+        # The weights of each head add up to 1, so that the bias can lie in what they weigh.
+        told = (
+            value @ self.out.weight.float().flatten(1).T.unflatten(0, (self.heads, -1))
+            + self.out.bias.float() / self.heads
+        )
+        return (score * self.norm.weight.float()).flatten(1, 2), offset.flatten(1, 2), told.flatten(1, 2)
 
 
 class Level(nn.Module):
@@ -106,6 +136,13 @@ class OneStepNet(nn.Module):
         self.null_tokens = nn.Parameter(torch.randn(TOKENS, token_width) * 0.02)
         self.negative_prompt = nn.Parameter(torch.zeros(token_width))
 
+    def in_precision(self, dtype: torch.dtype) -> OneStepNet:
+        """Itself, so that all but its first layer computes in ``dtype``: bfloat16 cannot tell the 256 levels of a picture apart."""
+        for part in self.children():
+            if part is not self.stem:
+                part.to(dtype)
+        return self
+
     def forward(
         self, image: torch.Tensor, tokens: torch.Tensor | None = None, negative: torch.Tensor | bool = False
     ) -> torch.Tensor:
@@ -116,7 +153,8 @@ class OneStepNet(nn.Module):
         tokens = tokens + self.negative_prompt * torch.as_tensor(negative, device=image.device)
         # Replication and not reflection: it exists for every size, down to one pixel.
         padded = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        x = self.stem(F.pixel_unshuffle(padded, self.unshuffle).contiguous(memory_format=torch.channels_last))
+        inside = F.pixel_unshuffle(padded, self.unshuffle).contiguous(memory_format=torch.channels_last)
+        x = self.stem(inside).to(self.head.weight)
         skips = []
         for encode, down in zip(self.encoder[:-1], self.down, strict=True):
             x = encode(x, tokens)
@@ -125,5 +163,11 @@ class OneStepNet(nn.Module):
         x = self.encoder[-1](x, tokens)
         for decode, up, merge in reversed(list(zip(self.decoder, self.up, self.merge, strict=True))):
             x = F.pixel_shuffle(up(x), 2)
-            x = decode(merge(torch.cat([x, skips.pop()], 1)), tokens)
-        return image + F.pixel_shuffle(self.head(x), self.unshuffle)[..., :height, :width]
+            x = decode(merged(merge, x, skips.pop()), tokens)
+        return image + F.pixel_shuffle(self.head(x).to(image.dtype), self.unshuffle)[..., :height, :width]
+
+
+def merged(merge: nn.Conv2d, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """The 1x1 convolution of both maps ``[B, C, H, W]``, one upon the other, without laying them so in memory."""
+    own, other = merge.weight.chunk(2, 1)
+    return F.conv2d(x, own, merge.bias).add_(F.conv2d(skip, other))

@@ -33,16 +33,16 @@ class OneStepRestorer:
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """``[B, 3, H, W]`` to the same, in smaller tiles if memory is short. Raises UserError for a code from another token space."""
         code, net = conditions.code, self.load()
-        weight = net.stem.weight
-        tokens = net.null_tokens[None] if code is None else code.tokens_for(self.name, self.token_space).to(weight)
+        device = net.stem.weight.device
+        tokens = net.null_tokens[None] if code is None else code.tokens_for(self.name, self.token_space).to(device)
 
         def apply(tile: torch.Tensor) -> torch.Tensor:
             count, own = len(tile), tokens.expand(len(tile), -1, -1)
             if self.cfg == 1:
-                out = net(tile.to(weight), own)
+                out = net(tile.to(device), own)
             else:
-                negative = (torch.arange(2 * count, device=weight.device) < count).view(-1, 1, 1)
-                away, towards = net(tile.to(weight).repeat(2, 1, 1, 1), own.repeat(2, 1, 1), negative).chunk(2)
+                negative = (torch.arange(2 * count, device=device) < count).view(-1, 1, 1)
+                away, towards = net(tile.to(device).repeat(2, 1, 1, 1), own.repeat(2, 1, 1), negative).chunk(2)
                 out = away + self.cfg * (towards - away)
             return out.clamp(0, 1).to(image)
 

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ...lib.extras import require
+from ..shared.precision import embedded_precision
 from . import weights as embedded
+from .fadex import folded
 from .one_step_restorer import OneStepRestorer
 
 if TYPE_CHECKING:
@@ -23,12 +25,14 @@ Keep = Callable[[nn.Module], Callable[[], Any]]
 def restorer(keep: Keep) -> OneStepRestorer:
     """keep(module) passes a module to the memory management and returns a loader."""
     module, metadata = embedded.load_embedded(embedded.RESTORER)
-    return OneStepRestorer(keep(module), metadata["token_space"])
+    return OneStepRestorer(keep(module.in_precision(embedded_precision())), metadata["token_space"])
 
 
 @cache
 def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
-    return keep(embedded.load_embedded(embedded.EXTRACTOR)[0])
+    module = embedded.load_embedded(embedded.EXTRACTOR)[0]
+    module.fadex.E = folded(module.fadex.E, embedded_precision()).to(memory_format=torch.channels_last)
+    return keep(module)
 
 
 @cache

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, resnet50
 
 from ...lib.faces.correlation import KERNEL, expected_offset, local_correlation
 from ...lib.faces.detect import Folders, there
@@ -44,6 +43,8 @@ class FeatureExtractor(nn.Module):
     """Pictures ``[B, 3, H, W]`` in 0..1 to features ``[B, 256, ceil((H - 1) / 8), ceil((W - 1) / 8)]``."""
 
     def __init__(self) -> None:
+        from torchvision.models.resnet import BasicBlock  # takes a second to import
+
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -58,6 +59,8 @@ class FeatureExtractor(nn.Module):
 
 
 def _halved(inside: int, outside: int) -> nn.Sequential:
+    from torchvision.models.resnet import BasicBlock
+
     shortcut = nn.Sequential(BlurPool(inside), nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside))
     return nn.Sequential(BasicBlock(inside, outside, 2, shortcut), BasicBlock(outside, outside))
 
@@ -128,6 +131,8 @@ class CoarseFeatures(nn.Module):
     """ResNet-50 up to its third stage: ``[B, 3, H, W]`` in 0..1 to ``[B, 1024, H / 16, W / 16]``, unit length."""
 
     def __init__(self) -> None:
+        from torchvision.models.resnet import resnet50
+
         super().__init__()
         whole = resnet50()
         self.trunk = nn.Sequential(OrderedDict((name, getattr(whole, name)) for name in COARSE_LAYERS))

@@ -1,4 +1,4 @@
-"""The precision of the published networks: half where that is safe and the host's user wants it."""
+"""The precision of networks: half where that is safe, and the host's user wants it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half
             nn.Module.to(
                 part, place(kind, precision).dtype
             )  # diffusers' own warns of layers that it does not even have
+
+
+def embedded_precision() -> torch.dtype:
+    """Of the small networks that ship with the pack, wherever they only see or change pictures: bfloat16 or float32."""
+    return place("embedded", torch.bfloat16).dtype
