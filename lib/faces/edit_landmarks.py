@@ -37,7 +37,7 @@ def edit_landmarks(found: list[Detection], text: str, size: Size) -> list[Detect
     return [face for face in edited if face is not None]
 
 
-def written(found: list[Detection]) -> str:
+def landmarks_as_text(found: list[Detection]) -> str:
     """The landmarks of one photograph as lines that `edit_landmarks` reads."""
     lines = []
     for number, face in enumerate(found):
