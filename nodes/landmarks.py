@@ -10,7 +10,7 @@ import torch
 from ..lib.bridge import io, progress, tell, weight_folders
 from ..lib.faces.detect import DETECTORS
 from ..lib.faces.detection import FaceLandmarks
-from ..lib.faces.edit_landmarks import edit_landmarks, written
+from ..lib.faces.edit_landmarks import edit_landmarks, landmarks_as_text
 from ..lib.faces.extract import ALIGNMENTS
 from ..lib.faces.landmarks import crop_faces, described_use, find_landmarks, with_dlib_points
 from ..lib.faces.review import dotted
@@ -130,7 +130,7 @@ class EditLandmarks(io.ComfyNode):
         if edits.strip():
             changed = replace(changed, used=changed.used | {"edits": "; ".join(edits.split("\n"))})
         shown = torch.stack([dotted(photo, frame) for photo, frame in zip(photos, frames, strict=True)])
-        return io.NodeOutput(changed, to_image(shown), "\n".join(written(list(frame)) for frame in frames))
+        return io.NodeOutput(changed, to_image(shown), "\n".join(landmarks_as_text(list(frame)) for frame in frames))
 
 
 class CropFaces(io.ComfyNode):

@@ -64,9 +64,9 @@ def node(graph: dict, kind: str) -> str:
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
 TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
-    *("gen2res_single_image", "gen2res_personal", "compare_personas"),
+    *("gen2res_single_image", "gen2res_personal", "compare_personas", "ablation_gen2res"),
 }  # they learn a person first, which takes a minute
-# Two work at twice the size, and what they do has tests of its own; one restores twice and measures four times; one computes what
+# Two work at twice the size, and what they do has tests of its own; two restore and measure several times; one computes what
 # face2scene does, which a test of its own says.
-SLOW = TRAINING | {"perfuse_group", "perfuse_published", "evaluate", "face2scene_expanded"}
+SLOW = TRAINING | {"perfuse_group", "perfuse_published", "evaluate", "ablation_face2scene", "face2scene_expanded"}
 QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUN_AS_THEY_ARE]

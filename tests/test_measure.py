@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import io
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from personal_restore.cli.main import main
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.faces.detect import detect_faces, dlib_file, make_face, to_uint8
 from personal_restore.lib.measure import FACES, Metric, face_error, measure_pictures
+from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared import iqa
 from personal_restore.models.shared.catalogue import entry
@@ -201,3 +204,26 @@ def test_the_command_measures_files_and_folders(pair, tmp_path, capsys):
         assert told["rows"]["photo"]["psnr"] > 20 and (tmp_path / "a.csv").read_text().startswith(",psnr,ssim\nphoto,")
     assert main(["measure", str(tmp_path / "results"), "--truth", str(tmp_path / "nowhere")]) == 1
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_the_command_holds_one_pair_at_a_time_and_refuses_two_files_of_one_name(tmp_path, capsys, monkeypatch):
+    for folder in ("results", "truths"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            Image.new("RGB", (24, 24), (40 * number, 90, 120)).save(tmp_path / folder / f"{number}.png")
+    held: list[weakref.ref] = []
+    most = 0
+
+    def read(path):
+        nonlocal most
+        gc.collect()
+        held.append(weakref.ref(picture := read_picture(path)))
+        most = max(most, sum(one() is not None for one in held))
+        return picture
+
+    monkeypatch.setattr("personal_restore.lib.pictures.files.read_picture", read)
+    command = ["measure", str(tmp_path / "results"), "--truth", str(tmp_path / "truths"), "--metrics", "psnr"]
+    assert main(command) == 0 and capsys.readouterr().out.count("100") == 5
+    assert len(held) == 16 and most <= 3, "the pair, and one of the pair before"
+    Image.new("RGB", (24, 24)).save(tmp_path / "results" / "3_restored.jpg")
+    assert main(command) == 1 and "3.png and 3_restored.jpg" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import itertools
 import json
 
@@ -110,6 +111,14 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
         ]
         off, target, lq, reflect = (np.abs(picture - saved[1]) for picture in saved)
         assert off.max() > 25 and off.max() > 2 * lq.max() and off.sum() > 3 * reflect.sum() and target.max() == 0
+    elif name == "ablation_gen2res":
+        head, *cells = csv.reader(shown.splitlines())
+        assert head[2:4] == ["psnr", "ssim"] and len(cells) == 8
+        assert len({tuple(cell[2:]) for cell in cells}) == 8, "every value changes the result"
+    elif name == "ablation_face2scene":
+        measured = [results.ui[id]["text"][0].split() for id, one in graph.items() if one["class_type"] == "PreviewAny"]
+        coded, blind = (float(words[words.index("mean") + 1]) for words in measured)
+        assert 20 < coded < 40 and 20 < blind < 40 and coded != blind
     elif name in TRAINING and not shown.startswith("{"):
         assert "persona of Eileen Collins" in shown
         kept = {path.name for path in (tmp_path / "models" / "personas").glob("*.safetensors")}

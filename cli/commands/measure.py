@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -28,9 +29,9 @@ def _measure(options: argparse.Namespace) -> int:
     from ...models.shared.iqa import learned_metrics
 
     results = _pictures(options.result)
-    truths = {} if options.truth is None else _pictures(options.truth)
+    truths = _Pictures({}) if options.truth is None else _pictures(options.truth)
     if options.truth is not None and options.result.is_file() and options.truth.is_file():
-        truths = dict(zip(results, truths.values(), strict=True))
+        truths = _Pictures(dict(zip(results, truths.files.values(), strict=True)))
     if truths and not results.keys() & truths.keys():
         raise UserError(
             f"measure: {options.truth} has no original with the name of a result, such as {next(iter(results))}."
@@ -45,13 +46,40 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(path: Path) -> dict[str, torch.Tensor]:
-    """By name without ending, and without the one that `restore` adds."""
-    from ...lib.pictures.files import is_picture, read_picture
+class _Pictures(Mapping[str, torch.Tensor]):
+    """Pictures by name, each read when it is asked for, so that a large folder is never held as a whole."""
+
+    def __init__(self, files: dict[str, Path]):
+        self.files = files
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        from ...lib.pictures.files import read_picture
+
+        return read_picture(self.files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def _pictures(path: Path) -> _Pictures:
+    """By name without ending, and without the one that `restore` adds. Raises UserError for two files of one such name."""
+    from ...lib.pictures.files import is_picture
 
     if not path.exists():
         raise UserError(f"measure: {path} does not exist.")
     files = [path] if path.is_file() else sorted(one for one in path.iterdir() if is_picture(one))
     if not files:
         raise UserError(f"measure: there are no pictures in {path}.")
-    return {one.stem.removesuffix("_restored"): read_picture(one) for one in files}
+    found: dict[str, Path] = {}
+    for one in files:
+        name = one.stem.removesuffix("_restored")
+        if name in found:
+            raise UserError(
+                f"measure: {found[name].name} and {one.name} in {path} have the same name, {name!r}, so that it is unclear which is "
+                "compared. Move one of them away."
+            )
+        found[name] = one
+    return _Pictures(found)

@@ -17,7 +17,7 @@ MERGE_OVERLAP = 0.6
 
 @dataclass(frozen=True)
 class Detection:
-    """box: in the photograph; landmarks: float64 ``[5, 2]``; score: 0..1; points: dlib's 68 ``[68, 2]``, if asked for and found."""
+    """box: in the photograph; landmarks: float64 ``[5, 2]``; score: 0..1; points: dlib's ``[68, 2]``, if asked for and found."""
 
     box: Box
     landmarks: np.ndarray

@@ -16,7 +16,7 @@ AROUND = 1.0
 
 
 def edit_landmarks(found: list[Detection], text: str, size: Size) -> list[Detection]:
-    """The detections of one photograph of ``size`` (H, W) after the edits in ``text``, one a line; faces keep their order, new ones last.
+    """The detections of one photograph of ``size`` (H, W) after the edits in ``text``, one a line; new faces come last.
 
     ``FACE POINT X Y`` moves one of `POINTS`; ``FACE drop`` leaves a face out; ``new`` with five points adds one. A moved face loses
     dlib's 68 points, because they no longer agree. Raises UserError, with the line, for what cannot be read or lies outside.
@@ -37,7 +37,7 @@ def edit_landmarks(found: list[Detection], text: str, size: Size) -> list[Detect
     return [face for face in edited if face is not None]
 
 
-def written(found: list[Detection]) -> str:
+def landmarks_as_text(found: list[Detection]) -> str:
     """The landmarks of one photograph as lines that `edit_landmarks` reads."""
     lines = []
     for number, face in enumerate(found):
