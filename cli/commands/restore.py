@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOR_FOLDERS = "redo", "retry_failed", "workers", "threads", "servers", "ray"
+FOR_FOLDERS = "redo", "retry_failed", "workers", "servers", "ray"
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 
 
@@ -52,16 +52,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value in the workflow"
     )
-    folder = restore.add_argument_group("for a folder")
-    folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
-    folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
-    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
-    folder.add_argument(
+    restore.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)",
     )
+    folder = restore.add_argument_group("for a folder")
+    folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
+    folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
+    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
     folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
     folder.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)"
@@ -104,6 +104,10 @@ def _restore(options: argparse.Namespace) -> int:
         if folders:
             return _folder(graph, folders[0], album.resolve(), options)
         check_room(options.out, 0, f"--out {options.out}")
+        if options.threads:
+            from ..archive.workers import set_threads
+
+            set_threads(options.threads)
         return _files(graph, options.photos, options.out, options.edit)
 
 

@@ -79,7 +79,10 @@ class TokenAttention(nn.Module):
         score = key @ query.unflatten(0, (self.heads, -1))
         offset = key @ query_bias.view(self.heads, -1, 1) + score @ self.norm.bias.float()[:, None]
         # The weights of each head add up to 1, so that the bias can lie in what they weigh.
-        told = value @ self.out.weight.float().flatten(1).T.unflatten(0, (self.heads, -1)) + self.out.bias.float() / self.heads
+        told = (
+            value @ self.out.weight.float().flatten(1).T.unflatten(0, (self.heads, -1))
+            + self.out.bias.float() / self.heads
+        )
         return (score * self.norm.weight.float()).flatten(1, 2), offset.flatten(1, 2), told.flatten(1, 2)
 
 
