@@ -1,6 +1,6 @@
 """Restores whole photographs of people you know. ComfyUI enters here."""
 
-WEB_DIRECTORY = "./web"
+WEB_DIRECTORY = "./nodes/web"
 
 
 async def comfy_entrypoint():

@@ -12,6 +12,7 @@ from ..lib.vocabulary import UserError
 
 PHOTOGRAPH = "Photograph"
 SAMPLES = ("PR_Sample", "PR_SampleGroup")
+LOADER = "PR_LoadPhotograph"
 
 
 def opened_album(album: Path) -> Path:
@@ -46,7 +47,7 @@ def with_album(graph: Graph, album: Path) -> Graph:
 def with_photo(graph: Graph, photo: Path) -> Graph:
     """The graph with ``photo`` instead of the node titled "Photograph", or of its only LoadImage.
 
-    Other links to the sample photograph, such as the undamaged truth, belong to another picture and are removed. Raises
+    Other links to the sample photograph, such as the undamaged truth or its edit, belong to another picture and are removed. Raises
     UserError if it is unclear which node to replace.
     """
     graph = copy.deepcopy(graph)
@@ -61,7 +62,9 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
         for name, (source, output) in linked_sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
-            elif graph[source]["class_type"] in SAMPLES and output in (0, 2):  # the photograph, and its edit
+                continue
+            kind = graph[source]["class_type"]
+            if kind == LOADER or (kind in SAMPLES and output in (0, 2)):  # the photograph, and its edit
                 del node["inputs"][name]
     del graph[found[0]]
     graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,18 @@ class Photograph:
     frames: int = 1
 
 
-def prepared_photograph(photo: Path, folder: Path, every_frame: bool = False) -> Photograph:
-    """Looks at a file before anything is computed; ``folder`` is for a copy. every_frame: those after the first are restored, too, if
-    they can be saved. Raises UserError if it cannot be restored."""
+def prepared_photograph(photo: Path, folder: Path, every_frame: Collection[str] = ()) -> Photograph:
+    """Looks at a file before anything is computed; ``folder`` is for a copy. every_frame: the kinds of files, as Pillow calls them, of
+    which the frames after the first are restored, too. Raises UserError if it cannot be restored."""
     with opened_picture(photo, RESTORING) as file:
         exif, lost = kept_exif(file.image)
         profile, unfit = kept_profile(file.image)
         image, cut = complete(photo, file.image)
-        frames, note = _frames(file.image, every_frame and not cut)
+        frames, note = _frames(file.image, every_frame if not cut else ())
         notes = [*file.notes, note, *lost, *unfit, cut]
         odd = bool(file.notes or cut) or frames > 1 or not _plain(image) or not _turned_right(photo, orientation(image))
         own = part(image, folder if odd else None)
-        frames = frames if every_frame and _savable(file.image) and not cut else 1
+        frames = frames if file.image.format in every_frame and not cut else 1
         return replace(
             own,
             source=own.source if odd else photo,
@@ -123,11 +124,7 @@ def summary_line(report: dict[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _savable(image: Image.Image) -> bool:
-    return image.format in Image.SAVE_ALL and image.format not in ("MPO", "PDF")
-
-
-def _frames(image: Image.Image, every: bool) -> tuple[int, str]:
+def _frames(image: Image.Image, every: Collection[str]) -> tuple[int, str]:
     """How many frames or pages there are, and a note. The pictures beside a phone's, of depth or light, are not frames."""
     if image.format == "MPO":
         return 1, ""
@@ -138,11 +135,11 @@ def _frames(image: Image.Image, every: bool) -> tuple[int, str]:
     if count == 1:
         return 1, ""
     held = f"it holds {count} frames or pages"
-    if every and _savable(image):
+    if image.format in every:
         return count, f"{held}, which are restored one by one"
     why = (
         ""
-        if not every or _savable(image)
+        if not every or image.format in Image.SAVE_ALL
         else f", because files of the kind {image.format} cannot be written with several"
     )
     return count, f"{held}, of which only the first is restored{why}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
 from ..nodes import NODES
 from .comparison import comparison
-from .frames import Together, further, options, put_aside, together
+from .frames import ENDINGS, Together, further, options, put_aside, together
 from .own import with_edit, with_photo
 from .photograph import Photograph, noticed, prepared_photograph, summary_line, with_file_of_edit, with_transparency
 
@@ -117,7 +118,7 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
     profile and transparency are the edit's.
     """
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photograph = prepared_photograph(photo, Path(folder), every_frame=edit is None)
+        photograph = prepared_photograph(photo, Path(folder), every_frame=ENDINGS if edit is None else ())
         if edit is not None:
             graph, photograph = _with_edit(graph, photograph, edit, Path(folder))
         for note in photograph.notes:
@@ -131,7 +132,8 @@ def restore_file(graph: Graph, photo: Path, out: Path, edit: Path | None = None)
         for note in noted:
             print(f"note: {photo.name}: {note}.", flush=True)
         photograph = replace(photograph, notes=(*photograph.notes, *noted))
-        frames = _further(graph, photo, photograph, Path(folder)) if photograph.frames > 1 else None
+        run = partial(restore_source, graph)
+        frames = restored_frames(photo, photograph, Path(folder), run) if photograph.frames > 1 else None
         try:
             return _saved(photo, photograph, done, out, frames)
         except OSError as error:
@@ -148,24 +150,28 @@ def _with_edit(graph: Graph, photograph: Photograph, edit: Path, folder: Path) -
 
 
 @dataclass(frozen=True)
-class _Further:
-    """The restored frames after the first one, put aside as files; durations: of all frames; reports: of these."""
+class RestoredFrames:
+    """Those after the first one, put aside as files; durations: of all frames; reports: of these."""
 
     common: Together
     durations: list[float]
     files: list[Path]
     reports: list[dict[str, Any]]
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return options(self.common, self.durations, [Image.open(file) for file in self.files])
+    def options(self, kind: str) -> dict[str, Any]:
+        """Those of Pillow for saving them after the first one, in a file of this kind."""
+        rest = [Image.open(file) for file in self.files]
+        return options(replace(self.common, kind=kind), self.durations, rest)
 
 
-def _further(graph: Graph, photo: Path, photograph: Photograph, folder: Path) -> _Further:
+def restored_frames(
+    photo: Path, photograph: Photograph, folder: Path, run: Callable[[Path], Restored]
+) -> RestoredFrames:
+    """The frames after the first one, restored one by one with ``run``, which gets a file to load, and put aside in the folder."""
     common, first = together(photo)
-    found = _Further(common, [first], [], [])
+    found = RestoredFrames(common, [first], [], [])
     for frame in further(photo, photograph, folder):
-        done = restore_source(graph, frame.photograph.source)
+        done = run(frame.photograph.source)
         found.files.append(put_aside(frame.photograph, done.after, folder / f"restored_{len(found.files)}.png"))
         found.durations.append(frame.duration)
         found.reports.append(done.report)
@@ -197,16 +203,16 @@ def save_result(photograph: Photograph, after: Image.Image, path: Path, **animat
     )
 
 
-def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: _Further | None) -> Path:
-    stem = _free_stem(out, photo.stem)
-    animated = frames.options if frames and frames.common.kind == "PNG" else {}
+def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frames: RestoredFrames | None) -> Path:
+    stem = free_stem(out, photo.stem)
+    animated = frames.options("PNG") if frames and frames.common.kind == "PNG" else {}
     while True:
         try:
             with whole(target := out / f"{stem}_restored.png", new=True) as partial:
                 save_result(photograph, done.after, partial, **animated)
             break
         except FileExistsError:  # another run has just taken the name
-            stem = _free_stem(out, photo.stem)
+            stem = free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
         comparison(done.before, done.after, done.report.get("faces", [])).save(
             partial, "PNG", pnginfo=result_mark(), compress_level=COMPRESSION
@@ -216,7 +222,9 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
         report["further_frames"] = frames.reports
         if not animated:
             with whole(target := out / f"{stem}_restored{frames.common.ending}") as partial:
-                with_transparency(photograph, done.after).save(partial, frames.common.kind, **frames.options)
+                with_transparency(photograph, done.after).save(
+                    partial, frames.common.kind, **frames.options(frames.common.kind)
+                )
     write_whole(out / f"{stem}_report.json", json.dumps(report, indent=2, ensure_ascii=False))
     return target
 
@@ -230,17 +238,18 @@ def is_result(path: Path) -> bool:
     return is_marked(path)
 
 
-def _free_stem(out: Path, stem: str) -> str:
-    number, free = 1, _fitting(stem, "")
-    while any((out / f"{free}_{what}").exists() for what in NAMES):
+def free_stem(out: Path, stem: str, names: Sequence[str] = NAMES) -> str:
+    """How the results' names can begin, before an underline and one of ``names``, so that none of them exists."""
+    number, free = 1, _fitting(stem, "", names)
+    while any((out / f"{free}_{what}").exists() for what in names):
         number += 1
-        free = _fitting(stem, f"_{number}")
+        free = _fitting(stem, f"_{number}", names)
     return free
 
 
-def _fitting(stem: str, ending: str) -> str:
+def _fitting(stem: str, ending: str, names: Sequence[str]) -> str:
     """The stem, shortened where the names of the results would be too long."""
-    room = LONGEST_NAME - max(len(what) for what in NAMES) - 1 - len(ending)
+    room = LONGEST_NAME - max(len(what) for what in names) - 1 - len(ending)
     while len(os.fsencode(stem)) > room:
         stem = stem[:-1]
     return stem + ending

@@ -1,8 +1,8 @@
-"""Inputs that had another name in workflows saved earlier, declared once in ``web/renamed_inputs.json``.
+"""Inputs that had another name in workflows saved earlier, declared once in ``nodes/web/renamed_inputs.json``.
 
 ComfyUI's node replacement only concerns nodes whose class is gone, so it cannot rename an input of a node that stays.
 The same table is therefore read in three places: by ComfyUI's server for prompts (`lib/bridge.py`), by the headless
-runner, and by the editor when it opens a workflow (``web/js/renamed_inputs.js``).
+runner, and by the editor when it opens a workflow (``nodes/web/js/renamed_inputs.js``).
 
 ``{node class: {old name: {"name": new name, ...}}}``. ``thousandths``: the old value counted the 1000 steps of noise
 that the new one, 0..1, is a share of; ``widget`` is then its position among the values of a UI-format workflow.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 RENAMED: dict[str, dict[str, dict[str, Any]]] = json.loads(
-    (Path(__file__).parent.parent / "web" / "renamed_inputs.json").read_text("utf-8")
+    (Path(__file__).parent.parent / "nodes" / "web" / "renamed_inputs.json").read_text("utf-8")
 )
 
 
@@ -30,7 +30,7 @@ def renamed_prompt(prompt: Any) -> Any:
 
 
 def renamed_workflow(workflow: Any) -> Any:
-    """The same for a graph in UI format without subgraphs, which names only what is linked.
+    """The same for a graph in UI format, laid flat, which names only what is linked.
 
     Its other values have no names. A noise level above 1 is recognized as one in steps; a single step of noise is not.
     """

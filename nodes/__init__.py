@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
+from .ablation import InsertFace, SheetOfValues, ValuesToTry
 from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
 from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
+from .enlarging import EnlargingRestorer
 from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
@@ -16,9 +18,11 @@ from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .keep import KeepPerson
+from .landmarks import CropFaces, DetectLandmarks, EditLandmarks
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
+from .old_photo import DamageMask, FillDamage, FillKnownFaces
 from .personas import ApplyPersona, DiffusionBase, LoadPersona, SavePersona, TrainPersona
 from .report import Report
 from .restore import (
@@ -30,12 +34,14 @@ from .restore import (
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
-from .sources import LibraryFromImages, LoadLibrary, Sample, SampleGroup
+from .sources import LibraryFromImages, LoadLibrary, LoadPhotograph, Sample, SampleGroup
 from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
+from .warps import AlignFaces, ApplyWarp
 from .weights import DownloadWeights
 
 NODES = (
+    LoadPhotograph,
     Sample,
     LoadLibrary,
     LibraryFromImages,
@@ -91,6 +97,18 @@ NODES = (
     MapNet,
     DamageGauge,
     Measure,
+    DamageMask,
+    FillDamage,
+    FillKnownFaces,
+    DetectLandmarks,
+    EditLandmarks,
+    CropFaces,
+    AlignFaces,
+    ApplyWarp,
+    EnlargingRestorer,
+    InsertFace,
+    ValuesToTry,
+    SheetOfValues,
 )
 
 

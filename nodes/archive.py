@@ -10,7 +10,7 @@ import torch
 from ..lib.bridge import ExecutionBlocker, io, output_folder, resolve_input
 from ..lib.pictures.comfy_files import eight_bit, load_image
 from ..lib.pictures.mark import is_marked, result_mark
-from ..lib.pictures.mirror import mirrored, pending
+from ..lib.pictures.mirror import Remaining, mirrored
 from ..lib.storage.inputs import writable
 from ..lib.storage.whole import check_room, whole, write_whole
 from ..lib.vocabulary import UserError
@@ -18,6 +18,7 @@ from . import sockets
 from .layout import check_numbers
 
 MOST = 100  # photographs in one run
+_REMAINING = Remaining()  # of the folder that was asked for last
 RESULTS: dict[str, Any] = dict(
     default="restored", tooltip="The folder for the results, inside the output folder. Both nodes need the same."
 )
@@ -70,25 +71,18 @@ class LoadNextPhotographs(io.ComfyNode):
         source = resolve_input(folder)
         if not source.is_dir():
             raise UserError(f"{folder!r} is not a folder. Enter one inside the input folder.")
-        todo = pending(source, writable(results, output_folder()))
+        todo = _REMAINING.turn(
+            source,
+            writable(results, output_folder()),
+            count,
+            lambda name: load_image(resolve_input(source / name))[0][:1],
+        )
         if not todo.total:
             raise UserError(f"There are no photographs in {folder!r}. Put them there, or enter another folder.")
-        images: list[torch.Tensor] = []
-        names: list[str] = []
-        unread: list[str] = []
-        for name in todo.names:
-            if len(names) == count:
-                break
-            try:
-                images.append(load_image(resolve_input(source / name))[0][:1])
-                names.append(name)
-            except UserError as error:
-                unread.append(f"{name}: {error}")
-        if names:
-            rest = len(todo.names) - len(names) - len(unread)
-            return io.NodeOutput(
-                images, names, "\n".join([f"After this run, {rest} of {todo.total} are left.", *unread])
-            )
+        unread = [f"{name}: {error}" for name, error in todo.unread.items()]
+        if todo.read:
+            said = [f"After this run, {todo.left} of {todo.total} are left.", *unread]
+            return io.NodeOutput(list(todo.read.values()), list(todo.read), "\n".join(said))
         done = f"Nothing is left to do: {todo.total - len(unread)} of {todo.total} photographs have a result."
         if unread:
             done += f" The others cannot be read: {len(unread)}."

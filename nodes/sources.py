@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
 from ..lib import samples
-from ..lib.bridge import io, resolve_input, weight_folders
+from ..lib.bridge import input_folder, io, resolve_input, weight_folders
+from ..lib.degradation.families import FAMILIES
 from ..lib.faces import library as albums
 from ..lib.faces.embed import best_embedder
-from ..lib.vocabulary import Library
+from ..lib.pictures import comfy_files as files
+from ..lib.vocabulary import Library, UserError
 from . import sockets
 from .layout import to_image, to_photos
+
+SAMPLE_ALBUM = "sample album"  # where a folder could be named, so that a workflow runs before there is one
+PORTRAIT, EDIT = "portrait", "edited portrait"
+SAMPLE_DAMAGE = 14  # the seed of the family trial
+
+
+def sample_library() -> Library:
+    embedder = best_embedder(weight_folders("personal_restore"))
+    return albums.library_from_images(samples.sample_album(), samples.PERSON, embedder)
 
 
 class Sample(io.ComfyNode):
@@ -36,10 +49,7 @@ class Sample(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        library = albums.library_from_images(
-            samples.sample_album(), samples.PERSON, best_embedder(weight_folders("personal_restore"))
-        )
-        return io.NodeOutput(to_image(samples.photograph()), library, to_image(samples.edit()))
+        return io.NodeOutput(to_image(samples.photograph()), sample_library(), to_image(samples.edit()))
 
 
 class SampleGroup(io.ComfyNode):
@@ -67,6 +77,64 @@ class SampleGroup(io.ComfyNode):
         return io.NodeOutput(to_image(samples.group()), library)
 
 
+class LoadPhotograph(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PR_LoadPhotograph",
+            display_name="Load Photograph",
+            category=sockets.SCENE,
+            description="Loads a photograph, as Load Image does, or a sample, so that a workflow runs before you choose a "
+            "photograph of your own.",
+            search_aliases=["load image", "upload", "open photo", "sample", "example"],
+            inputs=[
+                # The editor shows what is chosen from the input folder. For an empty name it looks for nothing there.
+                io.Combo.Input(
+                    "image",
+                    options=["", *files.pictures(input_folder())],
+                    default="",
+                    extra_dict={"image_upload": True},
+                    tooltip="A picture in ComfyUI's input folder. While nothing is chosen, the sample is loaded.",
+                ),
+                io.Combo.Input(
+                    "sample",
+                    options=[PORTRAIT, EDIT],
+                    default=PORTRAIT,
+                    advanced=True,
+                    tooltip="What is loaded while no picture is chosen. portrait: damaged. edited portrait: as an editing model "
+                    "may return it.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="photograph", tooltip="The photograph; of an animated file, every frame."),
+                io.Image.Output(
+                    display_name="undamaged",
+                    tooltip="The sample without its damage, for Report. Nothing for a photograph of your own.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, image: str) -> bool | str:
+        try:
+            return not image or resolve_input(image).is_file() or f"{image!r} is a folder, not a picture"
+        except UserError as error:
+            return str(error).rstrip(".")
+
+    @classmethod
+    def fingerprint_inputs(cls, image: str, sample: str) -> str:
+        return hashlib.sha256(resolve_input(image).read_bytes()).hexdigest() if image else sample
+
+    @classmethod
+    def execute(cls, image: str, sample: str) -> io.NodeOutput:
+        if image:
+            return io.NodeOutput(files.load_image(resolve_input(image))[0], None)
+        if sample == EDIT:
+            return io.NodeOutput(to_image(samples.edit()), None)
+        whole = samples.photograph()
+        return io.NodeOutput(to_image(FAMILIES["trial"](SAMPLE_DAMAGE).apply(whole)), to_image(whole))
+
+
 class LoadLibrary(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -83,7 +151,7 @@ class LoadLibrary(io.ComfyNode):
                     "folder",
                     default="album",
                     tooltip="The album folder, relative to the input folder. 3 to 10 sharp pictures per person work "
-                    "best.",
+                    "best. sample album: the album of the sample photograph.",
                 ),
             ],
             outputs=[
@@ -99,14 +167,17 @@ class LoadLibrary(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str) -> str:
-        return albums.album_fingerprint(resolve_input(folder))
+        return SAMPLE_ALBUM if folder == SAMPLE_ALBUM else albums.album_fingerprint(resolve_input(folder))
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
-        models = weight_folders("personal_restore")
-        library = albums.load_library(
-            resolve_input(folder), best_embedder(models), model_folder=models, allowed=resolve_input
-        )
+        if folder == SAMPLE_ALBUM:
+            library = sample_library()
+        else:
+            models = weight_folders("personal_restore")
+            library = albums.load_library(
+                resolve_input(folder), best_embedder(models), model_folder=models, allowed=resolve_input
+            )
         return io.NodeOutput(library, report(library))
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import psutil
 import pytest
 from personal_restore.cli import restore as command
+from personal_restore.cli.archive import origin as origins
 from personal_restore.cli.archive import photograph as one
 from personal_restore.cli.archive import run as archive
 from personal_restore.cli.archive import workers
 from personal_restore.cli.archive.lanes import spread
 from personal_restore.cli.archive.manifest import Entry, Manifest, Origin, parsed
-from personal_restore.cli.archive.photograph import Lost
+from personal_restore.cli.archive.photograph import Lost, Unstarted
 from personal_restore.cli.main import main
 from personal_restore.lib.pictures.mirror import LONGEST, mirrored, photographs
 from personal_restore.lib.standin import host
@@ -63,7 +64,7 @@ def restored(tmp_path, monkeypatch):
     computed: list[str] = []
     real = one.prepared_photograph
     monkeypatch.setattr(
-        one, "prepared_photograph", lambda path, folder: (computed.append(path.name), real(path, folder))[1]
+        one, "prepared_photograph", lambda path, *given: (computed.append(path.name), real(path, *given))[1]
     )
 
     def run(folder, *options: str) -> tuple[int, list[str]]:
@@ -97,7 +98,7 @@ def test_folders_are_mirrored_and_every_photograph_has_a_line(tmp_path, photos_f
     assert [line["photograph"] for line in found] == sorted(NAMES) and {line["result"] for line in found} == results
     assert np.array_equal(np.asarray(Image.open(out / "a.png")), np.asarray(picture((64, 40))))
     for line in found:
-        assert (out / line["preview"]).is_file() and line["reason"] == "" and line["seconds"] > 0
+        assert (out / "previews" / f"{line['result']}.jpg").is_file() and line["reason"] == "" and line["seconds"] > 0
         assert all(len(digest) == 16 for digest in (line["content"], *line["origin"].values()))
     assert lines(out / "failed.jsonl") == [] and not (out / ".unfinished").exists()
 
@@ -248,6 +249,33 @@ def test_one_folder_alone_is_named(tmp_path, photos_folder, capsys):
     assert main(given(tmp_path, tmp_path / "empty")) == 1 and "no pictures to restore" in capsys.readouterr().err
 
 
+def test_folders_are_checked_before_all_weights_are_read(tmp_path, photos_folder, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    read: list[Path] = []
+    monkeypatch.setattr(origins, "content", lambda path: read.append(path) or "c")
+    for folder, out in ((photos_folder, photos_folder), (tmp_path / "empty", tmp_path / "elsewhere")):
+        assert main([*given(tmp_path, folder), "--out", str(out)]) == 1 and not read
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_every_frame_of_an_animation_is_restored_and_of_pages_it_is_said(tmp_path, restored):
+    first, *rest = (picture((32, 24)).rotate(angle) for angle in (0, 90, 180))
+    (folder := tmp_path / "moving").mkdir()
+    first.save(folder / "a.webp", save_all=True, append_images=rest, duration=[40, 80, 120], lossless=True)
+    first.save(folder / "pages.tif", save_all=True, append_images=rest)
+    assert restored(folder)[0] == 0
+    animation = Image.open(tmp_path / "out" / "a.webp.png")
+    assert animation.n_frames == 3
+    for number, (frame, duration) in enumerate(zip((first, *rest), (40, 80, 120), strict=True)):
+        animation.seek(number)
+        assert animation.info["duration"] == duration
+        assert np.array_equal(np.asarray(animation.convert("RGB")), np.asarray(frame))
+    notes = {line["photograph"]: " ".join(line["notes"]) for line in lines(tmp_path / "out" / "manifest.jsonl")}
+    assert "3 frames or pages, which are restored one by one" in notes["a.webp"]
+    assert "3 frames or pages, of which only the first is restored" in notes["pages.tif"]
+    assert Image.open(tmp_path / "out" / "pages.tif.png").n_frames == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
 def test_any_name_is_restored_and_found_again(tmp_path, photos_folder, restored):
     (photos_folder / "<").mkdir()
@@ -344,6 +372,45 @@ def test_what_a_lost_place_had_goes_to_another():
     found = list(spread([first, second], iter("abcdefgh")))
     assert sorted(one.photograph for one in found) == list("abcdefgh") and not any(one.reason for one in found)
     assert "b" in second.done and first.closed and second.closed
+
+
+def test_no_photograph_is_blamed_for_places_that_die_at_their_start():
+    class Stillborn(Place):
+        def restore(self, photograph: str) -> Entry:
+            raise Unstarted("It died.")
+
+    third, other = Stillborn(), Place()
+    found = list(spread([Stillborn(next=Stillborn(next=third)), other], iter("abcd")))
+    assert sorted(other.done) == list("abcd") and not any(one.reason for one in found) and third.closed
+    with pytest.raises(UserError, match="It died. Nothing is left"):
+        list(spread([Stillborn(next=Stillborn())], iter("abcd")))
+
+
+STILLBORN = """
+import os, sys
+sys.path.insert(0, {root!r})
+import run
+run.load_package()
+from pathlib import Path
+from personal_restore.cli.archive.manifest import Origin
+from personal_restore.cli.archive.photograph import Job
+from personal_restore.cli.archive.workers import workers
+
+class Deadly:
+    def __reduce__(self):
+        return os._exit, (7,)  # ends the process that unpickles it
+
+if __name__ == "__main__":
+    nowhere = Path("nowhere")
+    list(workers(Job(nowhere, nowhere, {{"x": Deadly()}}, nowhere, Origin("g", "w", "a")), 2, iter("abcd")))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_die_at_their_start_end_the_run_with_words(tmp_path):
+    (tmp_path / "stillborn.py").write_text(STILLBORN.format(root=str(ROOT)))
+    ran = subprocess.run([sys.executable, str(tmp_path / "stillborn.py")], capture_output=True, text=True)
+    assert "UserError: A process ended with code 7 while it started" in ran.stderr and "Nothing is left" in ran.stderr
 
 
 def test_a_photograph_that_places_die_of_is_given_up():

@@ -48,7 +48,7 @@ def test_a_node_is_covered_in_both_languages(schema):
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
 def test_a_node_has_help_where_the_frontend_looks_for_it(schema):
-    docs = localise.ROOT / "web" / "docs"
+    docs = localise.ROOT / "nodes" / "web" / "docs"
     english = (docs / f"{schema.node_id}.md").read_text("utf-8")
     chinese = (docs / schema.node_id / "zh.md").read_text("utf-8")
     assert english == (docs / schema.node_id / "en.md").read_text("utf-8")
@@ -76,20 +76,20 @@ def test_a_changed_text_wants_a_new_translation(sources, tmp_path):
     )
     assert localise.stale_texts(files, localise.ROOT) == [
         "cli/tools/zh.po",
-        "web/docs/PR_Report.md",
-        "web/docs/PR_Report/en.md",
-        "web/docs/PR_Report/zh.md",
+        "nodes/web/docs/PR_Report.md",
+        "nodes/web/docs/PR_Report/en.md",
+        "nodes/web/docs/PR_Report/zh.md",
     ]
 
 
 def test_every_page_shows_the_picture_of_its_example(tmp_path):
     assert localise.picture_problems(SCHEMAS, localise.ROOT) == []
-    folder = localise.ROOT / "web" / "docs" / "pictures"
+    folder = localise.ROOT / "nodes" / "web" / "docs" / "pictures"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1e6
     for schema in SCHEMAS:
         for page in (f"{schema.node_id}.md", f"{schema.node_id}/zh.md"):
             assert f"](pictures/{schema.node_id}.webp)" in (folder.parent / page).read_text("utf-8")
-    left = tmp_path / "web" / "docs" / "pictures" / "PR_Gone.webp"
+    left = tmp_path / "nodes" / "web" / "docs" / "pictures" / "PR_Gone.webp"
     left.parent.mkdir(parents=True)
     left.touch()
     lacking, gone = localise.picture_problems(SCHEMAS[:1], tmp_path)
@@ -97,10 +97,10 @@ def test_every_page_shows_the_picture_of_its_example(tmp_path):
 
 
 def test_a_page_of_a_node_that_is_gone_is_stale(tmp_path):
-    left = tmp_path / "web" / "docs" / "PR_Gone" / "zh.md"
+    left = tmp_path / "nodes" / "web" / "docs" / "PR_Gone" / "zh.md"
     left.parent.mkdir(parents=True)
     left.touch()
-    assert localise.stale_texts({}, tmp_path) == ["web/docs/PR_Gone/zh.md"]
+    assert localise.stale_texts({}, tmp_path) == ["nodes/web/docs/PR_Gone/zh.md"]
 
 
 def test_the_catalogue_survives_a_round_trip(sources):

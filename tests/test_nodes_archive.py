@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from personal_restore.lib.pictures import mirror
 from personal_restore.lib.pictures.mark import is_marked
 from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
@@ -90,6 +91,21 @@ def test_what_cannot_be_read_is_passed_over_and_said(photographs):
     said = copied("next.count=9")
     assert said.startswith("After this run, 0 of 5 are left.\na broken one.jpg: ") and "cannot be read" in said
     assert copied().startswith("Nothing is left to do: 4 of 5 photographs have a result. The others cannot be read: 1.")
+
+
+def test_a_large_folder_is_not_walked_for_every_photograph(photographs, monkeypatch):
+    walks: list[Path] = []
+    real = mirror.photographs
+    monkeypatch.setattr(mirror, "photographs", lambda *given: (walks.append(given[0]), real(*given))[1])
+    (photographs / "a broken one.jpg").write_bytes(b"no picture")
+    assert [copied("next.count=1").splitlines()[0] for _ in range(4)] == [
+        f"After this run, {left} of 5 are left." for left in (3, 2, 1, 0)
+    ]
+    assert len(walks) == 1
+    Image.new("RGB", (30, 20)).save(photographs / "added.png")
+    assert copied().startswith("After this run, 0 of 6 are left.")
+    assert copied().startswith("Nothing is left to do: 5 of 6 photographs have a result. The others cannot be read: 1.")
+    assert len(walks) == 3
 
 
 @pytest.mark.parametrize("where", ["photographs", "."])

@@ -59,7 +59,9 @@ def test_the_package_carries_everything_that_the_nodes_need_at_run_time():
     patterns = tomllib.loads(TEXT)["tool"]["setuptools"]["package-data"]["personal_restore"]
     packed = {path for pattern in patterns for path in ROOT.glob(pattern)}
     needed = {
-        path for folder in ("web", "workflows", "locales", "models/embedded") for path in (ROOT / folder).rglob("*")
+        path
+        for folder in ("nodes/web", "workflows", "subgraphs", "locales", "models/embedded")
+        for path in (ROOT / folder).rglob("*")
     }
     assert {path for path in needed if path.is_file() and path.suffix not in (".py", ".pyc")} <= packed
 
@@ -68,7 +70,7 @@ def tracked(*options: str) -> set[str]:
     listed = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    return set(listed.stdout.split())
+    return set(listed.stdout.splitlines())
 
 
 def reached(start: tuple[str, ...], modules: dict[tuple[str, ...], str]) -> set[tuple[str, ...]]:
@@ -102,12 +104,13 @@ def test_the_archive_holds_what_the_nodes_import_and_no_command_line_benchmark_o
     unwanted = ("run.py", "tests/", "cli/", ".github/", ".ci/", "training/album/")
     assert not [name for name in shipped if name.startswith(unwanted)]
     assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "workflows/face2scene.json"} <= shipped
+    assert any(name.startswith("subgraphs/") for name in shipped)
 
 
 def test_a_text_that_users_of_the_archive_read_says_where_the_command_line_is():
     """The archive has none: a text names a node, or says that a copy of the repository is needed."""
     shipped = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
-    rooms = ("nodes/", "models/", "lib/", "web/", "locales/", "workflows/")
+    rooms = ("nodes/", "models/", "lib/", "locales/", "workflows/", "subgraphs/")
     texts = [name for name in shipped if name.startswith(rooms) and name.endswith((".py", ".js", ".json", ".md"))]
     lines = [
         line

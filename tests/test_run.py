@@ -25,3 +25,10 @@ if __name__ == "__main__":
     code = code.replace("if __name__", f"import __main__; __main__.__file__ = {str(script)!r}\nif __name__")
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "(32, 32, 3)", done.stderr[-800:]
+
+
+def test_one_test_file_can_be_run_by_itself():
+    root = Path(__file__).parent.parent
+    command = [sys.executable, str(root / "run.py"), "test", "tests/test_run.py", "--collect-only", "-q"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line} == {"tests/test_run.py"}

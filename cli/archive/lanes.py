@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ...lib.vocabulary import UserError
 from .manifest import Entry
-from .photograph import Lost
+from .photograph import Lost, Unstarted
 
 LOSSES = 2  # after which a photograph is no longer tried: it may be what the places die of
 
@@ -67,7 +67,7 @@ def spread(
                 continue
             if not isinstance(found, Lost):
                 raise found
-            losses[photograph] += 1
+            losses[photograph] += not isinstance(found, Unstarted)
             if losses[photograph] < LOSSES:
                 again.append(photograph)
             else:

@@ -12,6 +12,7 @@ from ...lib.bridge import weight_folders
 from ...lib.faces.embed import best_embedder
 from ...lib.pictures.files import is_picture
 from ...lib.standin.graph import Graph
+from ...lib.storage.fingerprint import file_sha256
 from ...lib.vocabulary import UserError
 from .manifest import Origin
 
@@ -31,8 +32,7 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 def content(path: Path) -> str:
     """Of a file. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    return file_sha256(path)[:DIGITS]
 
 
 def origin(graph: Graph, album: Path) -> Origin:

@@ -20,19 +20,24 @@ from ...lib.storage.whole import check_room, whole
 from ...lib.vocabulary import UserError
 from ..own import opened_album
 from ..photograph import prepared_photograph
-from ..restore import Restored, is_result, restore_source, save_result
+from ..restore import Restored, is_result, restore_source, restored_frames, save_result
 from .manifest import Entry, Origin
 from .origin import content
 
 log = logging.getLogger(__name__)
 
 PREVIEWS, WORKSHOP = "previews", ".unfinished"
+ANIMATIONS = "AVIF", "GIF", "PNG", "WEBP"  # the result is an animated PNG; the pages of a TIFF are no animation
 SIDE, QUALITY = 1024, 85  # of the JPEG of the photograph that the page shows
 ROOM = 1_000_000  # bytes that a preview and the manifest's line need at most
 
 
 class Lost(Exception):
     """Where a photograph was to be restored is gone, and nothing is known of the photograph. The message is a sentence."""
+
+
+class Unstarted(Lost):
+    """It was gone before it could begin, so that the photograph has nothing to do with it."""
 
 
 class OutputError(Exception):
@@ -106,10 +111,10 @@ def _now() -> str:
 
 def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]) -> Entry:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder, large_pictures():
-        photo = prepared_photograph(path, Path(folder))
+        photo = prepared_photograph(path, Path(folder), ANIMATIONS)
         width, height = photo.size
         try:
-            check_room(job.out, ROOM + 5 * width * height, f"The output folder {job.out}")
+            check_room(job.out, ROOM + 5 * width * height * photo.frames, f"The output folder {job.out}")
         except UserError as error:
             raise OutputError(str(error)) from error
         result = mirrored(base.photograph)
@@ -118,13 +123,13 @@ def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]
                 f"{result} in the output folder is not a result of this command. Move it, or choose another folder."
             )
         done = run(photo.source)
-        preview = f"{PREVIEWS}/{result}.jpg"
+        animated = restored_frames(path, photo, Path(folder), run).options("PNG") if photo.frames > 1 else {}
         workshop = job.out / WORKSHOP
         try:
-            with whole(job.out / preview, workshop=workshop) as partial:
+            with whole(job.out / PREVIEWS / f"{result}.jpg", workshop=workshop) as partial:
                 _preview(done.before).save(partial, "JPEG", quality=QUALITY)
             with whole(job.out / result, workshop=workshop) as partial:
-                save_result(photo, done.after, partial)
+                save_result(photo, done.after, partial, **animated)
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(
@@ -134,7 +139,6 @@ def _restored(job: Job, base: Entry, path: Path, run: Callable[[Path], Restored]
     return replace(
         base,
         result=result,
-        preview=preview,
         before=done.before.size,
         after=done.after.size,
         faces=report.get("faces", []),

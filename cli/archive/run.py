@@ -44,19 +44,19 @@ class Counts:
 
 
 def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
-    """Restores what is pending. However it ends, manifest, list of failures and page are complete, and the next run goes on.
+    """Restores what is pending, in folders that were checked. However it ends, manifest, list of failures and page are complete, and
+    the next run goes on.
 
-    Raises UserError if the folders cannot be used, or if nothing can be saved any more.
+    Raises UserError if nothing can be saved any more.
     """
-    check_folders(job)
     busy = f"--out {job.out}: another run is writing there. Wait for it, or choose another folder."
     with exclusive(job.out / NAME, busy):
         workshop = job.out / WORKSHOP
         shutil.rmtree(workshop, ignore_errors=True)  # of a run that was killed
-        workshop.mkdir()
+        workshop.mkdir(parents=True)
         manifest, counts = Manifest(job.out), Counts()
         try:
-            manifest.find(_found(job))
+            manifest.find(found(job.folder, job.out, job.album))
             counts.pending = manifest.plan(_pending(job, manifest, wanted, counts))
             _restore(manifest, restoring, counts)
         except OutputError as error:
@@ -78,21 +78,21 @@ def _incomplete(job: Job, error: OSError | sqlite3.Error) -> UserError:
     return UserError(f"--out {job.out}: manifest and page cannot be written ({reason}). Make room, and run it again.")
 
 
-def check_folders(job: Job) -> None:
-    """Raises UserError if input and output are the same, or the output cannot be written."""
-    if job.folder.is_relative_to(job.out):
-        raise UserError(
-            f"--out {job.out}: the photographs themselves are there. Choose another folder for the results."
-        )
-    if not is_output(job.out) and any(taken := [name for name in (NAME, FAILED, PAGE) if (job.out / name).exists()]):
-        raise UserError(f"--out {job.out}: {taken[0]} in it is not from this command. Choose another folder.")
-    check_room(job.out, 0, f"--out {job.out}")
+def check_folders(folder: Path, out: Path, album: Path) -> None:
+    """Raises UserError if input and output are the same, there is nothing to restore, or the output cannot be written."""
+    if folder.is_relative_to(out):
+        raise UserError(f"--out {out}: the photographs themselves are there. Choose another folder for the results.")
+    if not is_output(out) and any(taken := [name for name in (NAME, FAILED, PAGE) if (out / name).exists()]):
+        raise UserError(f"--out {out}: {taken[0]} in it is not from this command. Choose another folder.")
+    if next(found(folder, out, album), None) is None and not is_output(out):
+        raise UserError(f"There are no pictures to restore in {folder}.")
+    check_room(out, 0, f"--out {out}")
 
 
-def _found(job: Job) -> Iterator[str]:
+def found(folder: Path, out: Path, album: Path) -> Iterator[str]:
     """The folder's photographs, without the album, this output and others that lie in it."""
     try:
-        yield from photographs(job.folder, lambda folder: folder in (job.out, job.album) or is_output(folder))
+        yield from photographs(folder, lambda inner: inner in (out, album) or is_output(inner))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.") from error
 

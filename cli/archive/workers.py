@@ -16,8 +16,9 @@ import torch
 
 from .lanes import spread
 from .manifest import Entry
-from .photograph import Here, Job, Lost, OutputError, failed
+from .photograph import Here, Job, Lost, OutputError, Unstarted, failed
 
+STARTS = 3  # in a row of which none succeeds, after which nothing is started in a place any more
 SLACK = 1.3  # times what the first process needed at most: other photographs are larger
 
 
@@ -72,8 +73,9 @@ def workers(job: Job, count: int, photographs: Iterator[str], threads: int | Non
 class Worker:
     """A process, started when it is needed first, and what this one knows of it."""
 
-    def __init__(self, job: Job, seat: Seat) -> None:
-        self._job, self._seat = job, seat
+    def __init__(self, job: Job, seat: Seat, failed_starts: int = 0) -> None:
+        self._job, self._seat, self._failed_starts = job, seat, failed_starts
+        self._ready = False
         self.peak = self.on_card = self.free_on_card = 0
 
     def start(self) -> None:
@@ -85,13 +87,15 @@ class Worker:
 
     def restore(self, photograph: str) -> Entry:
         try:
+            self._ready = self._ready or self._pipe.recv()
             self._pipe.send(photograph)
             found, self.peak, self.on_card, self.free_on_card = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
-            raise Lost(f"A process {how} during its work, perhaps because memory was short.") from error
+            kind, when = (Lost, "during its work") if self._ready else (Unstarted, "while it started")
+            raise kind(f"A process {how} {when}, perhaps because memory was short.") from error
         if isinstance(found, BaseException):
             raise found
         return found
@@ -105,8 +109,11 @@ class Worker:
         """How many of these are on this one's card."""
         return sum(other._seat.card == self._seat.card for other in others) if self._seat.card else 0
 
-    def again(self) -> Worker:
-        new = Worker(self._job, self._seat)
+    def again(self) -> Worker | None:
+        failed_starts = 0 if self._ready else self._failed_starts + 1
+        if failed_starts == STARTS:
+            return None
+        new = Worker(self._job, self._seat, failed_starts)
         new.start()
         return new
 
@@ -127,6 +134,7 @@ def _serve(job: Job, seat: Seat, pipe: Connection) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = seat.card
     set_threads(seat.threads)
     here = Here(job)
+    pipe.send(True)
     while True:
         try:
             photograph = pipe.recv()

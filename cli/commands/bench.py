@@ -16,8 +16,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         required=True, metavar="SUBJECT"
     )
     for add_subject in (
-        *(_add_quality, _add_faces, _add_keep, _add_evidence, _add_blend, _add_batch),
-        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_soak, _add_speed),
+        *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
+        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed),
     ):
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
 
@@ -100,6 +100,17 @@ def _add_keep(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     keep.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the grid and the figures")
     keep.set_defaults(run=_bench_keep)
     return keep
+
+
+def _add_old(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    old = bench.add_parser("old", help="drawn damage of old photographs: found, filled, and faded colors undone")
+    old.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    old.add_argument("--real", type=Path, help="a folder of scans of damaged prints, which are shown without figures")
+    old.add_argument("--side", type=int, default=768, help="longest side of the photographs (default: 768)")
+    old.add_argument("--draws", type=int, default=1, help="damaged versions per photograph (default: 1)")
+    old.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the pictures and the figures")
+    old.set_defaults(run=_bench_old)
+    return old
 
 
 def _add_evidence(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -185,9 +196,27 @@ def _add_scale(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
         metavar="N,N",
         help="photographs (default: 2000,20000,200000)",
     )
-    scale.add_argument("--kills", type=int, default=20, help="of a run at random moments (default: 20)")
+    scale.add_argument("--kills", type=int, default=20, help="of each run at random moments (default: 20)")
+    scale.add_argument(
+        "--ways",
+        type=int,
+        metavar="N",
+        help="instead, compare the ways to restore N small photographs (2000, for example)",
+    )
+    scale.add_argument("--servers", default="", metavar="URL,URL", help="with --ways: by these ComfyUI servers, too")
+    scale.add_argument("--ray", action="store_true", help="with --ways: by a Ray cluster on this machine, too")
     scale.set_defaults(run=_bench_scale)
     return scale
+
+
+def _add_clip(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    clip = bench.add_parser("clip", help="how much a restored clip flickers, with and without tracking")
+    clip.add_argument("--frames", type=int, default=60, help="of the clip (default: 60)")
+    clip.add_argument("--side", type=int, default=192, help="of a frame, in pixels (default: 192)")
+    clip.add_argument("--workflow", default="face2scene", help="a bundled one (default: face2scene)")
+    clip.add_argument("--out", type=Path, help="a folder for the frames: undamaged, damaged, tracked, each by itself")
+    clip.set_defaults(run=_bench_clip)
+    return clip
 
 
 def _add_soak(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -270,6 +299,15 @@ def _bench_keep(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_old(options: argparse.Namespace) -> int:
+    from ..benchmarks import old
+
+    figures = old.bench(options.photos, options.out, real=options.real, side=options.side, draws=options.draws)
+    _show(old, figures, options.json)
+    print(f"Pictures: {options.out.resolve()}: {', '.join(figures['pictures'])}; all figures in old.json.")
+    return 0
+
+
 def _bench_evidence(options: argparse.Namespace) -> int:
     from ..benchmarks import evidence
 
@@ -337,8 +375,10 @@ def _bench_personas(options: argparse.Namespace) -> int:
 
 
 def _bench_scale(options: argparse.Namespace) -> int:
-    from ..benchmarks import scale
+    from ..benchmarks import scale, ways
 
+    if options.ways:
+        return _show(ways, ways.bench(options.ways, options.servers, options.ray), options.json)
     return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
 
 
@@ -346,6 +386,12 @@ def _bench_speed(options: argparse.Namespace) -> int:
     from ..benchmarks import costs
 
     return _show(costs, costs.bench(options.before, options.runs, options.figures, options.threads), options.json)
+
+
+def _bench_clip(options: argparse.Namespace) -> int:
+    from ..benchmarks import clip
+
+    return _show(clip, clip.bench(options.frames, options.side, options.workflow, options.out), options.json)
 
 
 def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=Path,
         nargs="+",
         metavar="PHOTO",
-        help="pictures, or one folder, whose subfolders are restored too",
+        help="pictures, videos, or one folder, whose subfolders are restored too",
     )
     restore.add_argument(
         "--album",
@@ -41,8 +42,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument(
         "--edit", type=Path, help="with --workflow keep_the_person: what an editing model made of the one photograph"
     )
-    restore.add_argument(
+    workflow = restore.add_mutually_exclusive_group()
+    workflow.add_argument(
         "--workflow", default="face2scene", help="face2scene, perfuse, or an API-format JSON file (default: face2scene)"
+    )
+    workflow.add_argument(
+        "--old",
+        action="store_const",
+        dest="workflow",
+        const="old_photo",
+        help="a scanned print: first find and fill scratches, folds, dust and stains (the workflow old_photo)",
     )
     restore.add_argument("--out", type=Path, default=Path("output"), help="folder for the results (default: output)")
     restore.add_argument("--seed", type=int, default=0)
@@ -66,6 +75,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     folder.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)"
     )
+    clip = restore.add_argument_group("for videos and bursts")
+    clip.add_argument("--clip", action="store_true", help="the folder holds the frames of one clip")
+    clip.add_argument(
+        "--no-tracking", action="store_true", help="restore every frame by itself, without deciding anything for a shot"
+    )
     restore.set_defaults(run=_restore)
 
 
@@ -85,13 +99,15 @@ def _restore(options: argparse.Namespace) -> int:
         )
     if options.edit is not None and (folders or len(options.photos) > 1):
         raise UserError(f"--edit {options.edit} was made of one photograph. Name only that one.")
-    for name in () if folders else FOR_FOLDERS:
-        if getattr(options, name) not in (None, False):
-            raise UserError(f"--{name.replace('_', '-')} is for a folder. Name one instead of single pictures.")
+    _check_kinds(options, bool(folders))
     if options.servers and (options.workers or options.threads or options.ray):
         raise UserError("--servers restores elsewhere. Omit --workers, --threads and --ray.")
     if any(number is not None and number < 1 for number in (options.workers, options.threads)):
         raise UserError("--workers and --threads need a number of at least 1.")
+    if options.threads:
+        from ..archive.workers import set_threads
+
+        set_threads(options.threads)
     bundled = WORKFLOWS / f"{options.workflow}.json"
     graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
@@ -101,34 +117,41 @@ def _restore(options: argparse.Namespace) -> int:
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
+        if options.clip:
+            return _files(partial(_clip, graph, album, options), options.photos)
         if folders:
             return _folder(graph, folders[0], album.resolve(), options)
         check_room(options.out, 0, f"--out {options.out}")
-        if options.threads:
-            from ..archive.workers import set_threads
+        return _files(partial(_file, graph, album, options), options.photos)
 
-            set_threads(options.threads)
-        return _files(graph, options.photos, options.out, options.edit)
+
+def _check_kinds(options: argparse.Namespace, folder: bool) -> None:
+    """Raises UserError for options that are not for what is named."""
+    from ..video.source import is_video
+
+    clips = options.clip or any(map(is_video, options.photos))
+    for name in () if folder and not options.clip else FOR_FOLDERS:
+        if getattr(options, name) not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} is for a folder of photographs. Name one.")
+    if options.clip and not folder:
+        raise UserError("--clip is for a folder of frames. Name one, or omit it for a video file.")
+    if options.no_tracking and not clips:
+        raise UserError("--no-tracking is for a video, or for a folder of frames with --clip.")
+    if options.edit is not None and clips:
+        raise UserError(f"--edit {options.edit} was made of one photograph, not of a clip.")
 
 
 def _folder(graph: Graph, folder: Path, album: Path, options: argparse.Namespace) -> int:
     from ..archive.origin import origin
     from ..archive.photograph import Job
-    from ..archive.run import Wanted, run, summary
+    from ..archive.run import Wanted, check_folders, run, summary
     from ..own import with_likeness
 
+    folder, out = folder.resolve(), options.out.resolve()
+    check_folders(folder, out, album)  # before all weights are read, which may take minutes
     graph = with_likeness(graph)
-    job = Job(
-        folder.resolve(),
-        options.out.resolve(),
-        graph,
-        album,
-        origin(graph, album),
-        album.name if options.album else "",
-    )
+    job = Job(folder, out, graph, album, origin(graph, album), album.name if options.album else "")
     counts = run(job, _restoring(job, options), Wanted(options.redo, options.retry_failed))
-    if not counts.found:
-        raise UserError(f"There are no pictures to restore in {folder}.")
     print(*summary(counts, options.out), sep="\n", flush=True)
     return 1 if counts.failed else 0
 
@@ -145,25 +168,36 @@ def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
         from ..archive.cluster import cluster
 
         return partial(cluster, job, options.ray, actors=options.workers, threads=options.threads)
-    from ..archive.workers import set_threads, workers
-
     if options.workers:
+        from ..archive.workers import workers
+
         return partial(workers, job, options.workers, threads=options.threads)
     from ..archive.photograph import Here
 
-    if options.threads:
-        set_threads(options.threads)
     return Here(job).all
 
 
-def _files(graph: Graph, photos: list[Path], out: Path, edit: Path | None) -> int:
+def _file(graph: Graph, album: Path, options: argparse.Namespace, path: Path) -> Path:
     from ..restore import restore_file
+    from ..video.source import is_video
 
+    if is_video(path):
+        return _clip(graph, album, options, path)
+    return restore_file(graph, path, options.out, options.edit)
+
+
+def _clip(graph: Graph, album: Path, options: argparse.Namespace, path: Path) -> Path:
+    from ..video.clip import restore_clip
+
+    return restore_clip(graph, album.resolve(), path.resolve(), options.out, tracked=not options.no_tracking)
+
+
+def _files(restored: Callable[[Path], Path], photos: list[Path]) -> int:
     failed = []
     for photo in photos:
         print(f"\n{photo.name}", flush=True)
         try:
-            print(f"-> {restore_file(graph, photo, out, edit)}", flush=True)
+            print(f"-> {restored(photo)}", flush=True)
         except UserError as error:
             failed.append(f"{photo.name}: {error}")
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...lib.extras import require
 from ...lib.vocabulary import UserError
-from . import train_album
+from . import train_album, train_old
 
 FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
 TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "samples", "bound", "tiny")
@@ -16,7 +16,7 @@ TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "sampl
 
 def add(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, FACE2SCENE))
+    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, *train_old.STAGES, FACE2SCENE))
     train.add_argument(
         "--out",
         type=Path,
@@ -34,9 +34,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
     )
     train.add_argument(
-        "--tested", type=Path, help="for album-portraits: the JSON list of test pairs, whose people are left out"
+        "--tested",
+        type=Path,
+        help="for album-portraits and old-pictures: the JSON list of test pairs, whose people are left out",
     )
-    train.add_argument("--shards", type=int, default=120, help="for album-samples: how many files of 64 samples")
+    train.add_argument("--people", type=Path, help="for old-pictures: the made-up people that album-people has made")
+    train.add_argument(
+        "--shards", type=int, default=120, help="for album-samples, old-pictures and old-samples: how many files of 64"
+    )
     train.set_defaults(run=_train)
 
 
@@ -52,6 +57,8 @@ def _train(options: argparse.Namespace) -> int:
         return _train_face2scene(options)
     if options.stage in train_album.STAGES:
         return train_album.run_album_stage(options)
+    if options.stage in train_old.STAGES:
+        return train_old.run_old_stage(options)
     config = stages.read_config(options.config) if options.config else stages.Config()
     where = place("training", torch.bfloat16)
     match options.stage:

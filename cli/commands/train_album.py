@@ -24,7 +24,7 @@ def run_album_stage(options: argparse.Namespace) -> int:
             count = made_up_people.make_people(_source(options), out / "people", 1500, 0, _mesh)
             print(f"{count} people: {out / 'people'}")
         case "album-portraits":
-            ids = portraits.prepare(_source(options), out / "portraits", _tested(options.tested))
+            ids = portraits.prepare(_source(options), out / "portraits", tested_people(options))
             print(f"{len(ids)} portraits: {out / 'portraits'}")
         case "album-mesh":
             from ...training.album.face_mesh import train_face_mesh
@@ -55,13 +55,13 @@ def _source(options: argparse.Namespace) -> Path:
     return options.photos
 
 
-def _tested(path: Path | None) -> set[str]:
+def tested_people(options: argparse.Namespace) -> set[str]:
     """The ids of the people that serve the test across years and must not be trained on."""
-    if path is None:
+    if options.tested is None:
         raise UserError(
-            "train album-portraits: provide with --tested the JSON list of test pairs, whose people are left out; [] leaves out nobody."
+            f"train {options.stage}: provide with --tested the JSON list of test pairs, whose people are left out; [] leaves out nobody."
         )
-    return {pair["id"] for pair in json.loads(path.read_text(encoding="utf-8"))}
+    return {pair["id"] for pair in json.loads(options.tested.read_text(encoding="utf-8"))}
 
 
 def _mesh(picture):

@@ -1,7 +1,7 @@
 """Everything that can be checked without running the tests: ``python run.py check``.
 
 Ruff's lint and format, mypy on the rooms that pyproject.toml names, the directions of imports, and whether the generated
-files (help pages, translations, the schema snapshot, workflows in API format) are up to date. ``--fix`` first applies what
+files (help pages, translations, the schema snapshot, subgraphs, workflows in API format) are up to date. ``--fix`` first applies what
 ruff can fix, formats, and writes the generated files.
 """
 
@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cli" / "tools"
-GENERATORS = {name: (sys.executable, str(TOOLS / f"{name}.py")) for name in ("localise", "snapshot", "api")}
+GENERATORS = {
+    name: (sys.executable, str(TOOLS / f"{name}.py")) for name in ("localise", "snapshot", "subgraphs", "api")
+}
 
 
 def commands(package: Path) -> dict[str, tuple[str, ...]]:

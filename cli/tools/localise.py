@@ -1,4 +1,4 @@
-"""Writes every node's help pages (``web/docs``) and translations (``locales``): ``python cli/tools/localise.py``.
+"""Writes every node's help pages (``nodes/web/docs``) and translations (``locales``): ``python cli/tools/localise.py``.
 
 Names, descriptions and tooltips come from the schemas. Other help (when to use a node, how to connect it,
 troubleshooting) is in ``help.toml``, and ``zh.po`` translates both, text by text. Run this after changing any of them.
@@ -34,9 +34,9 @@ CATALOGUE = "cli/tools/zh.po"
 # The frontend asks for <id>/<language>.md and, where that is missing, for <id>.md. English has both: a page that is asked
 # for and missing is an error in the browser's console.
 PAGES = {"en": ("{}.md", "{}/en.md"), "zh": ("{}/zh.md",)}
-# Picture of the example, as the browser draws it; the frontend resolves it relative to web/docs on every page.
+# Picture of the example, as the browser draws it; the frontend resolves it relative to nodes/web/docs on every page.
 PICTURE = "pictures/{}.webp"
-WRITTEN = ("web/docs/**/*.md", "locales/*/nodeDefs.json")
+WRITTEN = ("nodes/web/docs/**/*.md", "locales/*/nodeDefs.json")
 PLACEHOLDERS = "{}@|"  # special characters of vue-i18n, the frontend's translator
 
 Say = Callable[[str, str], str]  # (text, where it stands) -> the text in one language
@@ -201,7 +201,7 @@ def localized_files(schemas: list[Schema], help: dict[str, Any], po: str) -> tup
         nodes = {schema.node_id: described_node(schema, say) for schema in schemas}
         for node in nodes.values():
             text = help_page(node, nodes, help, say)
-            files |= {f"web/docs/{name.format(node.id)}": text for name in PAGES[language]}
+            files |= {f"nodes/web/docs/{name.format(node.id)}": text for name in PAGES[language]}
         definitions = node_defs(nodes.values())
         files[f"locales/{language}/nodeDefs.json"] = json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
         problems += [f"{language}: {place} contains one of {PLACEHOLDERS}" for place in placeholders(definitions)]
@@ -233,9 +233,10 @@ def stale_texts(files: dict[str, str], root: Path) -> list[str]:
 
 def picture_problems(schemas: list[Schema], root: Path) -> list[str]:
     """Missing and unused pictures of pages. A browser test creates the pictures, not this tool."""
-    wanted = {f"web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
-    there = {path.relative_to(root).as_posix() for path in root.glob(f"web/docs/{PICTURE.format('*')}")}
-    make = "PR_HELP_PICTURES=web/docs/pictures python run.py test tests/comfyui/test_browser.py -m slow -k examples"
+    wanted = {f"nodes/web/docs/{PICTURE.format(schema.node_id)}" for schema in schemas}
+    there = {path.relative_to(root).as_posix() for path in root.glob(f"nodes/web/docs/{PICTURE.format('*')}")}
+    browser = "python run.py test tests/comfyui/test_browser.py -m slow -k examples"
+    make = f"PR_HELP_PICTURES=nodes/web/docs/pictures {browser}"
     missing = [f"{name} is missing: {make}" for name in sorted(wanted - there)]
     return missing + [f"{name} belongs to no node: remove it" for name in sorted(there - wanted)]
 

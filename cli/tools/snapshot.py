@@ -33,7 +33,7 @@ def widgets(item: Input) -> int:
     """How many values a saved workflow keeps for an input."""
     if not isinstance(item, WidgetInput) or item.options.get("forceInput"):
         return 0
-    return 2 if item.options.get("control_after_generate") else 1
+    return 2 if item.options.get("control_after_generate") or item.options.get("image_upload") else 1
 
 
 def describe_input(item: Input) -> dict[str, Any]:

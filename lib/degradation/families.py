@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .old_photo import old_photo
 from .pfstorer import pfstorer_heavy, pfstorer_light
 from .presets import PRESETS
 from .recipe import Recipe, Step
@@ -93,5 +94,6 @@ FAMILIES: dict[str, Callable[[int], Recipe]] = {
     "diffbir": face("diffbir", (0.1, 12), (1, 12), (0, 15), (30, 100)),
     "dual_pivot": face("dual_pivot", (0.1, 10), (0.8, 8), (0, 20), (60, 100)),
     "faceme": face("faceme", (0.2, 10), (1, 16), (0, 15), (30, 100)),
+    "old_photo": old_photo,
     **PRESETS,
 }

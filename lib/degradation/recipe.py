@@ -12,8 +12,9 @@ import cv2
 import torch
 
 from ..vocabulary import UserError
-from . import operators
+from . import aging, operators
 from .jpeg import diff_jpeg
+from .layers import LAYERS, laid_on
 
 OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
     "blur": operators.blur,
@@ -28,6 +29,15 @@ OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
     "sensor_noise": operators.sensor_noise,
     "jpeg": operators.jpeg,
     "diff_jpeg": diff_jpeg,
+    "dye_fading": aging.dye_fading,
+    "uneven_fading": aging.uneven_fading,
+    "monochrome": aging.monochrome,
+    "vignette": aging.vignette,
+    "film_grain": aging.film_grain,
+    "paper_texture": aging.paper_texture,
+    "halftone": aging.halftone,
+    "moire": aging.moire,
+    **{name: laid_on(draw) for name, draw in LAYERS.items()},
 }
 NOISY = {"gaussian_noise", "poisson_noise", "sensor_noise"}
 
@@ -38,6 +48,11 @@ BOUNDS = {
     "size": (1, 255), "radius": (1, 127), "scale": (0, 16), "sigma": (0, 1000), "sigma_x": (0, 1000), "sigma_y": (0, 1000),
     "centre": (0, 1000), "corner": (0, 1000), "angle": (-1000, 1000), "beta": (0, 100), "cutoff": (0, 100), "weight": (-100, 100),
     "threshold": (0, 255), "red": (0.01, 100), "blue": (0.01, 100), "shot": (0, 10), "read": (0, 10), "quality": (1, 100),
+    "count": (0, 2000), "branches": (0, 30), "corners": (0, 4), "length": (0, 3), "thickness": (0, 0.2), "margin": (0, 0.2),
+    "rounding": (0, 0.5), "edge": (0, 0.2), "share": (0, 1), "spread": (0, 10), "bend": (0, 10), "breaks": (0, 1), "lost": (0, 1),
+    "fibers": (0, 1), "shade": (0, 1), "halo": (0, 1), "rim": (0, 1), "tone": (0, 1), "warmth": (0, 1), "opacity": (0, 1),
+    "strength": (0, 1), "reach": (0, 1), "weave": (0, 1), "clump": (0, 50), "inks": (1, 3), "period": (1, 1000),
+    "cyan": (0, 2), "magenta": (0, 2), "yellow": (0, 2), "yellowing": (0, 1), "seed": (0, 2**63),
 }  # fmt: skip
 RESIZE = 1e-3, 4  # its scale, which for other operators is another thing
 LARGEST = 64e6  # pixels of an enlarged picture

@@ -47,16 +47,22 @@ def similarity_matrix(faces: Sequence[Face], library: Library, embedder: Embedde
     A restored face is compared both as found and as restored, and the higher similarity counts.
     """
     matrix = np.zeros((len(faces), len(library.people)))
-    if not matrix.size:
-        return matrix
-    looks = [(face, [face.crop] if face.restored is None else [face.crop, face.restored]) for face in faces]
-    embeddings = [np.stack([embedder.embed(onto_template(face, look)) for look in one]) for face, one in looks]
-    for column, person in enumerate(library.people):
-        references = [reference.embedding for reference in person.references if reference.embedding is not None]
-        if references:
-            known = np.stack(references)
-            matrix[:, column] = [embedder.similarity(one, known).max() for one in embeddings]
+    if matrix.size:
+        for row, face in enumerate(faces):
+            matrix[row] = similarity_to_people(looks_of(face, embedder), library, embedder)
     return matrix
+
+
+def looks_of(face: Face, embedder: Embedder) -> np.ndarray:
+    """The embeddings of a face as found and, if there is one, as restored: ``[1 or 2, D]``."""
+    looks = [face.crop] if face.restored is None else [face.crop, face.restored]
+    return np.stack([embedder.embed(onto_template(face, look)) for look in looks])
+
+
+def similarity_to_people(looks: np.ndarray, library: Library, embedder: Embedder) -> np.ndarray:
+    """``[people]`` in 0..1: the similarity of a face's embeddings to the most similar reference of each person."""
+    known = [[one.embedding for one in person.references if one.embedding is not None] for person in library.people]
+    return np.array([embedder.similarity(looks, np.stack(one)).max() if one else 0.0 for one in known])
 
 
 def match_faces(

@@ -40,6 +40,22 @@ def ssim(image: torch.Tensor, truth: torch.Tensor, crop: int = 0, luma: bool = F
     return float(np.mean([_ssim_map(plane, truth_plane).mean() for plane, truth_plane in pairs]))
 
 
+def psnr_where(image: torch.Tensor, truth: torch.Tensor, where: torch.Tensor) -> float:
+    """PSNR over the pixels of ``where`` ``[H, W]`` alone, of ``[3, H, W]``; NaN if there are none."""
+    image, truth = _comparable(image, truth, 0, False)
+    error = (image - truth).square()[..., where].mean()
+    return float(-10 * (error + 1e-10).log10())
+
+
+def ssim_where(image: torch.Tensor, truth: torch.Tensor, where: torch.Tensor) -> float:
+    """The mean of SSIM's map over the pixels of ``where`` ``[H, W]``, of ``[3, H, W]``; NaN if none of them is a window's center."""
+    pairs = zip(*(x.flatten(0, 1).numpy() for x in _comparable(image, truth, 0, False)), strict=True)
+    maps = np.stack([_ssim_map(plane, truth_plane) for plane, truth_plane in pairs])
+    top, left = ((side - inner) // 2 for side, inner in zip(where.shape, maps.shape[1:], strict=True))
+    inner = where.numpy()[top : top + maps.shape[1], left : left + maps.shape[2]]
+    return float(maps[:, inner].mean()) if inner.any() else float("nan")
+
+
 def _ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     column, row = kernels = [_window(side) for side in x.shape]
     (top, left), (height, width) = (len(kernel) // 2 for kernel in kernels), x.shape

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Generic, TypeVar
 
 from ..vocabulary import UserError
 from .files import SUFFIXES, is_picture
 
+T = TypeVar("T")
 LONGEST = 240  # bytes of a result's name: 255 are allowed nearly everywhere, and other files add an ending to it
 
 
@@ -39,6 +42,48 @@ def pending(folder: Path, results: Path) -> Pending:
         name = Path(error.filename or folder).name
         raise UserError(f"{name!r} cannot be read ({error.strerror}). Check its permissions.") from error
     return Pending([name for name in names if not (results / mirrored(name)).exists()], len(names))
+
+
+@dataclass(frozen=True)
+class Turn(Generic[T]):
+    """What is next. read: names with what was read of them; unread: why others could not be read; left: how many photographs come after
+    these; total: how many there are in all."""
+
+    read: dict[str, T]
+    unread: dict[str, UserError]
+    left: int
+    total: int
+
+
+class Remaining:
+    """What is left of a folder, turn after turn. The folder is walked again only when everything that was found has had its turn, so
+    that a large one is not walked once for each of its photographs. What is added or lost meanwhile is seen then."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Path, Path] | None = None
+        self._left: deque[str] = deque()
+        self._total = 0
+
+    def turn(self, folder: Path, results: Path, count: int, read: Callable[[str], T]) -> Turn[T]:
+        """The next ``count`` photographs without a result. Those for which ``read`` raises UserError are passed over until the folder is
+        walked again. Raises UserError as `pending` does."""
+        if walk := self._of != (folder, results) or not self._left:
+            found = pending(folder, results)
+            self._of, self._left, self._total = (folder, results), deque(found.names), found.total
+        done: dict[str, T] = {}
+        unread: dict[str, UserError] = {}
+        while self._left and len(done) < count:
+            name = self._left.popleft()
+            if not (results / mirrored(name)).exists():
+                try:
+                    done[name] = read(name)
+                except UserError as error:
+                    unread[name] = error
+        if not done and not walk:
+            return self.turn(folder, results, count, read)
+        turn = Turn(done, unread, len(self._left), self._total)
+        self._left.extendleft(reversed(done))  # until they have a result
+        return turn
 
 
 def photographs(folder: Path, leave_out: Callable[[Path], bool] = lambda folder: False) -> Iterator[str]:

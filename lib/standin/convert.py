@@ -8,18 +8,19 @@ from typing import Any
 from ..renamed_inputs import renamed_workflow
 from . import io
 from .graph import Graph, GraphError, Kinds
+from .subgraphs import flattened
 
 MUTED, BYPASSED = 2, 4
 VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 
 def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
-    """The graph of a UI-format workflow without subgraphs. Notes and muted nodes are dropped, reroutes are followed.
+    """The graph of a UI-format workflow. Subgraphs are laid flat, notes and muted nodes dropped, reroutes followed.
 
     Raises `GraphError` for unknown node classes, unless the file names their widgets.
     """
     _check(workflow)
-    workflow = renamed_workflow(workflow)
+    workflow = renamed_workflow(flattened(workflow))
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
 
@@ -62,6 +63,7 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             inputs["compare_view"] = {"__value__": ["", ""]}
         if node["type"] in known:  # a widget newer than the file gets its default, as in the frontend
             inputs = _defaults(known[node["type"]].schema) | inputs
+        inputs |= node.get("promoted") or {}
         for slot in node.get("inputs") or ():
             if (link := source(slot.get("link"))) is not None:
                 inputs[slot["name"]] = link
@@ -77,6 +79,11 @@ def _check(workflow: Any) -> None:
         raise GraphError(["it is not in the UI format, which has a list of nodes and a list of links."])
     problems = [f"entry {index} of its nodes {fault}." for index, fault in _faults(workflow["nodes"], _node_fault)]
     problems += [f"entry {index} of its links {fault}." for index, fault in _faults(workflow["links"], _link_fault)]
+    definitions = workflow.get("definitions") or {}
+    subgraphs = (definitions.get("subgraphs") or []) if isinstance(definitions, dict) else None
+    if not isinstance(subgraphs, list):
+        raise GraphError(["its definitions are not an object with a list of subgraphs."])
+    problems += [f"entry {index} of its subgraphs {fault}." for index, fault in _faults(subgraphs, _subgraph_fault)]
     if problems:
         raise GraphError(problems)
 
@@ -105,15 +112,35 @@ def _link_fault(link: Any) -> str:
     return "" if good and type(link[2]) is int else "is not a link of the form [id, node, output, ...]"
 
 
+def _subgraph_fault(subgraph: Any) -> str:
+    if not isinstance(subgraph, dict) or not isinstance(subgraph.get("id"), str):
+        return "is not a subgraph with an id"
+    if not all(isinstance(subgraph.get(name), list) for name in ("nodes", "links")):
+        return "has no list of nodes or no list of links"
+    found = [f"has a node at {at} that {fault}" for at, fault in _faults(subgraph["nodes"], _node_fault)]
+    found += [f"has a link at {at} that {fault}" for at, fault in _faults(subgraph["links"], _inner_link_fault)]
+    return found[0] if found else ""
+
+
+def _inner_link_fault(link: Any) -> str:
+    ids, slots = ("id", "origin_id", "target_id"), ("origin_slot", "target_slot")
+    good = isinstance(link, dict) and all(type(link.get(name)) in (int, str) for name in ids)
+    if good and all(type(link.get(name)) is int and link[name] >= 0 for name in slots):
+        return ""
+    return "is not a link with an id, an origin and a target"
+
+
 def _widgets(schema: io.Schema) -> list[str | None]:
-    """The names of a node's widgets in the order of ``widgets_values``; None for values that are no input."""
+    """The names of a node's widgets in the order of ``widgets_values``; None for values that are no input: what becomes of a seed
+    after a run, and the button for uploads, which comes after the required inputs."""
+    shown = [one for one in schema.inputs if isinstance(one, io.WidgetInput) and not one.options.get("forceInput")]
     names: list[str | None] = []
-    ordered = sorted(schema.inputs, key=lambda item: bool(item.optional))
-    for item in ordered:
-        if isinstance(item, io.WidgetInput) and not item.options.get("forceInput"):
-            names.append(item.id)
-            if item.options.get("control_after_generate") or item.options.get("image_upload"):
-                names.append(None)
+    for optional in (False, True):
+        for item in shown:
+            if bool(item.optional) == optional:
+                names += [item.id, None] if item.options.get("control_after_generate") else [item.id]
+        if not optional and any(item.options.get("image_upload") for item in shown):
+            names.append(None)
     return names
 
 

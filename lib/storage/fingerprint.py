@@ -1,8 +1,9 @@
-"""What tells one network from another."""
+"""What tells one network, or one file, from another."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,3 +16,9 @@ def weights_fingerprint(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's contents, hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

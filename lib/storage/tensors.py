@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch.torch_version import TorchVersion
 
 from ..vocabulary import UserError
+from .fingerprint import file_sha256
 from .whole import whole
 
 Tensors = dict[str, torch.Tensor]
@@ -87,18 +87,13 @@ def check_reader(path: Path, known: str = "") -> None:
     known: the sha256 of a file that does no harm, which may be read by any version.
     """
     holes = [(does, name) for version, does, name in HOLES if torch.__version__ < TorchVersion(version)]
-    if not holes or (known and path.is_file() and _sha256(path) == known):
+    if not holes or (known and path.is_file() and file_sha256(path) == known):
         return
     harm, names = (" and ".join(words) for words in zip(*holes, strict=True))
     raise UserError(
         f"{path.name} is a file of torch.save, and PyTorch {torch.__version__} has a known hole through which such a file "
         f"{harm} ({names}). Update PyTorch to {HOLES[-1][0]} or newer, or use the file as .safetensors."
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_pickled(path: Path, classes: Iterable[type] = (), mapped: bool = False, known: str = "") -> Any:

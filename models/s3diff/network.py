@@ -7,7 +7,6 @@ Loads the public ``s3diff.pkl`` and ``de_net.pth`` as they are, without executin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from ...lib.diffusion import lora
+from ...lib.storage.fingerprint import file_sha256
 from ...lib.storage.tensors import Unreadable, opened_tensors, read_pickled, write_tensors
 from ...lib.vocabulary import DegradationCode, UserError
 from ..shared.fit import check_fit
@@ -163,7 +163,7 @@ def read_s3diff(path: Path, estimator: Path | None = None) -> S3DiffWeights:
     estimator = estimator or path.with_name("de_net.pth")
     public = _read_public(path)
     tensors = dict(_joined({**public, "de_net": _read_public(estimator)}))
-    files = {file.name: _sha256(file) for file in (path, estimator)}
+    files = {file.name: file_sha256(file) for file in (path, estimator)}
     provenance = {"source": "zhangap/S3Diff", "license": "Apache-2.0", "sha256": files}
     config = {name: public[name] for name in (*RANKS.values(), *TARGETS.values()) if name in public}
     return S3DiffWeights(_checked(config, path.name), tensors, provenance, path.name)
@@ -244,8 +244,3 @@ def _joined(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, torch
             yield from _joined(value, f"{prefix}{key}.")
         elif isinstance(value, torch.Tensor):
             yield f"{prefix}{key}", value
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

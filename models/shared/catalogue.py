@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...lib.extras import require
+from ...lib.storage.fingerprint import file_sha256
 from ...lib.storage.names import shown_folder
 from ...lib.vocabulary import UserError
 
@@ -137,8 +137,7 @@ def verify(weights: Weights, path: Path) -> None:
     """Raises UserError, and removes the file, if it is not the published one."""
     if weights.sha256 is None:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != weights.sha256:
         path.unlink()
         raise UserError(

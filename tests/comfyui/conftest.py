@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ import pytest
 
 PACK = Path(__file__).resolve().parents[2]
 FOLDER = os.environ.get("PR_FOLDER", "Odd folder, v1.2 (é)")
+# A folder with another comfyui-frontend-package than the installed one: pip install --no-deps --target FOLDER comfyui-frontend-package
+FRONTEND = os.environ.get("PR_FRONTEND")
 START_SECONDS, RUN_SECONDS = 300, 300  # long, for a machine that is busy with other things
 
 # Starting takes seconds, so that one process runs the scripts of all tests, each in a namespace of its own.
@@ -45,6 +49,12 @@ with contextlib.redirect_stdout(sys.stderr):
             answer = traceback.format_exc()
         print(json.dumps(answer), file=answers, flush=True)
 """
+
+
+def pytest_report_header() -> str:
+    where = {"path": [FRONTEND]} if FRONTEND else {}
+    found = importlib.metadata.distributions(name="comfyui-frontend-package", **where)
+    return f"ComfyUI's frontend: {next((one.version for one in found), 'none')}"
 
 
 def found_comfyuis() -> list[Path]:
@@ -158,6 +168,8 @@ def _free_port() -> int:
 def _command(root: Path, base: Path, port: int) -> list[str]:
     options = ["--cpu", "--listen", "127.0.0.1", "--base-directory", str(base), "--disable-auto-launch"]
     options += ["--disable-api-nodes", "--verbose", "DEBUG"]
+    if FRONTEND:
+        options += ["--front-end-root", str(Path(FRONTEND).resolve() / "comfyui_frontend_package" / "static")]
     database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
     return [sys.executable, str(root / "main.py"), "--port", str(port), *options, *database]
 
@@ -177,18 +189,29 @@ def comfyui_root(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def comfyui(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    base = tmp_path_factory.mktemp("comfyui")
+    with _running(comfyui_root, tmp_path_factory.mktemp("comfyui")) as (server, _):
+        yield server
+
+
+@pytest.fixture
+def mortal_comfyui(comfyui_root: Path, tmp_path: Path) -> Iterator[tuple[Server, subprocess.Popen]]:
+    """Another server, and its process, which the test may kill."""
+    (tmp_path / "mortal").mkdir()
+    with _running(comfyui_root, tmp_path / "mortal") as started:
+        yield started
+
+
+@contextmanager
+def _running(root: Path, base: Path) -> Iterator[tuple[Server, subprocess.Popen]]:
     for name in ("custom_nodes", "input", "output"):
         (base / name).mkdir()
     (base / "custom_nodes" / FOLDER).symlink_to(PACK, target_is_directory=True)
-    server = Server(comfyui_root, base, _free_port())
+    server = Server(root, base, _free_port())
     with (base / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            _command(comfyui_root, base, server.port), cwd=comfyui_root, stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(_command(root, base, server.port), cwd=root, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_ready(server, process)
-            yield server
+            yield server, process
         finally:
             process.terminate()
             try:

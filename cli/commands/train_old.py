@@ -1,0 +1,74 @@
+"""``run.py train old-...``: the pictures, samples and weights of the finder and the filler of old photographs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...lib.vocabulary import UserError
+from .train_album import tested_people
+
+STAGES = ("old-pictures", "old-samples", "old-finder", "old-filler", "old-colors")
+
+
+def run_old_stage(options: argparse.Namespace) -> int:
+    """One stage; each finds what the ones before it left in ``--out``."""
+    import torch
+
+    from ...lib.bridge import place
+    from ...models.old_photo import ready
+
+    out: Path = options.out
+    pictures, drawn = out / "pictures", out / "samples"
+    match options.stage:
+        case "old-pictures":
+            from ...training.old_photo.pictures import write_pictures
+
+            write_pictures(_sources(options), pictures, range(options.shards))
+        case "old-samples":
+            from ...training.old_photo.samples import write_samples
+
+            write_samples(pictures, drawn, range(options.shards))
+        case "old-finder":
+            from ...training.old_photo.finder import train_finder
+
+            finder, figures = train_finder(drawn, out / "finder", place("training", torch.bfloat16))
+            ready.save(finder, figures, ready.FINDER)
+        case "old-filler":
+            from ...training.old_photo.filler import train_filler
+
+            filler, figures = train_filler(pictures, out / "filler", place("training", torch.bfloat16))
+            ready.save(filler, figures, ready.FILLER)
+        case "old-colors":
+            from ...models.old_photo.colors import WEIGHTS
+            from ...training.old_photo.colors import train_colors
+
+            print(train_colors(_portraits(options), WEIGHTS))
+    return 0
+
+
+def _portraits(options: argparse.Namespace) -> list[Path]:
+    if options.photos is None:
+        raise UserError("train old-colors: provide the folder of small portraits with --photos.")
+    tested = tested_people(options)
+    found = [path for path in sorted(options.photos.glob("*.jpg")) if path.stem not in tested]
+    if not found:
+        raise UserError(f"train old-colors: {options.photos} holds no .jpg pictures that may be used.")
+    return found
+
+
+def _sources(options: argparse.Namespace):
+    from ...training.old_photo.pictures import Sources
+
+    if options.photos is None or options.people is None:
+        raise UserError(
+            "train old-pictures: provide the folder of small portraits with --photos, and that of made-up people (from album-people) "
+            "with --people; docs/old_photographs.md says where they are from."
+        )
+    tested = tested_people(options)
+    made_up, portraits = (sorted(folder.glob("*.jpg")) for folder in (options.people, options.photos))
+    sources = Sources(made_up, [path for path in portraits if path.stem not in tested])
+    for folder, found in ((options.people, sources.made_up), (options.photos, sources.portraits)):
+        if not found:
+            raise UserError(f"train old-pictures: {folder} holds no .jpg pictures that may be used.")
+    return sources

@@ -1,0 +1,81 @@
+"""The finder and the filler brought to whole photographs, in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...lib.pictures.tiles import as_memory_allows, tiled
+from .filler import Filler, smoothly_filled
+from .finder import Finder
+
+# Calibrated on drawn damage that was not trained on, see docs/old_photographs.md.
+THRESHOLD = 0.5
+
+FINDER_TILE, FILLER_TILE, OVERLAP = 1024, 256, 64
+
+
+def find_damage(
+    photos: Tensor, load: Callable[[], Finder], progress: Callable[[int, int], None] = lambda done, total: None
+) -> Tensor:
+    """How probably each pixel of ``[B, 3, H, W]`` is damaged, ``[B, 1, H, W]`` in 0..1, float32 on the CPU."""
+    net = load()
+    weight = next(net.parameters())
+
+    def apply(tile: Tensor) -> Tensor:
+        padded = _padded(tile, net.multiple).to(weight)
+        return net(padded)[..., : tile.shape[-2], : tile.shape[-1]].float().sigmoid()
+
+    def run(tile: int) -> Tensor:
+        return tiled(apply, photos, tile, 2 * OVERLAP, multiple=net.multiple, progress=progress)
+
+    with torch.inference_mode():
+        return as_memory_allows(run, FINDER_TILE, 2 * OVERLAP)
+
+
+def mask_of(probability: Tensor, threshold: float, grow: int) -> Tensor:
+    """``[B, 1, H, W]``, 1 where the probability is at least ``threshold``, and up to ``grow`` pixels around; else 0."""
+    found = (probability >= threshold).float()
+    return F.max_pool2d(found, 2 * grow + 1, 1, grow) if grow else found
+
+
+def fill_damage(
+    photos: Tensor,
+    mask: Tensor,
+    strength: float,
+    load: Callable[[], Filler],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Photographs ``[B, 3, H, W]`` with their masked places filled from what surrounds them.
+
+    mask: ``[B, 1, H, W]`` in 0..1; whatever is above 0 is not looked at, and is replaced by that share. Where mask or strength is 0, the
+    pixels stay as they are, bit for bit.
+    """
+    holes = (mask > 0).float()
+    if strength == 0 or not holes.any():
+        return photos
+    net = load()
+    weight = next(net.parameters())
+    stack = torch.cat([smoothly_filled(photos * (1 - holes), holes), holes], 1)
+
+    def apply(tile: Tensor) -> Tensor:
+        if not tile[:, 3:].any():
+            return tile[:, :3]
+        padded = _padded(tile, net.multiple).to(weight)
+        return net(padded[:, :3], padded[:, 3:])[..., : tile.shape[-2], : tile.shape[-1]].float()
+
+    def run(tile: int) -> Tensor:
+        return tiled(apply, stack, tile, OVERLAP, multiple=net.multiple, progress=progress)
+
+    with torch.inference_mode():
+        filled = as_memory_allows(run, FILLER_TILE, OVERLAP).clamp(0, 1)
+    return torch.where(holes > 0, torch.lerp(photos, filled, mask * strength), photos)
+
+
+def _padded(tile: Tensor, multiple: int) -> Tensor:
+    """Continued at the lower and right border to a multiple of ``multiple``."""
+    height, width = tile.shape[-2:]
+    return F.pad(tile, (0, -width % multiple, 0, -height % multiple), mode="replicate")

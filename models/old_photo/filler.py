@@ -1,0 +1,81 @@
+"""The filler: what belongs into the masked places of a photograph, from what surrounds them, in one step.
+
+A pull-push pyramid (Gortler et al., The Lumigraph, 1996, section 3.4) first fills the holes smoothly, however large they are. For
+every pixel, the network then weighs the nearest known pixels in eight directions and the smooth filling, and adds a little of its
+own. It sees no masked pixel, so that what the damage looks like does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .neighbors import DIRECTIONS, REACH, colors_around, distances
+from .unet import UNet
+
+# What the weights cannot make is small beside the range of the picture: so large is a unit of the network.
+STEP = 0.1
+WIDTHS, DEPTHS = (32, 48, 64, 96, 128), (1, 1, 2, 2, 2)
+AROUND = 2 * len(DIRECTIONS)  # colors that are weighed, beside the smooth filling
+# Before training, weights fall with the square of the distance; for pixels a little behind, and for none in reach, by as much more.
+FALL, BEHIND, MISSING = 2.0, 1.0, 8.0
+LUMA = 0.299, 0.587, 0.114
+CONTRAST = 4.0  # by which differences of luma are amplified for the network
+
+
+class Filler(nn.Module):
+    """``[B, 3, H, W]`` in 0..1, filled smoothly, and ``[B, 1, H, W]``, 1 in the holes, to the better filled picture, unclamped.
+
+    H and W are multiples of `multiple`. Outside the holes nothing changes.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS):
+        super().__init__()
+        self.net = UNet(4 + len(DIRECTIONS) + AROUND, AROUND + 1 + 3, widths, depths)
+        self.multiple = self.net.multiple
+
+    def forward(self, smooth: Tensor, holes: Tensor) -> Tensor:
+        far = distances(holes)
+        index, colors = colors_around(smooth, far)
+        rows = smooth.permute(0, 2, 3, 1).reshape(-1, 3)
+        own = rows[index]
+        light = ((colors - own[:, None]) * smooth.new_tensor(LUMA)).sum(2) * CONTRAST
+        light = _planes(light.new_zeros(len(rows), AROUND).index_copy(0, index, light), smooth)
+        stack = torch.cat([smooth * 2 - 1, holes, light, far.log1p() / 2 - 1], 1)
+        out = self.net(stack.contiguous(memory_format=torch.channels_last)).float()
+        out = out.permute(0, 2, 3, 1).reshape(len(rows), -1)[index]
+        far = far.permute(0, 2, 3, 1).reshape(len(rows), -1)[index]
+        start = -FALL * far.log1p() - MISSING * (far == REACH)
+        start = torch.cat([start, start - BEHIND, torch.full_like(start[:, :1], -FALL)], 1)
+        weights = (start + out[:, : AROUND + 1]).softmax(1)
+        mixed = (weights[:, :-1, None] * colors).sum(1) + weights[:, -1:] * own
+        return _planes(rows.index_copy(0, index, mixed + STEP * out[:, AROUND + 1 :]), smooth)
+
+
+def _planes(rows: Tensor, like: Tensor) -> Tensor:
+    """``[B * H * W, C]`` to ``[B, C, H, W]``, of the size of ``like``."""
+    batch, _, height, width = like.shape
+    return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def smoothly_filled(picture: Tensor, holes: Tensor) -> Tensor:
+    """``[B, 3, H, W]`` with its holes (``[B, 1, H, W]``, 1 inside, else 0) filled from a pyramid of what is known.
+
+    Known pixels stay as they are, bit for bit. A picture that is all hole becomes black.
+    """
+    return torch.where(holes > 0, _pulled(picture, 1 - holes), picture)
+
+
+def _pulled(picture: Tensor, known: Tensor) -> Tensor:
+    """known: ``[B, 1, h, w]``, how surely each pixel is. Unknown places come from the next coarser level."""
+    height, width = picture.shape[-2:]
+    if height == 1 and width == 1:
+        return picture * known
+    total = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
+    mean = F.avg_pool2d(picture * known, 2, ceil_mode=True, count_include_pad=False) / total.clamp(min=1e-6)
+    coarse = _pulled(mean, (4 * total).clamp(max=1))
+    enlarged = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
+    return torch.lerp(enlarged, picture, known)

@@ -1,0 +1,133 @@
+"""Trains the finder on the samples of ``samples.py``, and measures it on those that it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...lib.vocabulary import Place
+from ...models.old_photo.apply import find_damage
+from ...models.old_photo.finder import Finder
+from ..loop import Schedule, train_loop
+from ..randomness import seeded
+from .pictures import HELD_BACK, opened_pictures
+
+SIDE = 256
+SCHEDULE = Schedule(steps=4200, batch=8, learning_rate=1e-3, warmup=200, workers=0)
+# From how much local damage on a pixel counts as damaged; between the two it is not counted.
+FAINT, DAMAGED = 0.08, 0.3
+# Near damage a pixel more or less is no fault.
+NEAR, NEAR_WEIGHT = 2, 0.25
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
+RARE, SOUGHT, TRIES = 4.0, 0.7, 8
+
+
+class Damaged(Dataset):
+    """Crops of the samples, turned and mirrored, some lighter or darker."""
+
+    def __init__(self, shards: list[np.ndarray], length: int, seed: int):
+        self.shards, self.length, self.seed = shards, length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        shard = self.shards[rng.integers(len(self.shards))]
+        sample = shard[rng.integers(len(shard))]
+        top, left = rng.integers(0, sample.shape[0] - SIDE + 1, 2)
+        if rng.random() < SOUGHT:
+            top, left, sample = self._damaged(rng)
+        crop = sample[top : top + SIDE, left : left + SIDE]
+        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])].transpose(2, 0, 1)
+        return {"picture": np.ascontiguousarray(crop[:3]), "damage": np.ascontiguousarray(crop[3:])}
+
+    def _damaged(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
+        """A crop with some damage in it, if one of a few samples has any."""
+        for _ in range(TRIES):
+            shard = self.shards[rng.integers(len(self.shards))]
+            sample = shard[rng.integers(len(shard))]
+            places = np.flatnonzero(sample[..., 3] >= DAMAGED * 255)
+            if len(places):
+                break
+        place = divmod(int(rng.choice(places)), sample.shape[1]) if len(places) else (0, 0)
+        top, left = (
+            int(np.clip(at - rng.integers(SIDE), 0, side - SIDE)) for at, side in zip(place, sample.shape, strict=False)
+        )
+        return top, left, sample
+
+
+def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pixels are damaged, and how much each counts, from the local damage ``[B, 1, H, W]`` in 0..1."""
+    wanted = (damage >= DAMAGED).float()
+    near = F.max_pool2d(wanted, 2 * NEAR + 1, 1, NEAR) - wanted
+    weight = (1 + (RARE - 1) * wanted) * (1 - (1 - NEAR_WEIGHT) * near)
+    return wanted, torch.where((damage > FAINT) & (damage < DAMAGED), 0.0, weight)
+
+
+def loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cross-entropy and 1 - Dice of a batch (Milletari et al. 2016), with weights; and its F1 at one half."""
+    wanted, weight = targets(batch["damage"].float() / 255)
+    logits = finder(batch["picture"].float() / 255).float()
+    entropy = (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum() / weight.sum()
+    found = weight * logits.sigmoid()
+    dice = 1 - (2 * (found * wanted).sum() + 1) / (found.sum() + (weight * wanted).sum() + 1)
+    with torch.no_grad():
+        hard = (weight > 0) * (logits > 0)
+        f1 = 2 * (hard * wanted).sum() / (hard.sum() + wanted.sum()).clamp(min=1)
+    return {"loss": entropy + 0.3 * dice, "entropy": entropy.detach(), "dice": dice.detach(), "f1": f1}
+
+
+def train_finder(
+    samples: Path,
+    work: Path,
+    place: Place,
+    schedule: Schedule = SCHEDULE,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Finder, dict]:
+    """Trains or resumes in ``work`` on the shards in ``samples``, see `samples.write_samples`. Returns the finder and where it comes from,
+    with its figures on samples that it never saw."""
+    shards = opened_pictures(samples)[HELD_BACK:]
+    with seeded(schedule.seed):
+        finder = Finder().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(finder.parameters(), schedule.learning_rate, weight_decay=1e-4)
+
+    def data(length: int) -> Dataset:
+        return Damaged(shards, length, schedule.seed)
+
+    finder = train_loop(work, finder, optimizer, data, loss, schedule, place, report).cpu().eval()
+    held_back = finder_quality(finder, np.concatenate(opened_pictures(samples)[:HELD_BACK]))
+    return finder, {"samples": len(shards), "schedule": asdict(schedule), "held_back": held_back}
+
+
+def finder_quality(finder: Finder, samples: np.ndarray) -> dict[str, list[float]]:
+    """By threshold: precision and recall within ``NEAR`` pixels, F1, and the share of pixels found in undamaged samples.
+
+    samples: uint8 ``[N, S, S, 4]``, see `samples.write_samples`. Faint damage counts neither as found nor as missed.
+    """
+    pictures = torch.from_numpy(np.ascontiguousarray(samples[..., :3])).permute(0, 3, 1, 2)
+    damage = torch.from_numpy(np.ascontiguousarray(samples[..., 3]))[:, None].float() / 255
+    found = torch.cat([find_damage(one.float() / 255, lambda: finder) for one in pictures.split(8)])
+    truth = damage >= DAMAGED
+    faint, undamaged = (damage > FAINT) & ~truth, damage.amax((1, 2, 3)) <= FAINT
+    rows = {}
+    for threshold in THRESHOLDS:
+        chosen = found >= threshold
+        right = (chosen & widened(truth) & ~faint).sum() / (chosen & ~faint).sum().clamp(min=1)
+        seen = (truth & widened(chosen)).sum() / truth.sum().clamp(min=1)
+        f1 = 2 * right * seen / (right + seen).clamp(min=1e-6)
+        rows[f"{threshold:g}"] = [round(float(x), 4) for x in (right, seen, f1, chosen[undamaged].float().mean())]
+    return rows
+
+
+def widened(mask: Tensor) -> Tensor:
+    """A mask of bools ``[B, 1, H, W]`` with what is within ``NEAR`` pixels."""
+    return F.max_pool2d(mask.float(), 2 * NEAR + 1, 1, NEAR) > 0

@@ -1,0 +1,78 @@
+"""What the finder learns from: pictures as old prints, scanned, and where they are damaged.
+
+Damage is drawn over a square of one, four or nine pictures, which are then taken apart again: so it has the size that it has in
+pictures of 320, 640 and 960 pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ...lib.degradation.layers import LAYERS
+from ...lib.degradation.old_photo import draw_old_photo, local_damage
+from ...lib.degradation.recipe import Recipe
+from ...lib.storage.whole import whole
+from .pictures import HELD_BACK, opened_pictures
+
+# Pictures along a side of the square, and how often.
+SQUARES = {1: 0.4, 2: 0.4, 3: 0.2}
+# Shares of the squares without local damage, and of those without any.
+UNDAMAGED, UNTOUCHED = 0.2, 0.08
+
+
+def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> None:
+    """Shards of samples, uint8 ``[N, S, S, 4]``: RGB, and the local damage of 0 to 255. Each is of the pictures of one
+    shard, in their order, and again from the first one that is not held back; those that are there are kept."""
+    shards = opened_pictures(pictures)
+    out.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(numbers, desc="samples", disable=None):
+        path = out / f"shard_{number:05d}.npy"
+        if path.is_file():
+            continue
+        rng = np.random.default_rng((seed, number))
+        again = HELD_BACK + (number - HELD_BACK) % (len(shards) - HELD_BACK)
+        samples = _damaged_shard(np.array(shards[number if number < HELD_BACK else again]), rng)
+        with whole(path) as partial, partial.open("wb") as file:
+            np.save(file, samples)
+
+
+def _damaged_shard(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    done, out = 0, []
+    while done < len(pictures):
+        wanted = int(rng.choice(list(SQUARES), p=list(SQUARES.values())))
+        along = min(wanted, int((len(pictures) - done) ** 0.5))
+        square = pictures[done : done + along**2]
+        done += along**2
+        out.append(_taken_apart(damaged_square(_put_together(square, along), rng), along))
+    return np.concatenate(out)
+
+
+def _put_together(pictures: np.ndarray, along: int) -> np.ndarray:
+    """``[along ** 2, S, S, C]`` to ``[along * S, along * S, C]``."""
+    side, channels = pictures.shape[1], pictures.shape[-1]
+    grid = pictures.reshape(along, along, side, side, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(along * side, along * side, channels)
+
+
+def _taken_apart(square: np.ndarray, along: int) -> np.ndarray:
+    side, channels = square.shape[0] // along, square.shape[-1]
+    grid = square.reshape(along, side, along, side, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(along**2, side, side, channels)
+
+
+def damaged_square(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Uint8 ``[S, S, 3]`` to ``[S, S, 4]``, damaged, with its local damage."""
+    side, kind = square.shape[0], rng.random()
+    steps = draw_old_photo(rng, float(rng.beta(2, 1.2)), side, side)
+    if kind < UNTOUCHED:
+        steps = ()
+    elif kind < UNDAMAGED:
+        steps = tuple(step for step in steps if step.operator not in LAYERS)
+    picture = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+    damaged = Recipe(steps, int(rng.integers(2**31))).apply(picture)[0].permute(1, 2, 0).numpy()
+    planes = np.concatenate([damaged, local_damage(steps, side, side)[..., None]], 2)
+    return (planes * 255).round().astype(np.uint8)
