@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ sys.exit(code)
 KINDS = (FIRST, *speed_figures.FIGURES)
 
 
-def bench(before: Path | None, runs: int = 5, kinds: Sequence[str] = KINDS, threads: int = 1) -> dict:
+def bench(before: Path | None, runs: int = 5, kinds: Sequence[str] = KINDS, threads: int = 1) -> dict[str, Any]:
     """Medians. before: an older checkout, whose runs alternate with ours. Raises UserError for a folder that is none.
 
     threads: of every process; with one, processor time says most.
@@ -73,7 +74,7 @@ def _measured(checkout: Path, kind: str, threads: int) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(figures: dict) -> str:
+def table(figures: dict[str, Any]) -> str:
     """Markdown."""
     names = [name for name in ("before", "after") if name in figures]
     lines = [f"| | {' | '.join(names)} | |", "|---|" + "---|" * (len(names) + 1)]

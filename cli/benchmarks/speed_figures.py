@@ -24,7 +24,7 @@ def _timed(job: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def imports() -> Figures:
+def import_costs() -> Figures:
     """From the start of the interpreter until every node is there, and how much of it is PyTorch's."""
     import torch  # noqa: F401
 
@@ -35,7 +35,7 @@ def imports() -> Figures:
     return {"imports_s": time.process_time(), "imports_beside_torch_s": time.process_time() - own}
 
 
-def scene() -> Figures:
+def scene_costs() -> Figures:
     """The embedded scene restorer, the second time, and what the process has needed of memory."""
     import torch
     from personal_restore.lib.bridge import keep
@@ -59,7 +59,7 @@ def _memory() -> Figures:
     return {"scene_memory_gb": peak / 1e9}
 
 
-def detection() -> Figures:
+def detection_costs() -> Figures:
     """A photograph with many faces, and one of the same size with one face."""
     import torch
     from personal_restore.lib import samples
@@ -78,7 +78,7 @@ def detection() -> Figures:
     }
 
 
-def album() -> Figures:
+def album_costs() -> Figures:
     """An album of portraits, per picture."""
     import tempfile
 
@@ -96,7 +96,7 @@ def album() -> Figures:
         return {"album_picture_s": _timed(lambda: load_library(folder, embedder)) / ALBUM}
 
 
-def training() -> Figures:
+def training_costs() -> Figures:
     """A step of ``train guided``, the second one."""
     import torch
     from personal_restore.models.embedded import weights
@@ -117,7 +117,13 @@ def training() -> Figures:
     return {"training_step_s": _timed(step)}
 
 
-FIGURES = {one.__name__: one for one in (imports, scene, detection, album, training)}
+FIGURES = {
+    "imports": import_costs,
+    "scene": scene_costs,
+    "detection": detection_costs,
+    "album": album_costs,
+    "training": training_costs,
+}
 
 if __name__ == "__main__":
     checkout, wanted = sys.argv[1:]
