@@ -35,6 +35,10 @@ def load_package():
     return sys.modules["personal_restore"]
 
 
+# Threads that wait for each other sleep instead of spinning, so that a busy machine costs only its share of the time. Read when
+# torch is imported; results do not depend on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # What every command may need of the extras in pyproject.toml, and what else two of them do.
 EXTRAS = ("identity", "insightface", "segmentation", "diffusion", "training", "upscale", "download", "servers")
 MORE = {"test": ("test", "dev"), "check": ("dev",), "fuzz": ("test",)}

@@ -30,6 +30,7 @@ from .photograph import Photograph, noticed, prepared_photograph, summary_line, 
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 RESULT = "Restored"  # the title of the node that saves the result, if a workflow saves other pictures, too
+COMPRESSION = 4  # of 9, as in ComfyUI's Save Image: more takes twice the time and saves little
 LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
 NAMES = "restored.png", "comparison.png", "report.json"
 
@@ -193,7 +194,13 @@ def save_result(photograph: Photograph, after: Image.Image, path: Path, **animat
     animated: Pillow's options for its further frames.
     """
     with_transparency(photograph, after).save(
-        path, "PNG", pnginfo=result_mark(), exif=photograph.exif, icc_profile=photograph.profile, **animated
+        path,
+        "PNG",
+        pnginfo=result_mark(),
+        compress_level=COMPRESSION,
+        exif=photograph.exif,
+        icc_profile=photograph.profile,
+        **animated,
     )
 
 
@@ -208,7 +215,9 @@ def _saved(photo: Path, photograph: Photograph, done: Restored, out: Path, frame
         except FileExistsError:  # another run has just taken the name
             stem = free_stem(out, photo.stem)
     with whole(out / f"{stem}_comparison.png") as partial:
-        comparison(done.before, done.after, done.report.get("faces", [])).save(partial, "PNG", pnginfo=result_mark())
+        comparison(done.before, done.after, done.report.get("faces", [])).save(
+            partial, "PNG", pnginfo=result_mark(), compress_level=COMPRESSION
+        )
     report = {"photograph": photo.name, "notes": list(photograph.notes), **done.report}
     if frames:
         report["further_frames"] = frames.reports

@@ -224,3 +224,19 @@ def test_nearly_all_faces_of_the_photographs_are_found(photos):
     # The boxes are another detector's; two of its faces are none, and it missed four that are.
     assert hits / total > 0.97
     assert surplus <= 8
+
+
+def test_crops_and_suppression_are_those_of_torchvision():
+    """Which takes more than a second to import, and is therefore not used."""
+    from torchvision.ops import nms, roi_align
+
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randn(1, 3, 200, 301, generator=generator)
+    corners = torch.rand(80, 2, generator=generator) * torch.tensor([340.0, 240.0]) - 20
+    boxes = torch.cat([corners, corners + torch.rand(80, 1, generator=generator) * 100 + 5], 1)
+    expected = roi_align(picture, [boxes], 24, spatial_scale=1.0, sampling_ratio=2, aligned=True)
+    torch.testing.assert_close(mtcnn._cut(picture, boxes, 24), expected, atol=1e-3, rtol=0)  # measured: 2e-4
+    scores = torch.rand(80, generator=generator)
+    for overlap in (0.1, 0.5, 0.7):
+        assert torch.equal(mtcnn.nms(boxes, scores, overlap), nms(boxes, scores, overlap))
+    assert len(mtcnn.nms(boxes[:0], scores[:0], 0.5)) == 0

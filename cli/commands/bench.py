@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     for add_subject in (
         *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
-        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak),
+        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed),
     ):
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
 
@@ -241,6 +241,28 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _words(text))
 
 
+def _add_speed(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    kinds = ("first_picture", "imports", "scene", "detection", "album", "training")
+    speed = bench.add_parser(
+        "speed",
+        help="processor time and memory, beside those of an older checkout",
+        description="Every figure is the median of several processes of its own. With --before, those of both checkouts take turns.",
+    )
+    speed.add_argument("--before", type=Path, metavar="CHECKOUT", help="a folder with an older commit of this pack")
+    speed.add_argument("--runs", type=int, default=5, help="processes for each figure (default: 5)")
+    speed.add_argument(
+        "--figures",
+        nargs="+",
+        choices=kinds,
+        default=kinds,
+        metavar="FIGURE",
+        help=f"of {', '.join(kinds)} (default: all)",
+    )
+    speed.add_argument("--threads", type=int, default=1, help="of each process (default: 1)")
+    speed.set_defaults(run=_bench_speed)
+    return speed
+
+
 def _bench_quality(options: argparse.Namespace) -> int:
     require("run.py bench quality", "training")
     from ..benchmarks import quality
@@ -358,6 +380,12 @@ def _bench_scale(options: argparse.Namespace) -> int:
     if options.ways:
         return _show(ways, ways.bench(options.ways, options.servers, options.ray), options.json)
     return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
+
+
+def _bench_speed(options: argparse.Namespace) -> int:
+    from ..benchmarks import costs
+
+    return _show(costs, costs.bench(options.before, options.runs, options.figures, options.threads), options.json)
 
 
 def _bench_clip(options: argparse.Namespace) -> int:

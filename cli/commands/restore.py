@@ -61,16 +61,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     restore.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="change any value in the workflow"
     )
-    folder = restore.add_argument_group("for a folder")
-    folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
-    folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
-    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
-    folder.add_argument(
+    restore.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help="of each process; on the CPU, equal bytes need equal threads (default: its share of the cores)",
     )
+    folder = restore.add_argument_group("for a folder")
+    folder.add_argument("--redo", action="store_true", help="also restore what is up to date")
+    folder.add_argument("--retry-failed", action="store_true", help="also try again what failed and has not changed")
+    folder.add_argument("--workers", type=int, metavar="N", help="processes, as far as memory holds them (default: 1)")
     folder.add_argument("--servers", metavar="URL,URL", help="ComfyUI servers that restore instead of this machine")
     folder.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS", help="a Ray cluster (default: one on this machine)"
@@ -104,6 +104,10 @@ def _restore(options: argparse.Namespace) -> int:
         raise UserError("--servers restores elsewhere. Omit --workers, --threads and --ray.")
     if any(number is not None and number < 1 for number in (options.workers, options.threads)):
         raise UserError("--workers and --threads need a number of at least 1.")
+    if options.threads:
+        from ..archive.workers import set_threads
+
+        set_threads(options.threads)
     bundled = WORKFLOWS / f"{options.workflow}.json"
     graph = load_graph(bundled if bundled.is_file() else Path(options.workflow))
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
@@ -129,8 +133,6 @@ def _check_kinds(options: argparse.Namespace, folder: bool) -> None:
     for name in () if folder and not options.clip else FOR_FOLDERS:
         if getattr(options, name) not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} is for a folder of photographs. Name one.")
-    if options.threads and not folder and not clips:
-        raise UserError("--threads is for a folder or a clip. Name one.")
     if options.clip and not folder:
         raise UserError("--clip is for a folder of frames. Name one, or omit it for a video file.")
     if options.no_tracking and not clips:
@@ -166,14 +168,12 @@ def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
         from ..archive.cluster import cluster
 
         return partial(cluster, job, options.ray, actors=options.workers, threads=options.threads)
-    from ..archive.workers import set_threads, workers
-
     if options.workers:
+        from ..archive.workers import workers
+
         return partial(workers, job, options.workers, threads=options.threads)
     from ..archive.photograph import Here
 
-    if options.threads:
-        set_threads(options.threads)
     return Here(job).all
 
 
@@ -187,11 +187,8 @@ def _file(graph: Graph, album: Path, options: argparse.Namespace, path: Path) ->
 
 
 def _clip(graph: Graph, album: Path, options: argparse.Namespace, path: Path) -> Path:
-    from ..archive.workers import set_threads
     from ..video.clip import restore_clip
 
-    if options.threads:
-        set_threads(options.threads)
     return restore_clip(graph, album.resolve(), path.resolve(), options.out, tracked=not options.no_tracking)
 
 

@@ -175,7 +175,7 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
 def nms(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     """Indices that survive, best first; a box goes that shares more than ``overlap`` of the union with a better one."""
     corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    kept = cv2.dnn.NMSBoxes(torch.cat([corner, sides], 1).double().numpy(), scores.numpy(), 0.0, overlap)
+    kept = cv2.dnn.NMSBoxes(torch.cat([corner, sides], 1).double().tolist(), scores.tolist(), 0.0, overlap)
     return torch.as_tensor(kept, dtype=torch.long).flatten()
 
 

@@ -48,7 +48,7 @@ class InPrecision(nn.Module):
         return x.to(self.dtype)
 
 
-def folded(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
+def without_batch_norms(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
     """FaDeX's ``E`` for inference: batch statistics are part of the convolutions before them, and all but the first of these
     compute in ``dtype``. The first sees a picture, whose noise is less than bfloat16 rounds off.
     """

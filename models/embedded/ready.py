@@ -12,7 +12,7 @@ from torch import nn
 from ...lib.extras import require
 from ..shared.precision import embedded_precision
 from . import weights as embedded
-from .fadex import folded
+from .fadex import without_batch_norms
 from .one_step_restorer import OneStepRestorer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def restorer(keep: Keep) -> OneStepRestorer:
 @cache
 def extractor(keep: Keep) -> Callable[[], embedded.Extractor]:
     module = embedded.load_embedded(embedded.EXTRACTOR)[0]
-    module.fadex.E = folded(module.fadex.E, embedded_precision()).to(memory_format=torch.channels_last)
+    module.fadex.E = without_batch_norms(module.fadex.E, embedded_precision()).to(memory_format=torch.channels_last)
     return keep(module)
 
 

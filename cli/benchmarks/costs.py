@@ -1,0 +1,85 @@
+"""What the pack costs: seconds of processor time and memory, of this checkout and of an older one in turn.
+
+Every figure comes from a process of its own (speed_figures.py), which is started again for every run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from ...lib import samples
+from ...lib.pictures.files import to_pil
+from ...lib.vocabulary import UserError
+from . import speed_figures
+
+HERE = Path(__file__).resolve().parents[2]
+FIRST = "first_picture"
+# `run.py restore` from start to end; run.py itself would want an environment in the older checkout.
+RESTORE = """
+import json, sys, time, run
+run.load_package()
+from personal_restore.cli.main import main
+code = main(sys.argv[1:])
+print(json.dumps({"first_picture_s": time.process_time()}))
+sys.exit(code)
+"""
+KINDS = (FIRST, *speed_figures.FIGURES)
+
+
+def bench(before: Path | None, runs: int = 5, kinds: Sequence[str] = KINDS, threads: int = 1) -> dict[str, Any]:
+    """Medians. before: an older checkout, whose runs alternate with ours. Raises UserError for a folder that is none.
+
+    threads: of every process; with one, processor time says most.
+    """
+    if runs < 1 or threads < 1:
+        raise UserError("--runs and --threads must be at least 1.")
+    checkouts = {"after": HERE} if before is None else {"before": before.resolve(), "after": HERE}
+    for folder in checkouts.values():
+        if not (folder / "run.py").is_file():
+            raise UserError(
+                f"--before {folder}: there is no checkout of this pack. Name the folder that holds its run.py."
+            )
+    rows: dict[str, dict[str, list[float]]] = {name: {} for name in checkouts}
+    for kind in kinds:
+        for _ in range(runs):
+            for name, checkout in checkouts.items():
+                for figure, value in _measured(checkout, kind, threads).items():
+                    rows[name].setdefault(figure, []).append(value)
+    figures = {name: {key: round(median(values), 3) for key, values in row.items()} for name, row in rows.items()}
+    return {"threads": threads, "runs": runs, "torch": torch.__version__, **figures}
+
+
+def _measured(checkout: Path, kind: str, threads: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == FIRST:
+            photo = Path(folder) / "photo.jpg"
+            to_pil(samples.photograph()[0]).save(photo, quality=70)
+            command = [sys.executable, "-c", RESTORE, "restore", str(photo), "--out", folder]
+        else:
+            command = [sys.executable, speed_figures.__file__, str(checkout), kind]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{kind} failed in {checkout}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown."""
+    names = [name for name in ("before", "after") if name in figures]
+    lines = [f"| | {' | '.join(names)} | |", "|---|" + "---|" * (len(names) + 1)]
+    for key, value in figures["after"].items():
+        ratio = figures["before"][key] / value if "before" in figures and value else None
+        cells = [f"{figures[name][key]:.2f}" for name in names]
+        lines.append(f"| {key} | {' | '.join(cells)} | {'' if ratio is None else f'{ratio:.2f} times'} |")
+    return "\n".join(lines)
