@@ -58,7 +58,7 @@ def test_a_gray_or_sepia_print_gets_contrast_and_keeps_its_tone(astronaut, warmt
     undone, gray = undo_fading(faded, fading), undo_fading(faded, fading, neutral=True)
     assert fading.monochrome
     # Measured: 0.22 became 0.13; the print's own black was 0.05.
-    assert undone.min() < 0.75 * faded.min() and psnr(undone, print_) > psnr(faded, print_) + 1
+    assert undone.min() < 0.75 * faded.min() and psnr(undone, print_[0]) > psnr(faded, print_[0]) + 1
     assert colors.is_monochrome(undone.permute(1, 2, 0).numpy())
     torch.testing.assert_close(gray[0], gray[2])
     # Sepia stays warm and gray stays gray, wherever nothing is clipped.
