@@ -52,11 +52,11 @@ class FadedColors(io.ComfyNode):
         for number, photo in enumerate(to_photos(image), 1):
             fading = estimate_fading(photo)
             done.append(undo_fading(photo, fading, strength, neutral))
-            lines.append(f"Photograph {number}: {told(fading)}")
+            lines.append(f"Photograph {number}: {fading_in_words(fading)}")
         return io.NodeOutput(to_image(torch.stack(done)), "\n".join(lines))
 
 
-def told(fading: Fading) -> str:
+def fading_in_words(fading: Fading) -> str:
     """What was estimated, in words."""
     kind = "monochrome, " if fading.monochrome else ""
     if fading.nothing:

@@ -26,9 +26,9 @@ def test_a_mask_within_two_pixels_counts_as_found_and_one_further_away_does_not(
 
 def test_the_area_under_the_curve_is_the_chance_that_damage_scores_higher():
     true = square(10, 10)
-    assert old.area_under_curve(true.astype(np.float32), true) == 1
-    assert old.area_under_curve(1 - true.astype(np.float32), true) == 0
-    assert old.area_under_curve(np.full(true.shape, 0.3, np.float32), true) == 0.5
+    assert old.mask_auc(true.astype(np.float32), true) == 1
+    assert old.mask_auc(1 - true.astype(np.float32), true) == 0
+    assert old.mask_auc(np.full(true.shape, 0.3, np.float32), true) == 0.5
 
 
 def test_quality_is_measured_where_it_is_asked_for():

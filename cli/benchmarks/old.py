@@ -84,7 +84,7 @@ def bench(photos: Path | None, target: Path, *, real: Path | None = None, side: 
         "longest_side": side,
         "draws": draws,
         "damaged": len(strips),
-        "figures": summary(rows),
+        "figures": means_over_photographs(rows),
         "pictures": list(written),
         "page_is_real": order if real else [],
         "rows": [{"photo": name, **values} for name, values in rows],
@@ -109,7 +109,7 @@ def damaged_figures(drawn: Drawn) -> tuple[dict[str, float], list[NDArray[np.uin
     found = mask_of(probability, THRESHOLD, 0)[0, 0].numpy() > 0
     true = drawn.damage >= DAMAGED
     figures = {f"mask_{name}": value for name, value in found_figures(true, found).items()}
-    figures["mask_auc"] = area_under_curve(probability[0, 0].numpy(), true)
+    figures["mask_auc"] = mask_auc(probability[0, 0].numpy(), true)
     masks = {"true": widened(drawn.damage > 0.03, GROW), "found": widened(found, GROW)}
     inside = torch.from_numpy(masks["true"])
     results = {"damaged": drawn.damaged}
@@ -188,7 +188,7 @@ def found_figures(true: Mask, found: Mask) -> dict[str, float]:
     return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / both if both else 0.0}
 
 
-def area_under_curve(probability: NDArray[np.float32], true: Mask) -> float:
+def mask_auc(probability: NDArray[np.float32], true: Mask) -> float:
     """Of the receiver operating characteristic: how probably a damaged pixel scores higher than one that is further than ``NEAR``
     pixels from any; equal ones count half."""
     levels = np.clip(probability * 4095, 0, 4095).astype(int)
@@ -208,7 +208,7 @@ def as_picture(mask: Mask) -> torch.Tensor:
     return torch.from_numpy(mask).float().expand(1, 3, -1, -1)
 
 
-def summary(rows: Sequence[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def means_over_photographs(rows: Sequence[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Mean and standard error over photographs of every figure, where it could be measured."""
     values: dict[str, list[tuple[str, float]]] = {}
     for photo, figures in rows:

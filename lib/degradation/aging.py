@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from .drawing import noise, rough_noise
+from .drawing import rough_noise, smooth_noise
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 DARKEST = 0.004  # of a print: its densest black, so that the logarithm is finite
@@ -80,7 +80,7 @@ def paper_texture(image: torch.Tensor, *, seed: int, strength: float, period: fl
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(2 * math.pi / max(period, 2.0))
     rows = np.cos(x + 0.5 * y) * np.cos(y - 0.2 * x + rng.uniform(0, 6))
-    relief = weave * rows + (1 - weave) * noise(rng, height, width, period)
+    relief = weave * rows + (1 - weave) * smooth_noise(rng, height, width, period)
     shade = 1 + 0.3 * strength * torch.from_numpy(relief.astype(np.float32)).to(image)
     return (image * shade).clamp(0, 1)
 
@@ -107,7 +107,7 @@ def moire(image: torch.Tensor, *, seed: int, period: float, angle: float, streng
     height, width = image.shape[-2:]
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    bent = 0.8 * noise(rng, height, width, max(height, width) / 2)
+    bent = 0.8 * smooth_noise(rng, height, width, max(height, width) / 2)
     phase = (x * math.cos(angle) + y * math.sin(angle)) * (2 * math.pi / max(period, 2.0)) + 2 * bent
     waves = np.stack([np.cos(phase + shift) for shift in (0.0, 0.5, 1.0)])
     return (image * (1 + 0.25 * strength * torch.from_numpy(waves.astype(np.float32)).to(image))).clamp(0, 1)

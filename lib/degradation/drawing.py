@@ -30,7 +30,7 @@ class Layer:
     shade: Plane | None = None
 
 
-def noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Plane:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Plane:
     """A smooth field ``[height, width]`` around 0, mostly within -1..1, that changes over about ``cell`` pixels."""
     cell = max(cell, 1.0)
     rows, columns = (min(int(side / cell) + 2, side + 1) for side in (height, width))
@@ -44,13 +44,13 @@ def rough_noise(rng: np.random.Generator, height: int, width: int, cell: float, 
     """The sum of ``octaves`` noises, each of half the cell and .6 of the weight of the one before, scaled like one of them."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
-        total += 0.6**octave * noise(rng, height, width, cell / 2**octave)
+        total += 0.6**octave * smooth_noise(rng, height, width, cell / 2**octave)
     return total / np.float32(np.sqrt(sum(0.36**octave for octave in range(octaves))))
 
 
 def wander(rng: np.random.Generator, points: int, knots: int) -> NDArray[np.float32]:
     """``[points]`` values around 0, mostly within -1..1, that change smoothly between ``knots`` places."""
-    return noise(rng, 1, points, points / max(knots, 1))[0]
+    return smooth_noise(rng, 1, points, points / max(knots, 1))[0]
 
 
 def line(
@@ -107,13 +107,17 @@ def broken_stroke(
 
 def plane_of(canvas: NDArray[np.uint8]) -> Plane:
     """A canvas of 0..255 as opacities."""
-    return canvas.astype(np.float32) / 255
+    return np.divide(canvas, 255, dtype=np.float32)
 
 
 def paper(rng: np.random.Generator, height: int, width: int, tone: float, warmth: float) -> Plane:
     """``[H, W, 3]``: the bare material, of lightness ``tone``, the yellower the greater ``warmth``, a little uneven."""
     tint = np.array([1.0, 1 - 0.07 * warmth, 1 - 0.22 * warmth], np.float32)
-    texture = 1 + 0.05 * noise(rng, height, width, 2) + 0.04 * noise(rng, height, width, max(height, width) / 12)
+    texture = (
+        1
+        + 0.05 * smooth_noise(rng, height, width, 2)
+        + 0.04 * smooth_noise(rng, height, width, max(height, width) / 12)
+    )
     return np.clip(tone * texture[..., None] * tint, 0, 1).astype(np.float32)
 
 

@@ -12,7 +12,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import SUBPIXEL, Layer, Plane, broken_stroke, halo_of, line, noise, paper, plane_of, rough_noise, wander
+from .drawing import (
+    SUBPIXEL,
+    Layer,
+    Plane,
+    broken_stroke,
+    halo_of,
+    line,
+    paper,
+    plane_of,
+    rough_noise,
+    smooth_noise,
+    wander,
+)
 
 
 def scratches(
@@ -49,7 +61,7 @@ def scratches(
         points = line(rng, start, heading, own, bend, 0.02 + 0.05 * bend)
         wide = thickness * longer * float(np.clip(rng.lognormal(-0.2, 0.5), 0.2, 2.5))
         broken_stroke(rng, canvas, points, wide, opacity * float(strength), breaks)
-    worn = np.clip(0.85 + 0.45 * noise(rng, height, width, longer / 40), 0.1, 1)
+    worn = np.clip(0.85 + 0.45 * smooth_noise(rng, height, width, longer / 40), 0.1, 1)
     cover = plane_of(canvas) * worn
     return Layer(cover, paper(rng, height, width, tone, warmth), halo_of(cover, 2 * thickness * longer, halo))
 
@@ -190,7 +202,7 @@ def fingerprints(
         angle, size = rng.uniform(0, math.pi), max(length * longer / 2, 1.0)
         u = ((x - center[0]) * math.cos(angle) + (y - center[1]) * math.sin(angle)) / size
         v = ((y - center[1]) * math.cos(angle) - (x - center[0]) * math.sin(angle)) / (0.68 * size)
-        bow = np.hypot(u + 0.25, v * rng.uniform(0.6, 1.1)) + 0.1 * noise(rng, height, width, size / 2)
+        bow = np.hypot(u + 0.25, v * rng.uniform(0.6, 1.1)) + 0.1 * smooth_noise(rng, height, width, size / 2)
         ridges = 0.5 + 0.5 * np.cos(2 * math.pi * bow * size / max(period, 2.0))
         pressed = np.clip(3 * (1 - np.hypot(u, v)), 0, 1) * np.clip(
             0.6 + rough_noise(rng, height, width, size / 3), 0, 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .drawing import Layer, Plane, noise, paper, rough_noise
+from .drawing import Layer, Plane, paper, rough_noise, smooth_noise
 
 
 def stains(
@@ -33,7 +33,7 @@ def stains(
         body[rows, columns] = np.maximum(body[rows, columns], strength * inside * soft)
         # The rim is sharp to the outside, where the water stopped, and soft to the inside.
         band = inside * np.exp(-np.clip((1 - distance) * size, 0, None) / max(0.06 * size, 0.8))
-        uneven = np.clip(0.6 + 0.7 * noise(rng, band.shape[0], band.shape[1], max(size / 3, 2)), 0, 1)
+        uneven = np.clip(0.6 + 0.7 * smooth_noise(rng, band.shape[0], band.shape[1], max(size / 3, 2)), 0, 1)
         edge[rows, columns] = np.maximum(edge[rows, columns], strength * band * uneven)
     cloudy = np.clip(0.8 + 0.35 * rough_noise(rng, height, width, longer / 8), 0, 1)
     tint = np.array([0.62, 0.62 - 0.16 * warmth, 0.62 - 0.36 * warmth], np.float32)
@@ -65,7 +65,7 @@ def flaking(
     """Emulsion that came off in patches ``length`` wide, over about ``share`` of the picture, in some regions of it."""
     rng = np.random.default_rng(seed)
     longer = max(height, width)
-    region = noise(rng, height, width, longer / 4)
+    region = smooth_noise(rng, height, width, longer / 4)
     grain = rough_noise(rng, height, width, max(length * longer, 2), 4) + 1.1 * region
     # Of the pixels, those with the greatest values are lost; the slope of the edge is about a pixel.
     limit = np.quantile(grain, 1 - share)

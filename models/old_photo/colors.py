@@ -87,7 +87,7 @@ def estimator() -> Estimator:
     return Estimator(*parts)
 
 
-def save(made: Estimator, provenance: str, path: Path = WEIGHTS) -> None:
+def save_colors(made: Estimator, provenance: str, path: Path = WEIGHTS) -> None:
     """Writes an estimator with where it comes from."""
     tensors = {
         f"{part}.{name}": torch.from_numpy(np.ascontiguousarray(getattr(getattr(made, part), name), np.float32))

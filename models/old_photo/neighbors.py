@@ -12,7 +12,7 @@ DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1), (-1, 1), (1, 1), (-1, -
 REACH, BEHIND = 48, 2
 
 
-def distances(holes: Tensor) -> Tensor:
+def distances_to_known(holes: Tensor) -> Tensor:
     """``[B, 8, H, W]``, float32: steps to the nearest known pixel in each direction; 0 for a known one, ``REACH`` where there is none.
 
     holes: ``[B, 1, H, W]``, 1 inside, else 0.

@@ -12,7 +12,15 @@ import torch
 from tqdm import tqdm
 
 from ...lib.degradation.aging import dye_fading, uneven_fading
-from ...models.old_photo.colors import CELLS, Estimator, Regression, curve_features, field_features, looked_at, save
+from ...models.old_photo.colors import (
+    CELLS,
+    Estimator,
+    Regression,
+    curve_features,
+    field_features,
+    looked_at,
+    save_colors,
+)
 from ..album.photographs import read_photograph
 from ..procedural import draw_picture
 
@@ -37,7 +45,7 @@ def train_colors(portraits: Sequence[Path], path: Path) -> dict[str, float]:
     curves = fit([faded(picture, rng, draw > 0) for picture in drawn for draw in range(DRAWS)], CURVE_RIDGE)
     field = fit([veiled(picture, rng, draw > 0) for picture in people for draw in range(DRAWS)], FIELD_RIDGE)
     used = {"drawn_pictures": len(drawn), "portraits": len(people), "draws": DRAWS}
-    save(Estimator(curves, field), json.dumps(used), path)
+    save_colors(Estimator(curves, field), json.dumps(used), path)
     return used
 
 
