@@ -50,7 +50,7 @@ def one_for_all_input(**more: Any) -> io.Boolean.Input:
     )
 
 
-def filled_input() -> io.Mask.Input:
+def filled_input() -> io.Input:
     return io.Mask.Input(
         "filled",
         optional=True,
