@@ -62,9 +62,9 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
         for name, (source, output) in linked_sources(graph, node).items():
             if source == found[0] and output == 0:
                 node["inputs"][name] = ["photograph", 0]
-            elif graph[source]["class_type"] in SAMPLES and output in (0, 2):  # the photograph, and its edit
-                del node["inputs"][name]
-            elif graph[source]["class_type"] == LOADER:
+                continue
+            kind = graph[source]["class_type"]
+            if kind == LOADER or (kind in SAMPLES and output in (0, 2)):  # the photograph, and its edit
                 del node["inputs"][name]
     del graph[found[0]]
     graph["photograph"] = {"class_type": "LoadImage", "inputs": {"image": str(photo)}, "_meta": {"title": PHOTOGRAPH}}

@@ -75,6 +75,7 @@ __all__ = [
     "rename_inputs_of_prompts",
     "resolve_input",
     "serve_odd_folder",
+    "tell",
     "temp_folder",
     "ui",
     "weight_folders",
@@ -132,6 +133,18 @@ def progress(total: int | None = None) -> Callable[..., None]:
         bar.update_absolute(done, total, None if seen is None else ("JPEG", seen, None))
 
     return update
+
+
+def tell(text: str) -> None:
+    """Shows a text on the node that is running, below its widgets; headless, the report has it."""
+    if not IN_COMFYUI:
+        return
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id)
 
 
 def preview_side() -> int:

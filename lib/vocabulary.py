@@ -145,11 +145,13 @@ class Face:
 class Faces:
     """PR_FACES: the faces of one batch of photographs.
 
-    frames: one tuple of faces per photograph, in reading order; size: (height, width) of the photographs.
+    frames: one tuple of faces per photograph, in reading order; size: (height, width) of the photographs;
+    used: for the report, what each stage so far used, and why, in the order of the stages.
     """
 
     frames: tuple[tuple[Face, ...], ...]
     size: tuple[int, int]
+    used: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(map(len, self.frames))
@@ -157,6 +159,11 @@ class Faces:
     def map(self, change: Callable[[Face], Face]) -> Faces:
         """A copy in which ``change`` was applied to every face."""
         return replace(self, frames=tuple(tuple(change(face) for face in frame) for frame in self.frames))
+
+    def after(self, stage: str, used: str) -> Faces:
+        """A copy that says what a stage used; a stage that runs again adds to what it said."""
+        before = self.used.get(stage)
+        return replace(self, used=self.used | {stage: used if before is None else f"{before}; {used}"})
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ..lib.bridge import ComfyExtension, io, rename_inputs_of_prompts, serve_odd_folder
+from .ablation import InsertFace, SheetOfValues, ValuesToTry
 from .archive import LoadNextPhotographs, SavePhotographs
 from .degradation import CompareWithTruth, Degrade
 from .diffbir import DiffBIRRestorer
+from .enlarging import EnlargingRestorer
 from .estimate import DamageGauge, EstimateDegradation, FacePair, FacePairFromImages, FaDeX, MapNet
 from .evidence import PhotographEvidence
 from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
@@ -16,6 +18,7 @@ from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
 from .keep import KeepPerson
+from .landmarks import CropFaces, DetectLandmarks, EditLandmarks
 from .library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from .masks import MaskFaces, SegmentPeople
 from .measure import Measure
@@ -34,6 +37,7 @@ from .s3diff import S3DiffRestorer
 from .sources import LibraryFromImages, LoadLibrary, LoadPhotograph, Sample, SampleGroup
 from .stablesr import StableSRRestorer
 from .training import TrainFace2Scene
+from .warps import AlignFaces, ApplyWarp
 from .weights import DownloadWeights
 
 NODES = (
@@ -96,6 +100,15 @@ NODES = (
     DamageMask,
     FillDamage,
     FillKnownFaces,
+    DetectLandmarks,
+    EditLandmarks,
+    CropFaces,
+    AlignFaces,
+    ApplyWarp,
+    EnlargingRestorer,
+    InsertFace,
+    ValuesToTry,
+    SheetOfValues,
 )
 
 

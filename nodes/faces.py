@@ -9,12 +9,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, progress, ui, weight_folders
+from ..lib.bridge import io, progress, tell, ui, weight_folders
 from ..lib.faces.broken import reasons
-from ..lib.faces.detect import detect_faces, detections_from_boxes, detections_from_mesh, get_detector
-from ..lib.faces.detection import Detection
 from ..lib.faces.embed import best_embedder
-from ..lib.faces.extract import ALIGNMENTS, extract_face
+from ..lib.faces.extract import ALIGNMENTS
+from ..lib.faces.landmarks import crop_faces, described_use, find_landmarks, with_dlib_points
 from ..lib.faces.match import match_faces
 from ..lib.faces.review import album_label, face_label, mark, picker_data, tinted
 from ..lib.fusion.compose import parse_strengths
@@ -24,7 +23,43 @@ from . import sockets
 from .layout import check_same_photos, to_image, to_photos
 
 SIDEWAYS = 45  # degrees
+ALIGNMENT_TIP = (
+    "How faces are cropped. ffhq: on the template that published face networks expect. perfuse: a quarter wider, with the eyes exactly "
+    "level, as in PerFuSe's supplement, for masks of the whole head. Networks that need the ffhq template still receive it."
+)
 PICKER_SIDE = 1024  # pixels, of the picture in which the user clicks
+
+
+def detection_inputs() -> list[io.Input]:
+    """Of a node that detects faces."""
+    return [
+        io.Float.Input(
+            "threshold",
+            default=0.0,
+            min=0.0,
+            max=0.99,
+            step=0.01,
+            tooltip="Minimum confidence of the detector. 0 uses its default value. Lower it if faces are "
+            "missed; raise it if other objects are detected as faces.",
+        ),
+        io.Image.Input(
+            "second_look",
+            optional=True,
+            tooltip="The same photograph after a first restoration without a degradation code. Faces are "
+            "detected there too, because heavy damage hides a third of them from every detector.",
+        ),
+        io.BoundingBox.Input(
+            "boxes",
+            optional=True,
+            force_input=True,
+            tooltip="Faces marked by hand or by another node. They replace the detector.",
+        ),
+        io.Custom("FACE_LANDMARKS").Input(
+            "landmarks",
+            optional=True,
+            tooltip="Landmarks from core's MediaPipe node. They replace the detector.",
+        ),
+    ]
 
 
 class DetectFaces(io.ComfyNode):
@@ -36,45 +71,18 @@ class DetectFaces(io.ComfyNode):
             category=sockets.FACES,
             description="Detects the faces in a photograph at several scales, with five landmarks each, and extracts "
             "aligned crops. A photograph without a face passes through, and the rest of the workflow restores only "
-            "the scene.",
+            "the scene. The same as Detect Landmarks and Crop Faces in a row.",
             search_aliases=["face detection", "landmarks", "face crop"],
             inputs=[
                 io.Image.Input("image", tooltip="The damaged photograph."),
-                io.Float.Input(
-                    "threshold",
-                    default=0.0,
-                    min=0.0,
-                    max=0.99,
-                    step=0.01,
-                    tooltip="Minimum confidence of the detector. 0 uses its default value. Lower it if faces are "
-                    "missed; raise it if other objects are detected as faces.",
-                ),
-                io.Image.Input(
-                    "second_look",
-                    optional=True,
-                    tooltip="The same photograph after a first restoration without a degradation code. Faces are "
-                    "detected there too, because heavy damage hides a third of them from every detector.",
-                ),
-                io.BoundingBox.Input(
-                    "boxes",
-                    optional=True,
-                    force_input=True,
-                    tooltip="Faces marked by hand or by another node. They replace the detector.",
-                ),
-                io.Custom("FACE_LANDMARKS").Input(
-                    "landmarks",
-                    optional=True,
-                    tooltip="Landmarks from core's MediaPipe node. They replace the detector.",
-                ),
+                *detection_inputs(),
                 io.Combo.Input(
                     "alignment",
                     options=list(ALIGNMENTS),
                     default=ALIGNMENTS[0],
                     optional=True,
                     advanced=True,
-                    tooltip="How faces are cropped. ffhq: on the template that published face networks expect. "
-                    "perfuse: a quarter wider, with the eyes exactly level, as in PerFuSe's supplement, for masks of "
-                    "the whole head. Networks that need the ffhq template still receive it.",
+                    tooltip=ALIGNMENT_TIP,
                 ),
             ],
             outputs=[
@@ -94,50 +102,21 @@ class DetectFaces(io.ComfyNode):
         alignment: str = ALIGNMENTS[0],
     ) -> io.NodeOutput:
         photos = to_photos(image)
-        looks = photos if second_look is None else to_photos(second_look)
-        if looks.shape != photos.shape:
-            raise UserError("Detect Faces: second_look must show the same photograph as image, at the same size.")
-
-        folders, told = weight_folders("personal_restore"), progress()
-
-        def find(index: int) -> list[Detection]:
-            photo = photos[index]
-            if landmarks is not None:
-                return detections_from_mesh(meshes_of(landmarks, index), photo.shape[-2:])
-            if boxes is not None:
-                return detections_from_boxes(photo, boxes_of(boxes, index), model_folder=folders)
-            look = None if second_look is None else looks[index]
-            return detect_faces(photo, threshold=threshold or None, model_folder=folders, second_look=look)
-
-        frames = []
-        for index, photo in enumerate(photos):
-            frames.append(tuple(extract_face(photo, one, alignment) for one in find(index)))
-            told(index + 1, len(photos))
-        faces = Faces(tuple(frames), (photos.shape[-2], photos.shape[-1]))
-        detector = None if landmarks is not None else get_detector(model_folder=folders)
-        used = f"Face detector: {detector.name if detector else 'none'}."
-        return io.NodeOutput(faces, "\n".join([describe_faces(faces), *broken(used)]))
-
-
-def boxes_of(boxes: Any, index: int) -> list[dict[str, Any]]:
-    """Core sends one box, a list for one picture, or a list of lists, one per picture. Raises UserError for anything else."""
-    if isinstance(boxes, dict):
-        return [boxes]
-    if isinstance(boxes, list) and boxes and all(isinstance(one, list) for one in boxes):
-        boxes = boxes[index] if index < len(boxes) else []
-    if not isinstance(boxes, list) or not all(isinstance(box, dict) for box in boxes):
-        raise UserError("Detect Faces: boxes is neither a box, nor a list of them, nor one list per picture.")
-    return boxes
-
-
-def meshes_of(landmarks: Any, index: int) -> list[dict[str, Any]]:
-    """The faces of one picture in core's FACE_LANDMARKS. Raises UserError for anything else."""
-    frames = landmarks.get("frames") if isinstance(landmarks, dict) else None
-    if isinstance(frames, list) and index >= len(frames):
-        return []
-    if not isinstance(frames, list) or not isinstance(faces := frames[index], list):
-        raise UserError("Detect Faces: landmarks has no list of faces for each picture. Connect core's MediaPipe node.")
-    return faces
+        found = find_landmarks(
+            photos,
+            threshold=threshold or None,
+            model_folder=weight_folders("personal_restore"),
+            looks=None if second_look is None else to_photos(second_look),
+            boxes=boxes,
+            meshes=landmarks,
+            progress=progress(),
+        )
+        if alignment != ALIGNMENTS[0]:
+            found = with_dlib_points(photos, found)
+        faces = crop_faces(photos, found, alignment)
+        used = described_use(faces.used)
+        tell(used)
+        return io.NodeOutput(faces, f"{describe_faces(faces)}\n{used}")
 
 
 class MatchFaces(io.ComfyNode):
@@ -209,7 +188,10 @@ class MatchFaces(io.ComfyNode):
         chosen = parse_strengths(strengths, len(faces), "Match Faces: strengths")
         numbers = count()
         matched = matched.map(lambda face: replace(face, strength=chosen.get(next(numbers), face.strength)))
-        report = "\n".join([describe_faces(matched), *broken(f"Identity embedding: {embedder.name}.")])
+        identity = describe_identity(embedder.name, matched, override)
+        tell(identity)
+        matched = matched.after("identity", identity)
+        report = "\n".join([describe_faces(matched), *broken(f"Identity embedding: {identity}.")])
         if image is None:
             return io.NodeOutput(matched, report)
         photos = to_photos(image)
@@ -390,6 +372,13 @@ def describe_faces(faces: Faces) -> str:
         turn = f", turned by {face.turn} degrees to be upright" if abs(face.turn) > SIDEWAYS else ""
         lines.append(f"{len(lines)}: {who}, {x1 - x0}x{y1 - y0} px at ({x0}, {y0}), score {face.score:.2f}{turn}")
     return "\n".join(lines) or "No face found: the scene is restored without one."
+
+
+def describe_identity(embedder: str, faces: Faces, override: str) -> str:
+    """Who recognized how many faces."""
+    known = sum(face.person is not None for frame in faces.frames for face in frame)
+    chosen = ", some chosen by hand" if override.strip() else ""
+    return f"{embedder}, {known} of {len(faces)} faces known{chosen}"
 
 
 def broken(used: str) -> list[str]:

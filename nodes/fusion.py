@@ -69,8 +69,8 @@ class BlendFaces(io.ComfyNode):
                     "fine_align",
                     default=False,
                     optional=True,
-                    tooltip="Warps each face by a few pixels to align it with the scene. Restorers that generate a "
-                    "new face need this. If it does not help, the face is left unchanged.",
+                    tooltip="Warps each face by a few pixels to align it with the scene, as Align Faces to Scene and Apply Warp do. "
+                    "Restorers that generate a new face need this. If it does not help, the face is left unchanged.",
                 ),
                 sockets.share_input(
                     "grain",
@@ -80,6 +80,15 @@ class BlendFaces(io.ComfyNode):
                     "look too clean. 1 matches the scene, 0 adds none.",
                 ),
                 sockets.seed("Seed for the grain. The same seed gives the same noise.", optional=True),
+                io.Int.Input(
+                    "levels",
+                    default=3,
+                    min=1,
+                    max=8,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Levels of the pyramids. 3, as in the paper. More of them blend colors over a wider border.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The whole photograph, restored."),
@@ -101,6 +110,7 @@ class BlendFaces(io.ComfyNode):
         fine_align: bool = False,
         grain: float = 0.0,
         seed: int = 0,
+        levels: int = 3,
     ) -> io.NodeOutput:
         if mask is not None:
             check_numbers(mask, "The mask")
@@ -110,6 +120,7 @@ class BlendFaces(io.ComfyNode):
             strength=strength,
             per_face=per_face,
             context=context,
+            levels=levels,
             color=color,
             mask=None if mask is None else mask.cpu(),
             photos=None if photograph is None else to_photos(photograph),

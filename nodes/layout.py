@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..lib.faces.detection import FaceLandmarks
 from ..lib.vocabulary import Faces, UserError
 
 
@@ -37,7 +38,7 @@ def to_image(photos: torch.Tensor) -> torch.Tensor:
     return photos.movedim(1, -1).float().cpu().contiguous()
 
 
-def check_same_photos(node: str, photos: torch.Tensor, faces: Faces) -> None:
+def check_same_photos(node: str, photos: torch.Tensor, faces: Faces | FaceLandmarks) -> None:
     """Raises UserError if the faces were found in different pictures."""
     found, given = (len(faces.frames), *faces.size), (len(photos), *photos.shape[-2:])
     if found != given:

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from ..lib.bridge import io, keep, progress, weight_folders
+from ..lib.bridge import io, keep, progress, tell, weight_folders
 from ..lib.faces.paste import unwarp
 from ..lib.fusion.mask import REGIONS, region_mask, segment_of
 from ..lib.vocabulary import Faces, UserError
 from ..models.shared.catalogue import find
 from . import sockets
 from .layout import check_numbers, to_photos
+
+STOP, NO_MASKS = "stop", "no masks"
 
 
 class MaskFaces(io.ComfyNode):
@@ -43,6 +45,13 @@ class MaskFaces(io.ComfyNode):
                     "People, SAM, MediaPipe, or drawn by hand). Each face is limited to the mask that contains it. A "
                     "face that is in no mask keeps its region.",
                 ),
+                io.String.Input(
+                    "segments_report",
+                    default="",
+                    optional=True,
+                    force_input=True,
+                    tooltip="What made the masks, from Segment People. It is kept for the report.",
+                ),
             ],
             outputs=[
                 sockets.Faces.Output(display_name="faces", tooltip="The faces with their masks."),
@@ -51,8 +60,10 @@ class MaskFaces(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, faces: Faces, region: str, segments: torch.Tensor | None = None) -> io.NodeOutput:
-        count = len(faces.frames)
+    def execute(
+        cls, faces: Faces, region: str, segments: torch.Tensor | None = None, segments_report: str = ""
+    ) -> io.NodeOutput:
+        count, limited = len(faces.frames), 0
         if segments is not None:
             check_numbers(segments, "The mask")
         if segments is not None and count > 1 and len(segments) != count:
@@ -66,6 +77,7 @@ class MaskFaces(io.ComfyNode):
             masked = []
             for face in frame:
                 segment = None if here is None else segment_of(face, here, faces.size)
+                limited += segment is not None
                 own = region_mask(face, region, segment)
                 masked.append(replace(face, mask=own))
                 mask, valid, (x0, y0, x1, y1) = unwarp(own, face.similarity, faces.size)
@@ -73,7 +85,10 @@ class MaskFaces(io.ComfyNode):
                 torch.maximum(place, (mask * valid)[0].clamp(0, 1), out=place)
             frames.append(tuple(masked))
             told(number + 1, count)
-        return io.NodeOutput(replace(faces, frames=tuple(frames)), together)
+        used = f"{region}, limited to a segment in {limited} of {len(faces)} faces"
+        used = f"{used} ({segments_report})" if segments_report else used
+        tell(used)
+        return io.NodeOutput(replace(faces, frames=tuple(frames)).after("masks", used), together)
 
 
 class SegmentPeople(io.ComfyNode):
@@ -105,26 +120,53 @@ class SegmentPeople(io.ComfyNode):
                     step=0.01,
                     tooltip="Minimum confidence of the model. Lower it if people are missed.",
                 ),
+                io.Combo.Input(
+                    "if_missing",
+                    options=[STOP, NO_MASKS],
+                    default=STOP,
+                    optional=True,
+                    tooltip="What happens without ultralytics or its weights. stop: an error that says how to get them. no masks: empty "
+                    "masks, so that Mask Faces uses the outlines of the faces; the report says why.",
+                ),
             ],
             outputs=[
                 io.Mask.Output(
                     display_name="segments",
                     tooltip="One mask per person, sorted by confidence. For a batch of photographs, one mask per "
                     "photograph.",
-                )
+                ),
+                io.String.Output(display_name="report", tooltip="What made the masks, or why there are none."),
             ],
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, size: str, threshold: float) -> io.NodeOutput:
-        from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
+    def execute(cls, image: torch.Tensor, size: str, threshold: float, if_missing: str = STOP) -> io.NodeOutput:
+        photos = to_photos(image)
+        try:
+            masks, report = segmented(photos, f"yolov8{size}-seg", threshold)
+        except UserError as error:
+            if if_missing == STOP:
+                raise
+            masks, report = torch.zeros(len(photos), *photos.shape[-2:]), f"no segmentation: {error}"
+        tell(report)
+        return io.NodeOutput(masks, report)
 
-        network = keep(yolo_segment.load_segmenter(find(f"yolov8{size}-seg", weight_folders("personal_restore"))))()
-        photos, told, together = to_photos(image), progress(), []
-        for photo in photos:
-            people = yolo_segment.segment_people(photo, network, threshold)
-            if len(photos) == 1 and len(people):
-                return io.NodeOutput(people)
+
+def segmented(photos: torch.Tensor, model: str, threshold: float) -> tuple[torch.Tensor, str]:
+    """One mask per person of a single photograph, otherwise one per photograph; and what they are.
+
+    Raises UserError if ultralytics or the weights are missing.
+    """
+    from ..models.yolo import segment as yolo_segment  # imported here because it imports ultralytics
+
+    network = keep(yolo_segment.load_segmenter(find(model, weight_folders("personal_restore"))))()
+    told, together, count = progress(), [], 0
+    for photo in photos:
+        people = yolo_segment.segment_people(photo, network, threshold)
+        count += len(people)
+        if len(photos) == 1 and len(people):
+            together = list(people)
+        else:
             together.append(people.amax(0) if len(people) else people.new_zeros(people.shape[1:]))
-            told(len(together), len(photos))
-        return io.NodeOutput(torch.stack(together))
+        told(len(together), len(photos))
+    return torch.stack(together), f"{model} found {count} people"

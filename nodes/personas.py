@@ -227,6 +227,16 @@ class TrainPersona(io.ComfyNode):
                     tooltip="Shows a face from the album, damaged and restored with the current weights, and the loss "
                     "curve after every this many steps. 0 turns the preview off.",
                 ),
+                io.Combo.Input(
+                    "preset",
+                    options=["own", "quick", "published", "published, generative album"],
+                    default="own",
+                    optional=True,
+                    tooltip="own: the settings of this node. quick: 300 steps of a LoRA, for the small base. published: those of the paper "
+                    "and its code, stage by stage, for a published base on a graphics card; they take the place of steps, batch, rank, "
+                    "learning_rate, prior_weight, in_context, damage and low_memory, as far as the paper names them. The last is for an "
+                    "album from Generative Album.",
+                ),
             ],
             outputs=[
                 sockets.Persona.Output(display_name="persona", tooltip="The trained persona."),

@@ -21,8 +21,8 @@ class Report(io.ComfyNode):
             node_id="PR_Report",
             display_name="Restoration Report",
             category=sockets.SCENE,
-            description="Reports as JSON who was found, how the photograph was damaged and, if the original is known, "
-            "how much the restoration improved it.",
+            description="Reports as JSON who was found, what each stage used and why, how the photograph was damaged and, if the original "
+            "is known, how much the restoration improved it.",
             search_aliases=["psnr", "ssim", "metrics", "quality"],
             inputs=[
                 io.Image.Input("before", tooltip="The damaged photograph."),
@@ -38,6 +38,13 @@ class Report(io.ComfyNode):
                     tooltip="Adds a description of each stranger's face, by which the same stranger is found in other photographs. "
                     "It is biometric data.",
                 ),
+                io.String.Input(
+                    "scene_restorer",
+                    default="",
+                    optional=True,
+                    force_input=True,
+                    tooltip="What restored the scene, from Enlarging Restorer. It becomes a part of used.",
+                ),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="JSON: faces, damage, quality.")],
         )
@@ -51,6 +58,7 @@ class Report(io.ComfyNode):
         code: DegradationCode | None = None,
         truth: torch.Tensor | None = None,
         likeness: bool = False,
+        scene_restorer: str = "",
     ) -> io.NodeOutput:
         summary = summarize(
             to_photos(before),
@@ -61,5 +69,6 @@ class Report(io.ComfyNode):
             best_embedder(weight_folders("personal_restore")) if likeness else None,
         )
         if faces is not None:
+            summary["used"] = faces.used | ({"scene restorer": scene_restorer} if scene_restorer else {})
             summary["backends"] = backends(weight_folders("personal_restore"))
         return io.NodeOutput(json.dumps(summary, indent=2, ensure_ascii=False))

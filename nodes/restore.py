@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress
+from ..lib.bridge import io, keep, keep_upscaler, preview_side, progress, tell
 from ..lib.faces.match import chosen_people
 from ..lib.restoring.apply import restore_faces, restore_scene
 from ..lib.restoring.preview import Preview
@@ -245,7 +245,16 @@ class RestoreFaces(io.ComfyNode):
             progress=view.progress,
             show=view.face,
         )
-        return io.NodeOutput(restored)
+        used = described_restorer(restorer, faces, restored, people)
+        tell(used)
+        return io.NodeOutput(restored.after("face restorers", used))
+
+
+def described_restorer(restorer: Restorer, before: Faces, after: Faces, people: str) -> str:
+    """Which restorer was used for whom, and on how many of the faces."""
+    pairs = zip(before.frames, after.frames, strict=True)
+    count = sum(new is not old for frames in pairs for old, new in zip(*frames, strict=True))
+    return f"{restorer.name} for {people.strip() or 'everybody'}, {count} of {len(before)} faces"
 
 
 class RestoreScene(io.ComfyNode):

@@ -10,6 +10,9 @@ from ..models.shared.weight_files import NONE, checkpoints
 
 Library = io.Custom("PR_LIBRARY")
 Faces = io.Custom("PR_FACES")
+Landmarks = io.Custom("PR_LANDMARKS")
+Warp = io.Custom("PR_WARP")
+Grid = io.Custom("PR_GRID")
 Restorer = io.Custom("PR_RESTORER")
 Degradation = io.Custom("PR_DEGRADATION")
 FacePair = io.Custom("PR_FACE_PAIR")

@@ -11,7 +11,7 @@ from ..lib.bridge import input_folder, io, resolve_input, weight_folders
 from ..lib.degradation.families import FAMILIES
 from ..lib.faces import library as albums
 from ..lib.faces.embed import best_embedder
-from ..lib.pictures.comfy_files import load_image, pictures
+from ..lib.pictures import comfy_files as files
 from ..lib.vocabulary import Library, UserError
 from . import sockets
 from .layout import to_image, to_photos
@@ -91,7 +91,7 @@ class LoadPhotograph(io.ComfyNode):
                 # The editor shows what is chosen from the input folder. For an empty name it looks for nothing there.
                 io.Combo.Input(
                     "image",
-                    options=["", *pictures(input_folder())],
+                    options=["", *files.pictures(input_folder())],
                     default="",
                     extra_dict={"image_upload": True},
                     tooltip="A picture in ComfyUI's input folder. While nothing is chosen, the sample is loaded.",
@@ -128,7 +128,7 @@ class LoadPhotograph(io.ComfyNode):
     @classmethod
     def execute(cls, image: str, sample: str) -> io.NodeOutput:
         if image:
-            return io.NodeOutput(load_image(resolve_input(image))[0], None)
+            return io.NodeOutput(files.load_image(resolve_input(image))[0], None)
         if sample == EDIT:
             return io.NodeOutput(to_image(samples.edit()), None)
         whole = samples.photograph()

@@ -66,7 +66,7 @@ TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
     *("gen2res_single_image", "gen2res_personal", "compare_personas"),
 }  # they learn a person first, which takes a minute
-# One works at twice the size, and what it does has a test of its own; one restores twice and measures four times; one computes
-# what face2scene does, which a test of its own says.
-SLOW = TRAINING | {"perfuse_group", "evaluate", "face2scene_expanded"}
+# Two work at twice the size, and what they do has tests of its own; one restores twice and measures four times; one computes what
+# face2scene does, which a test of its own says.
+SLOW = TRAINING | {"perfuse_group", "perfuse_published", "evaluate", "face2scene_expanded"}
 QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUN_AS_THEY_ARE]

@@ -23,6 +23,13 @@ GOLDEN = Path(os.environ.get("PR_GOLDEN_DIR", ROOT.parent / "shared" / "golden")
 PHOTOS = Path(os.environ.get("PR_PHOTOS", ROOT.parent / "shared" / "photos"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests (``-n``), the tests of a file, or of a ComfyUI, stay in one, as they share what they made."""
+    for item in items:
+        comfyui = getattr(item, "callspec", None) and item.callspec.params.get("comfyui_root")
+        item.add_marker(pytest.mark.xdist_group(f"ComfyUI {comfyui}" if comfyui else str(item.path)))
+
+
 @pytest.fixture
 def golden():
     """golden(item) -> (tensors, description); skips where the vectors are absent."""

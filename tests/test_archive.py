@@ -374,31 +374,43 @@ def test_what_a_lost_place_had_goes_to_another():
     assert "b" in second.done and first.closed and second.closed
 
 
-def test_a_place_that_dies_at_its_start_is_not_replaced_and_no_photograph_is_blamed():
+def test_no_photograph_is_blamed_for_places_that_die_at_their_start():
     class Stillborn(Place):
         def restore(self, photograph: str) -> Entry:
             raise Unstarted("It died.")
 
-    stillborn, other = Stillborn(next=Stillborn()), Place()
-    found = list(spread([stillborn, other], iter("abcd")))
-    assert sorted(other.done) == list("abcd") and not any(one.reason for one in found)
-    assert stillborn.closed and not stillborn.next.closed
+    third, other = Stillborn(), Place()
+    found = list(spread([Stillborn(next=Stillborn(next=third)), other], iter("abcd")))
+    assert sorted(other.done) == list("abcd") and not any(one.reason for one in found) and third.closed
     with pytest.raises(UserError, match="It died. Nothing is left"):
-        list(spread([Stillborn(next=Place())], iter("abcd")))
+        list(spread([Stillborn(next=Stillborn())], iter("abcd")))
 
+
+STILLBORN = """
+import os, sys
+sys.path.insert(0, {root!r})
+import run
+run.load_package()
+from pathlib import Path
+from personal_restore.cli.archive.manifest import Origin
+from personal_restore.cli.archive.photograph import Job
+from personal_restore.cli.archive.workers import workers
 
 class Deadly:
-    """Ends the process that unpickles it."""
-
     def __reduce__(self):
-        return os._exit, (7,)
+        return os._exit, (7,)  # ends the process that unpickles it
+
+if __name__ == "__main__":
+    nowhere = Path("nowhere")
+    list(workers(Job(nowhere, nowhere, {{"x": Deadly()}}, nowhere, Origin("g", "w", "a")), 2, iter("abcd")))
+"""
 
 
 @pytest.mark.slow
-def test_processes_that_die_at_their_start_end_the_run_with_words(tmp_path, photos_folder):
-    job = one.Job(photos_folder, tmp_path / "out", {"x": Deadly()}, tmp_path / "none", Origin("g", "w", "a"))
-    with pytest.raises(UserError, match="A process ended with code 7 while it started"):
-        list(workers.workers(job, 2, iter(NAMES)))
+def test_processes_that_die_at_their_start_end_the_run_with_words(tmp_path):
+    (tmp_path / "stillborn.py").write_text(STILLBORN.format(root=str(ROOT)))
+    ran = subprocess.run([sys.executable, str(tmp_path / "stillborn.py")], capture_output=True, text=True)
+    assert "UserError: A process ended with code 7 while it started" in ran.stderr and "Nothing is left" in ran.stderr
 
 
 def test_a_photograph_that_places_die_of_is_given_up():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from personal_restore.lib.vocabulary import Conditions, UserError
-from personal_restore.models.upscale import face_networks
+from personal_restore.models.upscale import networks
 from personal_restore.models.upscale.restorer import UpscalerRestorer
 from personal_restore.nodes.face_models import FaceModelRestorer
 from safetensors.torch import save_file
@@ -105,7 +105,7 @@ def test_what_is_no_face_restorer_is_named(folder, restoreformer):
     files = {
         "scene.pth": (compact.state_dict(), "not made for aligned faces"),
         "other.pth": ({"weight": torch.zeros(2)}, "not a network that spandrel supports"),
-        "codeformer.pth": ({name: torch.zeros(2) for name in face_networks.CODEFORMER}, "spandrel_extra_arches"),
+        "codeformer.pth": ({name: torch.zeros(2) for name in networks.CODEFORMER}, "spandrel_extra_arches"),
         "half.pth": ({k: v for k, v in restoreformer.items() if "up.0" not in k}, "incomplete"),
         "evil.pth": ({"state_dict": print}, "more than plain weights"),
     }

@@ -77,7 +77,7 @@ def test_a_model_file_that_is_cut_off_costs_one_warning_and_mtcnn_takes_over(tmp
     for module in (nodes, report_node):
         monkeypatch.setattr(module, "weight_folders", lambda kind: [tmp_path])
     faces, report = DetectFaces.execute(nobody()[None].movedim(1, -1), 0.0).args
-    assert "Face detector: mtcnn." in report and "The face detector insightface is installed but broken" in report
+    assert "detector: mtcnn;" in report and "The face detector insightface is installed but broken" in report
     picture = nobody()[None].movedim(1, -1)
     used = json.loads(report_node.Report.execute(picture, picture, faces).args[0])["backends"]
     assert used["detector"] == "mtcnn" and "The identity embedding arcface" in used["broken"]

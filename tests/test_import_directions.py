@@ -16,7 +16,7 @@ LEVELS = (
     ("lib/bridge",),
     ("lib/faces", "lib/diffusion", "lib/samples"),
     ("lib/fusion", "lib/degradation"),
-    ("lib/restoring", "lib/report", "lib/measure"),
+    ("lib/restoring", "lib/report", "lib/measure", "lib/ablation"),
     ("models/pfstorer", "models/ransacflow", "models/yolo"),
     ("models/personas",),
     ("models/shared",),

@@ -13,7 +13,7 @@ from personal_restore.models.instantrestore import network as instantrestore
 from personal_restore.models.ransacflow.network import load_coarse, load_flow
 from personal_restore.models.s3diff import network as s3diff
 from personal_restore.models.shared.public_weights import load_public
-from personal_restore.models.upscale import face_networks
+from personal_restore.models.upscale import networks
 from torch import nn
 
 DEEP: dict = {}
@@ -35,7 +35,7 @@ LOADERS = {
     "mix": faceme.load_mix,
     "coarse": load_coarse,
     "flow": load_flow,
-    "face": face_networks.load_face_network,
+    "face": networks.load_face_network,
     "s3diff": lambda path: s3diff.read_s3diff(path, path),
 }
 

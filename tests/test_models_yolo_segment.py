@@ -14,6 +14,7 @@ import torch
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.yolo import segment as yolo_segment
 from personal_restore.nodes.masks import SegmentPeople
+from personal_restore.tests import tiny_perfuse
 
 needs_ultralytics = pytest.mark.skipif(
     importlib.util.find_spec("ultralytics") is None,
@@ -30,29 +31,8 @@ def photo(astronaut) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, photo):
-    """A yolov8n-seg with random weights that sees a person in one place of a hundred, in the published layout of a .pt."""
-    with yolo_segment.others_left_alone():
-        pytest.importorskip("ultralytics")
-        from ultralytics.nn.tasks import SegmentationModel
-
-    torch.manual_seed(0)
-    network = SegmentationModel("yolov8n-seg.yaml", verbose=False)
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = None
-    with torch.no_grad():
-        network.train()(photo[None])  # statistics with which a picture makes a difference
-        head = network.eval().model[-1]
-        for convolutions in (*head.cv3, *head.cv4):
-            torch.nn.init.normal_(convolutions[-1].weight, std=0.1)
-            torch.nn.init.zeros_(convolutions[-1].bias)
-        logits = network(photo[None])[1]["scores"][0, 0]
-        for convolutions in head.cv3:
-            convolutions[-1].weight[1:], convolutions[-1].bias[1:] = 0.0, -20.0
-            convolutions[-1].bias[0] = -logits.quantile(0.99)
-    path = tmp_path_factory.mktemp("weights") / "yolov8n-seg.pt"
-    torch.save({"model": network, "ema": None, "train_args": {}, "date": "today"}, path)
-    return path
+    pytest.importorskip("ultralytics")
+    return tiny_perfuse.write_segmenter(tmp_path_factory.mktemp("weights"), photo)
 
 
 @needs_ultralytics

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from personal_restore.cli.benchmarks import clip as flicker
 from personal_restore.cli.main import main
 from personal_restore.cli.video.graph import graph_alone, graphs_for_shots
 from personal_restore.cli.video.shot import Plan, Shots
@@ -41,10 +42,10 @@ class Space:
     similarity = staticmethod(lambda faces, references: np.clip(faces @ references.T, 0, 1))
 
 
-def seen(x: float, who: int = 0, similarity=(0.0,), y: float = 10.0) -> Sighting:
+def seen(x: float, who: int = 0, y: float = 10.0) -> Sighting:
     """A face of 20 pixels."""
     landmarks = np.array([[x + 6, y + 8], [x + 14, y + 8], [x + 10, y + 12], [x + 7, y + 16], [x + 13, y + 16]])
-    return Sighting(Detection((x, y, x + 20, y + 20), landmarks, 0.9), np.eye(3)[who][None], np.array(similarity))
+    return Sighting(Detection((x, y, x + 20, y + 20), landmarks, 0.9), np.eye(3)[who][None])
 
 
 def tracked(frames) -> list:
@@ -59,7 +60,7 @@ def test_two_faces_that_cross_keep_their_tracks():
     tracks = tracked(frames)
     assert [track.frames for track in tracks] == [list(range(20))] * 2
     for track, who, direction in zip(tracks, (0, 1), (2, -2), strict=True):
-        assert track.unit[0].argmax() == who
+        assert track.looks[0].argmax() == who
         assert all(np.diff([one.box[0] for one in track.detections]) == direction)
 
 
@@ -84,7 +85,6 @@ def test_smoothed_landmarks_follow_the_motion_and_jump_less():
         Sighting(
             Detection(one.detection.box, one.detection.landmarks + rng.normal(0, 1, (5, 2)), 0.9),
             one.looks,
-            one.similarity,
         )
         for one in true
     ]
@@ -98,17 +98,24 @@ def test_smoothed_landmarks_follow_the_motion_and_jump_less():
 
 
 def test_one_decision_per_track_and_nobody_twice_at_the_same_time():
-    ann, bob = (0.7, 0.1), (0.2, 0.65)
-    blurred = [seen(0, 0, ann if t % 4 else (0.1, 0.55)) for t in range(12)]  # sometimes more like Bob
-    tracks = tracked([[one, seen(100, 1, bob), seen(200, 2, (0.65, 0.2))] for one in blurred])
-    found = identities(tracks, ["Ann", "Bob"], 0.4, 0.9)
-    assert [match.person for match in found] == [None, "Bob", "Ann"], "the third is Ann in the mean"
-    later = tracked(
-        [[seen(0, 0, ann)] for _ in range(5)] + [[] for _ in range(20)] + [[seen(0, 0, ann)] for _ in range(5)]
-    )
-    assert [match.person for match in identities(later, ["Ann", "Bob"], 0.5, 0.6)] == ["Ann", "Ann"]
-    assert identities([], ["Ann"], 0.5, 0.6) == []
-    assert identities(tracks[:1], [], 0.5, 0.6) == [Match()]
+    people = ["Ann", "Bob"]
+    tracks = tracked([[seen(0, 0), seen(100, 1), seen(200, 2)] for _ in range(5)])
+    found = identities(tracks, np.array([[0.55, 0.2], [0.2, 0.65], [0.65, 0.2]]), people, 0.4, 0.9)
+    assert [match.person for match in found] == [None, "Bob", "Ann"]
+    later = tracked([[seen(0)]] * 5 + [[]] * 20 + [[seen(0)]] * 5)
+    found = identities(later, np.array([[0.7, 0.1], [0.65, 0.1]]), people, 0.5, 0.6)
+    assert [match.person for match in found] == ["Ann", "Ann"]
+    assert identities([], np.zeros((0, 1)), ["Ann"], 0.5, 0.6) == []
+    assert identities(later, np.zeros((2, 0)), [], 0.5, 0.6) == [Match(), Match()]
+
+
+def test_noise_is_averaged_out_of_the_embedding_of_a_track():
+    rng = np.random.default_rng(0)
+    true = np.eye(64)[0]
+    noisy = [true + rng.normal(0, 0.2, 64) for _ in range(20)]
+    units = [one / np.linalg.norm(one) for one in noisy]
+    (track,) = tracked([[Sighting(seen(0).detection, unit[None])] for unit in units])
+    assert track.looks.shape == (1, 64) and track.looks[0] @ true > 0.9 > 0.7 > max(unit @ true for unit in units)
 
 
 def test_the_code_of_a_shot_is_the_mean_of_all_faces():
@@ -293,6 +300,14 @@ def test_a_workflow_that_cannot_be_tracked_is_refused():
     with pytest.raises(UserError, match="several nodes.*--no-tracking"):
         graphs_for_shots(graph)
     assert any(node["class_type"] == "Shot_Take" for node in graph_alone(graph).values())
+
+
+def test_the_motion_of_the_camera_is_no_flicker_and_noise_is():
+    motions = [flicker._motion(number, 60, 128) for number in (10, 11, 12)]
+    true, damaged = zip(*(flicker._frames(motion, 128, seed) for seed, motion in enumerate(motions)), strict=True)
+    still, noisy = (flicker._changes(list(frames), motions) for frames in (true, damaged))
+    assert still["change"] < still["raw"] / 3, "what is left is resampling"
+    assert noisy["change"] > 2 * still["change"]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ class Lane(Protocol):
         ...
 
     def again(self) -> Lane | None:
-        """After Lost: what takes its place, if anything does. Not asked after Unstarted, because that would be so again and again."""
+        """After Lost: what takes its place, if anything does."""
         ...
 
     def lost(self, photograph: str, reason: str) -> Entry:
@@ -67,14 +67,13 @@ def spread(
                 continue
             if not isinstance(found, Lost):
                 raise found
-            started = not isinstance(found, Unstarted)
-            losses[photograph] += started
+            losses[photograph] += not isinstance(found, Unstarted)
             if losses[photograph] < LOSSES:
                 again.append(photograph)
             else:
                 yield lane.lost(photograph, str(found))
             lane.close()
-            if started and (new := lane.again()) is not None:
+            if (new := lane.again()) is not None:
                 idle.append(new)
             elif not busy and not idle:
                 raise UserError(f"{found} Nothing is left that could restore.")

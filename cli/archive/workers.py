@@ -18,6 +18,7 @@ from .lanes import spread
 from .manifest import Entry
 from .photograph import Here, Job, Lost, OutputError, Unstarted, failed
 
+STARTS = 3  # in a row of which none succeeds, after which nothing is started in a place any more
 SLACK = 1.3  # times what the first process needed at most: other photographs are larger
 
 
@@ -72,8 +73,8 @@ def workers(job: Job, count: int, photographs: Iterator[str], threads: int | Non
 class Worker:
     """A process, started when it is needed first, and what this one knows of it."""
 
-    def __init__(self, job: Job, seat: Seat) -> None:
-        self._job, self._seat = job, seat
+    def __init__(self, job: Job, seat: Seat, failed_starts: int = 0) -> None:
+        self._job, self._seat, self._failed_starts = job, seat, failed_starts
         self._ready = False
         self.peak = self.on_card = self.free_on_card = 0
 
@@ -108,8 +109,11 @@ class Worker:
         """How many of these are on this one's card."""
         return sum(other._seat.card == self._seat.card for other in others) if self._seat.card else 0
 
-    def again(self) -> Worker:
-        new = Worker(self._job, self._seat)
+    def again(self) -> Worker | None:
+        failed_starts = 0 if self._ready else self._failed_starts + 1
+        if failed_starts == STARTS:
+            return None
+        new = Worker(self._job, self._seat, failed_starts)
         new.start()
         return new
 

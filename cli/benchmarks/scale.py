@@ -102,13 +102,17 @@ def table(figures: dict[str, Any]) -> str:
 
 def _kill_during(command: list, out: Path, rng: random.Random) -> None:
     """With --redo every run writes lines from the first photograph on; it is killed within the time that some of them take."""
-    size = (out / NAME).stat().st_size if out.is_dir() else 0
+    size = _size(out / NAME)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (out.is_dir() and (out / NAME).stat().st_size > size):
+    while process.poll() is None and _size(out / NAME) <= size:
         time.sleep(0.001)
     time.sleep(rng.random())
     process.kill()
     process.wait()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def content_of(out: Path) -> dict[str, object]:

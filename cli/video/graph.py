@@ -147,15 +147,21 @@ def _decided(graph: Graph, detect: list[str], match: list[str], codes: list[str]
 
 
 def own_nodes(now: Now) -> list[type[io.ComfyNode]]:
-    """All nodes that the graphs need, those of the pack too. The ones that are only here get what they give from ``now``."""
+    """All nodes that the graphs need, those of the pack too. The ones that are only here give what is in ``now``, or put it there."""
+    return [*NODES, *_giving(now), *_reading(now)]
 
-    def schema(name: str, inputs: list[io.Input], outputs: list[io.Output], output_node: bool = False) -> io.Schema:
-        return io.Schema(node_id=f"Shot_{name}", inputs=inputs, outputs=outputs, is_output_node=output_node)
+
+def _schema(name: str, inputs: list[io.Input], outputs: list[io.Output], output_node: bool = False) -> io.Schema:
+    return io.Schema(node_id=f"Shot_{name}", inputs=inputs, outputs=outputs, is_output_node=output_node)
+
+
+def _giving(now: Now) -> list[type[io.ComfyNode]]:
+    """In place of nodes that would decide anew."""
 
     class ShotFrame(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
-            return schema("Frame", [], [io.Image.Output(), io.Mask.Output()])
+            return _schema("Frame", [], [io.Image.Output(), io.Mask.Output()])
 
         @classmethod
         def execute(cls) -> io.NodeOutput:
@@ -165,7 +171,7 @@ def own_nodes(now: Now) -> list[type[io.ComfyNode]]:
         @classmethod
         def define_schema(cls) -> io.Schema:
             inputs = [io.Image.Input("image"), io.String.Input("alignment")]
-            return schema("Faces", inputs, [sockets.Faces.Output(), io.String.Output()])
+            return _schema("Faces", inputs, [sockets.Faces.Output(), io.String.Output()])
 
         @classmethod
         def execute(cls, image: torch.Tensor, alignment: str) -> io.NodeOutput:
@@ -176,40 +182,48 @@ def own_nodes(now: Now) -> list[type[io.ComfyNode]]:
     class ShotPeople(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
-            return schema("People", [sockets.Faces.Input("faces")], [sockets.Faces.Output(), io.String.Output()])
+            return _schema("People", [sockets.Faces.Input("faces")], [sockets.Faces.Output(), io.String.Output()])
 
         @classmethod
         def execute(cls, faces: Faces) -> io.NodeOutput:
             people = iter(now.faces)
             return io.NodeOutput(faces.map(lambda face: replace(face, **vars(next(people)[1]))), "")
 
+    class ShotCode(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            return _schema("Code", [io.String.Input("name")], [sockets.Code.Output()])
+
+        @classmethod
+        def execute(cls, name: str) -> io.NodeOutput:
+            return io.NodeOutput(now.codes[name])
+
+    return [ShotFrame, ShotFaces, ShotPeople, ShotCode]
+
+
+def _reading(now: Now) -> list[type[io.ComfyNode]]:
+    """For the first look."""
+
     class ShotPairs(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
-            return schema("Pairs", [io.Image.Input("image"), sockets.Faces.Input("faces")], [sockets.FacePair.Output()])
+            return _schema(
+                "Pairs", [io.Image.Input("image"), sockets.Faces.Input("faces")], [sockets.FacePair.Output()]
+            )
 
         @classmethod
         def execute(cls, image: torch.Tensor, faces: Faces) -> io.NodeOutput:
             photo = to_photos(image)[0]
             return io.NodeOutput(FacePairs(tuple(face_pair(photo, face) for face in faces.frames[0]) or (None,)))
 
-    class ShotCode(io.ComfyNode):
-        @classmethod
-        def define_schema(cls) -> io.Schema:
-            return schema("Code", [io.String.Input("name")], [sockets.Code.Output()])
-
-        @classmethod
-        def execute(cls, name: str) -> io.NodeOutput:
-            return io.NodeOutput(now.codes[name])
-
     class ShotTake(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> io.Schema:
-            return schema("Take", [io.String.Input("name"), io.AnyType.Input("value")], [], output_node=True)
+            return _schema("Take", [io.String.Input("name"), io.AnyType.Input("value")], [], output_node=True)
 
         @classmethod
         def execute(cls, name: str, value: Any) -> io.NodeOutput:
             now.taken[name] = value
             return io.NodeOutput()
 
-    return [*NODES, ShotFrame, ShotFaces, ShotPeople, ShotPairs, ShotCode, ShotTake]
+    return [ShotPairs, ShotTake]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...lib.bridge import weight_folders
@@ -51,9 +52,8 @@ class Shots:
             faces: tuple[Face, ...] = taken["faces"].frames[0] if "faces" in taken else ()
             seen = []
             for face in faces:
-                looks = looks_of(face, embedder)
                 detection = Detection(face.box, face.landmarks, face.score)
-                seen.append(Sighting(detection, looks, similarity_to_people(looks, library, embedder)))
+                seen.append(Sighting(detection, looks_of(face, embedder)))
             tracker.add(seen)
             for name in filter(lambda name: name.startswith(CODE), taken):
                 mean = means.setdefault(name, MeanCode())
@@ -61,7 +61,11 @@ class Shots:
                     mean.add(taken[name])
         tracks = lasting(tracker.tracks, tracker.frames)
         people = [person.name for person in library.people]
-        found = identities(tracks, people, self._graphs.threshold or embedder.threshold, embedder.sure)
+        similarity = [similarity_to_people(track.looks, library, embedder) for track in tracks]
+        threshold = self._graphs.threshold or embedder.threshold
+        found = identities(
+            tracks, np.array(similarity).reshape(len(tracks), len(people)), people, threshold, embedder.sure
+        )
         return _plan(tracker.frames, tracks, found, {name: mean.code for name, mean in means.items()})
 
     def restore(self, frames: Iterator[Frame], plan: Plan) -> Iterator[tuple[Frame, torch.Tensor]]:

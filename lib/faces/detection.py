@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ MERGE_OVERLAP = 0.6
 
 @dataclass(frozen=True)
 class Detection:
-    """box: in the photograph; landmarks: float64 ``[5, 2]``; score: 0..1."""
+    """box: in the photograph; landmarks: float64 ``[5, 2]``; score: 0..1; points: dlib's 68 ``[68, 2]``, if asked for and found."""
 
     box: Box
     landmarks: np.ndarray
     score: float
+    points: np.ndarray | None = None
 
     def placed(self, matrix: np.ndarray) -> Detection:
         """The detection after its picture is moved by a similarity ``[2, 3]``; the box stays upright and keeps its area."""
@@ -30,7 +31,20 @@ class Detection:
         x, y = moved(np.array([[(x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5]]), matrix)[0] + 0.5
         width, height = np.sqrt(np.square(matrix[:, :2]) @ np.square([x1 - x0, y1 - y0])) / 2
         box = float(x - width), float(y - height), float(x + width), float(y + height)
-        return replace(self, box=box, landmarks=moved(self.landmarks, matrix))
+        points = None if self.points is None else moved(self.points, matrix)
+        return replace(self, box=box, landmarks=moved(self.landmarks, matrix), points=points)
+
+
+@dataclass(frozen=True)
+class FaceLandmarks:
+    """PR_LANDMARKS: the faces of a batch of photographs before they are cropped.
+
+    frames: the detections of each photograph; size: (height, width) of the photographs; used: as in ``Faces``.
+    """
+
+    frames: tuple[tuple[Detection, ...], ...]
+    size: tuple[int, int]
+    used: dict[str, str] = field(default_factory=dict)
 
 
 def merge_detections(detections: Sequence[Detection]) -> list[Detection]:

@@ -21,35 +21,29 @@ SHORTEST = 3  # frames: a face that is seen in fewer of a longer shot is a false
 
 @dataclass(frozen=True)
 class Sighting:
-    """A face of one frame. looks: its embeddings, unit float32 ``[L, D]``; similarity: to every person of the album, ``[people]``."""
+    """A face of one frame. looks: its embeddings as found and as restored, unit float32 ``[L, D]``, the same L in all frames."""
 
     detection: Detection
     looks: np.ndarray
-    similarity: np.ndarray
 
 
 @dataclass
 class Track:
-    """One face through the frames. frames: their numbers, ascending; similarity: the sum over the frames, ``[people]``; looks: its mean
-    embedding, not normalized."""
+    """One face through the frames. frames: their numbers, ascending; sums: of its embeddings, ``[L, D]``."""
 
     frames: list[int] = field(default_factory=list)
     detections: list[Detection] = field(default_factory=list)
-    similarity: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    looks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def add(self, frame: int, seen: Sighting) -> None:
-        mean = seen.looks.mean(0)
-        first = not self.frames
-        self.similarity = seen.similarity if first else self.similarity + seen.similarity
-        self.looks = mean if first else self.looks + mean
+        self.sums = self.sums + seen.looks if self.frames else seen.looks
         self.frames.append(frame)
         self.detections.append(seen.detection)
 
     @property
-    def unit(self) -> np.ndarray:
-        """``[1, D]``."""
-        return (self.looks / max(float(np.linalg.norm(self.looks)), 1e-12))[None]
+    def looks(self) -> np.ndarray:
+        """The mean embeddings, unit ``[L, D]``: what noise changes from frame to frame is averaged out of them."""
+        return self.sums / np.maximum(np.linalg.norm(self.sums, axis=1, keepdims=True), 1e-12)
 
 
 class Tracker:
@@ -80,7 +74,7 @@ class Tracker:
         """Overlap and likeness, 0..2; 0 for faces that cannot be one."""
         last, box = track.detections[-1].box, seen.detection.box
         common = overlap(last, box)
-        alike = float(self._embedder.similarity(seen.looks, track.unit).max())
+        alike = float(self._embedder.similarity(seen.looks, track.looks).max())
         near = _distance(last, box) <= max(last[2] - last[0], last[3] - last[1])
         return common + alike if common >= OVERLAP or (near and alike >= self._embedder.sure) else 0.0
 
@@ -103,12 +97,12 @@ def lasting(tracks: Sequence[Track], frames: int) -> list[Track]:
     return [track for track in tracks if len(track.frames) >= min(SHORTEST, frames)]
 
 
-def identities(tracks: Sequence[Track], people: Sequence[str], threshold: float, sure: float) -> list[Match]:
-    """Who each track is: one decision for all of its frames, by its mean similarity. As in a photograph, nobody is two faces that are seen
-    at the same time; one person may be several tracks one after the other."""
-    if not tracks:
-        return []
-    possible = np.stack([track.similarity / len(track.frames) for track in tracks])
+def identities(
+    tracks: Sequence[Track], similarity: np.ndarray, people: Sequence[str], threshold: float, sure: float
+) -> list[Match]:
+    """Who each track is: one decision for all of its frames, by the similarity of its mean embeddings, ``[tracks, people]``. As in a
+    photograph, nobody is two faces that are seen at the same time; one person may be several tracks one after the other."""
+    possible = similarity.copy()
     found = [Match()] * len(tracks)
     for number in np.argsort(-possible.max(1, initial=0), kind="stable"):
         others = [other for other in range(len(tracks)) if _together(tracks, number, other)]

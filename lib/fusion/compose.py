@@ -9,14 +9,14 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..faces.align import from_template
-from ..faces.fine_align import Networks, fine_align
+from ..faces.fine_align import Networks
 from ..faces.paste import unwarp
 from ..pictures.color import color_fix
 from ..pictures.grain import add_grain
 from ..vocabulary import Face, Faces, Size, UserError
 from .blend import Patch, blend_faces
-from .mask import border_fade, face_mask
+from .face_warps import align_faces, scale_of, warp_faces
+from .mask import border_fade, own_mask
 
 DECIMAL = re.compile(r"\d{1,50}(\.\d{1,50})?|\.\d{1,50}")
 
@@ -28,6 +28,7 @@ def compose_faces(
     strength: float = 1.0,
     per_face: str = "",
     context: str = "target",
+    levels: int = 3,
     color: str = "wavelet",
     mask: torch.Tensor | None = None,
     photos: torch.Tensor | None = None,
@@ -40,13 +41,13 @@ def compose_faces(
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
     The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
-    align: warp every face by a few pixels to align it with the scene, with RANSAC-Flow's networks if given.
+    levels: of the pyramid, as in `blend_faces`. align: warp every face by a few pixels first, as `align_faces` finds it.
     mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
     grain: 0..1, the share of the scene's noise that is added to a face that lacks it (``grain.py``); seed: of that
     noise. progress: called after every scene; may raise to cancel.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
-    factor = _factor(scenes, faces)
+    factor = scale_of(scenes, faces, "Blend Faces")
     chosen = parse_strengths(per_face, len(faces))
     size = (scenes.shape[-2], scenes.shape[-1])
     used = torch.zeros(len(scenes), *size)
@@ -58,6 +59,8 @@ def compose_faces(
         raise UserError(
             "Blend Faces: context 'lq' needs the damaged photograph. Connect it, or choose context 'target'."
         )
+    if align:
+        faces = warp_faces(faces, align_faces(scenes, faces, networks))
     # The one copy: with the scenes themselves, two full-size pictures are held.
     out, index = torch.empty_like(scenes), 0
     for number, (scene, frame) in enumerate(zip(scenes, faces.frames, strict=True)):
@@ -68,7 +71,7 @@ def compose_faces(
             index += 1
             if face.restored is None or amount == 0:
                 continue
-            patch = face_patch(scene, face, factor, amount, color, own, align, networks)
+            patch = face_patch(scene, face, factor, amount, color, own)
             if grain:
                 patch = grained(patch, scene, grain, seed + index)
             patches.append(patch)
@@ -76,7 +79,7 @@ def compose_faces(
             region = used[number, y0:y1, x0:x1]
             torch.maximum(region, patch.mask[0] * patch.valid[0], out=region)
         around = _enlarged(_own(photos, number), size) if photos is not None and context == "lq" else None
-        blend_faces(scene, patches, context=context, reference=around, out=out[number])
+        blend_faces(scene, patches, context=context, levels=levels, reference=around, out=out[number])
         progress(number + 1, len(scenes))
     return out, used
 
@@ -88,8 +91,6 @@ def face_patch(
     amount: float,
     color: str,
     mask: torch.Tensor | None,
-    align: bool = False,
-    networks: Networks | None = None,
 ) -> Patch:
     """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
@@ -97,9 +98,6 @@ def face_patch(
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
     x0, y0, x1, y1 = box
-    if align:
-        found = fine_align(picture, scene[:, y0:y1, x0:x1], known, networks)
-        picture, known, inside = (found.apply(part) for part in (picture, known, inside))
     if color != "none":
         below = scene[None, :, y0:y1, x0:x1]
         # Outside the crop's border there are no colors to transfer, so the scene is used there on both sides of the fix.
@@ -116,11 +114,6 @@ def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patc
     generator = torch.Generator().manual_seed(seed)
     region = add_grain(patch.region, scene[:, y0:y1, x0:x1], patch.valid, amount, generator)
     return replace(patch, region=region.clamp(0, 1))
-
-
-def own_mask(face: Face) -> torch.Tensor:
-    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back if no other mask is given."""
-    return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 
 def parse_strengths(text: str, count: int, where: str = "Blend Faces: per_face") -> dict[int, float]:
@@ -145,22 +138,6 @@ def _check_count(given: torch.Tensor | None, name: str, faces: Faces) -> None:
             f"Blend Faces: {name} holds {len(given)} pictures, but there are {len(faces.frames)} photograph(s). "
             "Provide one for each."
         )
-
-
-def _factor(scenes: torch.Tensor, faces: Faces) -> int:
-    if len(scenes) != len(faces.frames):
-        raise UserError(
-            f"Blend Faces: {len(scenes)} scene(s), but faces from {len(faces.frames)} photograph(s). "
-            "Provide one scene for each."
-        )
-    height, width = faces.size
-    factor = round(scenes.shape[-1] / width)
-    if factor < 1 or (height * factor, width * factor) != tuple(scenes.shape[-2:]):
-        raise UserError(
-            f"Blend Faces: the scene is {scenes.shape[-1]}x{scenes.shape[-2]}, but the photograph was "
-            f"{width}x{height}; the scene must be a whole multiple of the photograph."
-        )
-    return factor
 
 
 def _check_size(photos: torch.Tensor, size: Size, faces: Faces) -> None:

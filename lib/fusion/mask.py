@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..faces.align import warp
+from ..faces.align import from_template, warp
 from ..faces.outline import covering, outline
 from ..pictures.pyramid import each_plane
 from ..vocabulary import Face, Size, UserError
@@ -38,6 +38,11 @@ def face_mask(size: int = 512) -> torch.Tensor:
     radius = torch.hypot(x[None, :], y[:, None])[None]
     inside = ((1 + FADE - radius) / FADE).clamp(0, 1)
     return inside * inside * (3 - 2 * inside)
+
+
+def own_mask(face: Face) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1, how much of a face's crop is blended back if no other mask is given."""
+    return from_template(face, face_mask(face.similarity.size)) if face.mask is None else face.mask
 
 
 def border_fade(size: int = 512) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..faces.paste import unwarp
-from ..fusion.compose import own_mask
+from ..fusion.mask import own_mask
 from ..vocabulary import Face
 
 PAUSE = 0.4  # seconds between two pictures

@@ -131,14 +131,16 @@ def _inner_link_fault(link: Any) -> str:
 
 
 def _widgets(schema: io.Schema) -> list[str | None]:
-    """The names of a node's widgets in the order of ``widgets_values``; None for values that are no input."""
+    """The names of a node's widgets in the order of ``widgets_values``; None for values that are no input: what becomes of a seed
+    after a run, and the button for uploads, which comes after the required inputs."""
+    shown = [one for one in schema.inputs if isinstance(one, io.WidgetInput) and not one.options.get("forceInput")]
     names: list[str | None] = []
-    ordered = sorted(schema.inputs, key=lambda item: bool(item.optional))
-    for item in ordered:
-        if isinstance(item, io.WidgetInput) and not item.options.get("forceInput"):
-            names.append(item.id)
-            if item.options.get("control_after_generate") or item.options.get("image_upload"):
-                names.append(None)
+    for optional in (False, True):
+        for item in shown:
+            if bool(item.optional) == optional:
+                names += [item.id, None] if item.options.get("control_after_generate") else [item.id]
+        if not optional and any(item.options.get("image_upload") for item in shown):
+            names.append(None)
     return names
 
 

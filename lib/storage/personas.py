@@ -68,6 +68,9 @@ def _check(provenance: Any, tensors: Tensors) -> None:
         raise ValueError("its provenance is not an object")
     if not all(isinstance(provenance.get(name, {}), dict) for name in ("losses", "settings")):
         raise ValueError("the losses or the settings in its provenance are not objects")
+    stages = provenance.get("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(one, dict) for one in stages):
+        raise ValueError("the stages in its provenance are not a list of objects")
     for name, value in tensors.items():
         if not value.numel() or (value.is_floating_point() and not value.isfinite().all()):
             raise ValueError(f"its tensor {name} is empty or not made of numbers")
@@ -102,7 +105,8 @@ def without_pictures(persona: Persona) -> Persona:
 
 def describe_persona(persona: Persona) -> str:
     """A human-readable description of the persona, its provenance and its contents."""
-    about, settings = persona.provenance, persona.provenance.get("settings", {})
+    about = persona.provenance
+    stages = about.get("stages") or [about.get("settings", {})]  # older personas have one for all stages
     size = sum(value.numel() * value.element_size() for value in persona.tensors.values()) / 1e6
     lines = [
         f"{persona.kind} persona of {about.get('person') or 'an unnamed person'}, made on {persona.base}: {size:.1f} MB",
@@ -111,12 +115,9 @@ def describe_persona(persona: Persona) -> str:
     if persona.prompt:
         lines.append(f"prompt: {persona.prompt}")
     lines += [f"{name}: {value}" for name, value in about.get("losses", {}).items()]
-    if settings:
-        lines.append(
-            ", ".join(
-                f"{name} {settings[name]}" for name in ("rank", "batch", "learning_rate", "seed") if name in settings
-            )
-        )
+    shown = "preset", "steps", "rank", "batch", "learning_rate", "seed"
+    for settings in filter(None, stages):
+        lines.append(", ".join(f"{name} {settings[name]}" for name in shown if name in settings))
     pictures = persona.tensors.get("reference")
     lines.append(
         "contains no photograph" if pictures is None else f"CONTAINS {len(pictures)} PHOTOGRAPH(S) of the person"

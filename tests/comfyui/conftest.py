@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import socket
@@ -22,6 +23,8 @@ import pytest
 
 PACK = Path(__file__).resolve().parents[2]
 FOLDER = os.environ.get("PR_FOLDER", "Odd folder, v1.2 (é)")
+# A folder with another comfyui-frontend-package than the installed one: pip install --no-deps --target FOLDER comfyui-frontend-package
+FRONTEND = os.environ.get("PR_FRONTEND")
 START_SECONDS, RUN_SECONDS = 300, 300  # long, for a machine that is busy with other things
 
 # Starting takes seconds, so that one process runs the scripts of all tests, each in a namespace of its own.
@@ -46,6 +49,12 @@ with contextlib.redirect_stdout(sys.stderr):
             answer = traceback.format_exc()
         print(json.dumps(answer), file=answers, flush=True)
 """
+
+
+def pytest_report_header() -> str:
+    where = {"path": [FRONTEND]} if FRONTEND else {}
+    found = importlib.metadata.distributions(name="comfyui-frontend-package", **where)
+    return f"ComfyUI's frontend: {next((one.version for one in found), 'none')}"
 
 
 def found_comfyuis() -> list[Path]:
@@ -159,6 +168,8 @@ def _free_port() -> int:
 def _command(root: Path, base: Path, port: int) -> list[str]:
     options = ["--cpu", "--listen", "127.0.0.1", "--base-directory", str(base), "--disable-auto-launch"]
     options += ["--disable-api-nodes", "--verbose", "DEBUG"]
+    if FRONTEND:
+        options += ["--front-end-root", str(Path(FRONTEND).resolve() / "comfyui_frontend_package" / "static")]
     database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
     return [sys.executable, str(root / "main.py"), "--port", str(port), *options, *database]
 

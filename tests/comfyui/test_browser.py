@@ -2,7 +2,7 @@
 
 ``PR_SCREENSHOTS=docs/screenshots`` keeps pictures of what was seen, ``PR_HELP_PICTURES=nodes/web/docs/pictures`` those of the help
 pages; ``PR_FOLDER=personal-restore`` gives the pack's folder the name that they show. ``CHROMIUM`` names the browser where it
-is not found.
+is not found, ``PR_FRONTEND`` another frontend than the installed one (conftest.py); the head of the run says which it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 from personal_restore.lib.samples import photograph
-from personal_restore.lib.standin.graph import load_graph
+from personal_restore.lib.standin.convert import to_api
+from personal_restore.lib.standin.core_nodes import CORE_NODES
+from personal_restore.lib.standin.graph import kinds, load_graph
 from personal_restore.nodes import NODES
 from personal_restore.tests.bundled import (
     LOADERS,
@@ -39,6 +41,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 
 SCREENSHOTS, HELP_PICTURES = os.environ.get("PR_SCREENSHOTS"), os.environ.get("PR_HELP_PICTURES")
 RENDERERS = {"canvas": False, "nodes 2.0": True}
+APPS = ("face2scene", "perfuse", "who_is_who", "keep_the_person")
 
 # What the frontend says of itself in every fresh installation, and what a browser says where there is no network.
 NOT_OURS = (
@@ -224,6 +227,65 @@ def test_a_template_opens_whole_and_means_what_its_machine_twin_says(frontend, n
     assert set(marked) <= (kinds & (LOADERS | NAMING) if kinds & LOADERS else set())
     prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
     assert prompt == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted((WORKFLOWS.parent / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_a_blueprint_is_offered_and_means_what_runs_headless(frontend, path):
+    offered = frontend.server.get("/global_subgraphs").values()
+    assert [one["source"] for one in offered if one["name"] == path.stem] == ["custom_node"]
+    frontend.open()
+    blueprint = json.loads(path.read_text("utf-8"))
+    frontend.page.evaluate("async (workflow) => { await app.loadGraphData(workflow); }", blueprint)
+    (host,) = blueprint["nodes"]
+    shown = frontend.page.evaluate("() => app.graph.nodes.map((node) => (node.widgets ?? []).map((one) => one.name))")
+    assert shown == [[slot["name"] for slot in host["inputs"] if "widget" in slot]]
+    prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert prompt == to_api(blueprint, kinds((*CORE_NODES, *NODES)))
+
+
+@pytest.mark.parametrize(("name", "renderer"), [*((name, "canvas") for name in APPS), ("face2scene", "nodes 2.0")])
+def test_app_mode_asks_for_photograph_album_and_strength_and_shows_the_result(frontend, name, renderer):
+    frontend.open(nodes2=RENDERERS[renderer])
+    frontend.open_template(name)
+    frontend.page.evaluate("app.extensionManager.command.execute('Comfy.ToggleLinear')")
+    panel = frontend.page.get_by_test_id("linear-widgets")
+    panel.wait_for()
+    frontend.page.wait_for_timeout(1000)
+    if (skip := frontend.page.get_by_role("button", name="Skip", exact=True)).count():  # the editor's own tour
+        skip.first.click()
+    asked = panel.inner_text().splitlines()
+    wanted = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))["extra"]["linearData"]["inputs"]
+    assert {"image", "folder", "override", "strengths"} <= set(asked) and {name for _, name in wanted} <= set(asked)
+    frontend.screenshot(f"app_{name}_{renderer.replace(' ', '')}")
+    if name == "who_is_who":
+        frontend.page.get_by_test_id("linear-run-button-icon").last.click()
+        picture = frontend.page.get_by_test_id("linear-image-output").first
+        picture.wait_for(timeout=300_000)
+        frontend.screenshot("app_result")
+
+
+def test_a_face_is_chosen_inside_a_subgraph_and_the_choice_is_on_its_node(frontend):
+    frontend.open()
+    frontend.open_template("face2scene")
+    frontend.run()
+    frontend.page.evaluate("""() => {
+        const host = app.graph.nodes.find((node) => node.isSubgraphNode?.());
+        app.canvas.openSubgraph(host.subgraph, host);
+        const match = host.subgraph.nodes.find((node) => node.type === "PR_MatchFaces");
+        app.canvas.ds.scale = 1;
+        app.canvas.ds.offset = [260 - match.pos[0], 120 - match.pos[1]];
+        app.canvas.setDirty(true, true);
+    }""")
+    frontend.page.locator(".pr-face").click()
+    frontend.page.locator(".pr-who").select_option("nobody")
+    frontend.screenshot("face_picker_subgraph")
+    prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    match = next(node for node in prompt.values() if node["class_type"] == "PR_MatchFaces")
+    assert match["inputs"]["override"] == "0=nobody"
+    saved = frontend.page.evaluate(
+        "() => app.rootGraph.serialize().nodes.find((node) => node.title === 'Restore Photograph')"
+    )
+    assert saved["widgets_values"] == [1, "0=nobody", ""]
 
 
 @pytest.mark.parametrize("name", RELEASED_NAMES)

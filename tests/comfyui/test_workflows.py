@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from personal_restore.cli import own
 from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.storage.names import shown_folder
 from personal_restore.nodes import NODES
+from personal_restore.tests import tiny_perfuse
 from personal_restore.tests.bundled import QUICK_FIRST, bundled, then_and_now
 from PIL import Image
 
@@ -143,3 +145,28 @@ def sample(folder: Path) -> Path:
     pixels = (photograph()[0].permute(1, 2, 0) * 255).byte().numpy()[:256, 80:336]
     Image.fromarray(pixels).save(path)
     return path
+
+
+def test_perfuse_as_published_gives_the_same_pixels_with_the_public_architectures(comfyui, tmp_path, monkeypatch):
+    """With random weights. They go again, because other tests expect them to be missing."""
+    pytest.importorskip("ultralytics")
+    portrait = torch.from_numpy(np.asarray(Image.open(sample(tmp_path)))).movedim(-1, 0)[None] / 255
+    models = comfyui.base / "models"
+    (comfyui.base / "input" / "published").mkdir()
+    small_photo = comfyui.base / "input" / "published.png"
+    Image.open(sample(tmp_path)).crop((140, 10, 268, 138)).save(small_photo)
+    shutil.copy(small_photo, comfyui.base / "input" / "published" / "1.png")
+    graph = own.with_album(own.with_photo(bundled("perfuse_published"), Path("published.png")), Path("published"))
+    files = tiny_perfuse.write_public_files(models / "personal_restore", models / "upscale_models", portrait)
+    ours = tiny_perfuse.write_public_files(tmp_path / "models", tmp_path / "models" / "upscale_models", portrait)
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in ours]
+    try:
+        shown, _ = comfyui.queue(graph)
+        used = json.loads(shown[next(id for id, one in graph.items() if one["class_type"] == "PreviewAny")]["text"][0])[
+            "used"
+        ]
+        assert "RANSAC-Flow's networks" in used["alignment"] and "RealESRGAN_x2plus.pth" in used["scene restorer"]
+        assert_same_pixels(comfyui, graph, tmp_path, monkeypatch)
+    finally:
+        for path in files:
+            path.unlink()

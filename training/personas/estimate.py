@@ -10,6 +10,7 @@ import torch
 from ...lib.diffusion.base import Diffusion
 from .make import begun, prepared_training
 from .methods import Material, Settings
+from .presets import settings_of_stages
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ def estimate_cost(net: Diffusion, material: Material, settings: Settings) -> Est
     seconds, memory = 0.0, 0
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared_training(net, material, settings)
-        for build in stages:
-            task = begun(build, tuned, material, settings)
+        for build, own in zip(stages, settings_of_stages(settings), strict=True):
+            task = begun(build, tuned, material, own)
             weights = {one.untyped_storage().data_ptr(): one.nbytes for one in (*tuned.parameters(), *task.parameters)}
             kept: dict[int, int] = {}
 
@@ -46,6 +47,6 @@ def estimate_cost(net: Diffusion, material: Material, settings: Settings) -> Est
             memory = max(memory, sum(weights.values()) + 3 * learning + sum(kept.values()))
             started = time.monotonic()
             task.step(1)
-            seconds += (time.monotonic() - started) * settings.steps
+            seconds += (time.monotonic() - started) * own.steps
             tuned.requires_grad_(False)
     return Estimate(seconds, memory)

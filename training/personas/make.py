@@ -18,6 +18,7 @@ from torch import nn
 from ...lib.diffusion.base import Diffusion
 from ...lib.vocabulary import Persona, UserError
 from .methods import METHODS, PLACEHOLDER, Material, Settings, check_parts, person_prompt
+from .presets import settings_of_stages
 from .trainer import Report, Task, silent, train_task
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def make_persona(
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared_training(net, material, settings)
         learnt, losses, done = {}, {}, 0
-        total = settings.steps * len(stages)
+        each = settings_of_stages(settings)
+        total = sum(own.steps for own in each)
         count = processes.num_processes if processes else 1
         states = [folder / f"{build.__name__}.safetensors" if folder else None for build in stages]
         signature = _signature(base, material, settings, count)
@@ -60,18 +62,18 @@ def make_persona(
             facts = {"person": person, "pictures": len(material.pictures), "steps": f"{steps} of {total}"}
             return _persona(base, settings, tensors, facts, losses, count)
 
-        for stage, (build, state) in enumerate(zip(stages, states, strict=True)):
-            task = begun(build, tuned, material, settings)
+        for stage, (build, state, own) in enumerate(zip(stages, states, each, strict=True)):
+            task, before = begun(build, tuned, material, own), sum(one.steps for one in each[:stage])
 
-            def tell(step: int, _steps: int, values: Mapping[str, float], stage: int = stage, task=task) -> None:
+            def tell(step: int, _steps: int, values: Mapping[str, float], before: int = before, task=task) -> None:
                 nonlocal done
-                done = stage * settings.steps + step
+                done = before + step
                 report(done, total, values)
                 if show_every and done % show_every == 0:
                     show(persona(done, task))
 
             try:
-                ended = train_task(task, settings.steps, tell, state, signature, saving(tuned, settings), processes)
+                ended = train_task(task, own.steps, tell, state, signature, saving(tuned, own), processes)
             except BaseException:
                 keep(persona(done, task))
                 raise
@@ -98,6 +100,7 @@ def _persona(
     provenance = facts | {
         "losses": {name: round(value, 5) for name, value in losses.items()},
         "settings": asdict(settings),
+        "stages": [asdict(own) for own in settings_of_stages(settings)],
         "processes": processes,
         "made": datetime.date.today().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},

@@ -39,6 +39,7 @@ class Settings:
     pictures in the textual pivot. first: the model pivot tunes that many tensors of the ControlNet themselves, 0 all by LoRA.
     keep_references: stores the adapter's pictures in the persona, where they are visible.
     gate: None to learn the adapter's gates, else their fixed value (1 is ViCo); generation_weight: of L_Gen.
+    preset: a row of `presets.py` that takes the place of these settings in each stage.
     """
 
     method: str = "dual_pivot"
@@ -57,6 +58,7 @@ class Settings:
     gate: float | None = None
     generation_weight: float = GENERATION_WEIGHT
     low_memory: bool = False
+    preset: str = "own"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from ...lib.degradation.families import FAMILIES
 from ...lib.pictures.files import to_pil
 from ...lib.vocabulary import Conditions, Persona, Reference
 from ...models.shared.diffusion_restorer import DiffusionRestorer
-from .methods import METHODS, Settings
+from .methods import Settings
+from .presets import steps_in_all
 
 STRIDES = 8  # of a preview: few enough to be quick, enough to see a face emerge
 SIDE, CURVE, LINE = 192, 72, 20  # pixels: of a picture, the height of the curve, and of the line of words
@@ -61,7 +62,7 @@ class Watch:
         self.references = tuple(Reference("", face, np.zeros((5, 2))) for face in album)
         self.face = small(album[:1])
         self.damaged = small(FAMILIES[settings.damage](settings.seed).apply(album[:1]))
-        self.total = settings.steps * len(METHODS[settings.method])
+        self.total = steps_in_all(settings)
         self.words, self.update = words, update
         self.step, self.losses = 0, []
 

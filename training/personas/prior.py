@@ -11,12 +11,13 @@ from ...lib.storage.tensors import Unreadable, opened_tensors, write_tensors
 from ...lib.vocabulary import Conditions
 from ...models.shared.diffusion_restorer import DiffusionRestorer, class_pictures
 from .methods import Settings
+from .presets import settings_of_stages
 
 COUNT, SAMPLES = 8, 50
 
 
 def has_prior(settings: Settings) -> bool:
-    return settings.prior_weight > 0 and settings.method in ("dual_pivot", "textual_pivot")
+    return settings.method in ("dual_pivot", "textual_pivot") and settings_of_stages(settings)[0].prior_weight > 0
 
 
 def prior(restorer: DiffusionRestorer, noun: str, folder: Path, conditions: Conditions) -> torch.Tensor:

@@ -33,6 +33,7 @@ from ..stages import changed
 from .estimate import estimate_cost
 from .make import make_persona
 from .methods import METHODS, Material, Settings, check_parts
+from .presets import PRESETS, settings_of_stages
 from .prior import has_prior, prior
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} must be at least {bound}")
     if settings.learning_rate <= 0 or settings.control > 1:
         raise ValueError("learning_rate must be above 0, and control at most 1")
+    if settings.preset not in PRESETS:
+        raise ValueError(f"there is no preset {settings.preset!r}; choose one of {', '.join(PRESETS)}")
     if settings.damage not in FAMILIES:
         raise ValueError(f"there is no damage {settings.damage!r}; choose one of {', '.join(FAMILIES)}")
 
@@ -204,15 +207,16 @@ class _Watch:
 
     def __init__(self, folder: Path, settings: Settings):
         self.stages = [folder / build.__name__ for build in METHODS[settings.method]]
-        self.steps = settings.steps
+        self.steps = [own.steps for own in settings_of_stages(settings)]
         self.journal: Journal | None = None
 
     def report(self, step: int, total: int, losses: Mapping[str, float]) -> None:
-        stage, done = divmod(step - 1, self.steps)
+        stage = next(number for number in range(len(self.steps)) if step <= sum(self.steps[: number + 1]))
+        done, steps = step - sum(self.steps[:stage]), self.steps[stage]
         if self.journal is None:
-            self.journal = Journal(self.stages[stage], self.steps, done, max(self.steps // LINES, 1))
-        self.journal.note(done + 1, losses)
-        if done + 1 == self.steps:
+            self.journal = Journal(self.stages[stage], steps, done - 1, max(steps // LINES, 1))
+        self.journal.note(done, losses)
+        if done == steps:
             self.close()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ const TEXTS = {
     restore: "Restore",
     strength: "Strength",
     again: "Run again to apply",
-    several: "This subgraph is used several times: type into override and strengths of the one you mean",
+    several: "This subgraph is used several times, or inside another one: type into its override and strengths",
   },
   zh: {
     hint: "点击人脸",
@@ -23,7 +23,7 @@ const TEXTS = {
     restore: "修复",
     strength: "强度",
     again: "再次运行以应用",
-    several: "此子图被多次使用：请在相应节点的 override 和 strengths 中填写",
+    several: "此子图被多次使用，或位于另一个子图中：请在其节点的 override 和 strengths 中填写",
   },
 };
 
@@ -42,19 +42,17 @@ export function format(entries) {
   return [...entries].sort(([a], [b]) => a - b).map(([number, value]) => `${number}=${value}`).join(", ");
 }
 
-/** The nodes that show a subgraph. */
-function hosts(subgraph) {
-  const graphs = [subgraph.rootGraph, ...subgraph.rootGraph.subgraphs.values()];
-  return graphs.flatMap((graph) => graph.nodes).filter((node) => node.subgraph === subgraph);
-}
-
-/** The widget whose text counts: the node's own, or that of the subgraph's node which shows it; none if several do. */
+/** The widget whose text counts: the node's own, or that of the subgraph's node which shows it. None if several nodes show the
+ * subgraph, or one inside another subgraph does, since then nothing here says which is meant. */
 function widgetOf(node, name) {
   const index = node.inputs?.findIndex((slot) => slot.widget?.name === name) ?? -1;
   const link = index < 0 ? null : node.getInputLink(index);
   if (!link?.originIsIoNode) return node.widgets.find((one) => one.name === name);
-  const [host, ...others] = hosts(node.graph);
-  return others.length ? undefined : widgetOf(host, host.inputs[link.origin_slot].name);
+  const { rootGraph } = node.graph;
+  const graphs = [rootGraph, ...rootGraph.subgraphs.values()];
+  const [host, ...others] = graphs.flatMap((graph) => graph.nodes).filter((one) => one.subgraph === node.graph);
+  if (others.length || host.graph !== rootGraph) return undefined;
+  return host.widgets.find((one) => one.name === host.inputs[link.origin_slot].name);
 }
 
 /** One entry of a widget's text; undefined as value takes it out. */
@@ -66,7 +64,7 @@ function write(node, name, number, value) {
   widget.value = format(entries);
   widget.callback?.(widget.value);
   node.graph?.setDirtyCanvas(true, true);
-  app.extensionManager.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  app.extensionManager.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();
 }
 
 function read(node, name, number) {
