@@ -14,6 +14,7 @@ from .face2scene import ApplyFace2Scene, CodeToConditioning, Face2SceneRestorer
 from .face_models import FaceModelRestorer
 from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces, ShowAlbumDetail
+from .faded_colors import FadedColors
 from .fusion import BlendFaces, ColorFix
 from .generation import GenerativeAlbum, NoiseToSigmas
 from .instantrestore import InstantRestoreRestorer
@@ -109,6 +110,7 @@ NODES = (
     InsertFace,
     ValuesToTry,
     SheetOfValues,
+    FadedColors,
 )
 
 

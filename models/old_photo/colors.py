@@ -32,7 +32,8 @@ LEAST_LEFT = 0.35  # of a dye: what is fainter cannot be brought back without it
 MOST_VEIL = 0.6
 VEIL_LEVEL = 0.82  # lightness of the veil, the middle of those drawn
 # Below the first, nothing is changed, and from the second on everything, so that undamaged photographs stay as they are.
-FADED, VEILED = (0.1, 0.2), (0.06, 0.12)
+FADED, VEILED = (0.17, 0.27), (0.15, 0.25)
+BLACK = 0.9  # density of the darkest places that nine of ten undamaged photographs reach
 MONOCHROME = 3.0  # levels of 255 by which colors of equal lightness differ in a gray or sepia picture
 
 
@@ -107,14 +108,21 @@ def estimate_fading(picture: Tensor) -> Fading:
     veil = np.clip(made.field(field_features(small))[..., 0], 0, MOST_VEIL)
     veil *= _gate(float(veil.max()), *VEILED)
     cleared = unveiled(small.transpose(2, 0, 1), _enlarged(veil, *small.shape[:2])).transpose(1, 2, 0)
+    if monochrome:
+        share = _left_of_gray(cleared)
+        return Fading((share, share, share), (0.0, 0.0, 0.0), veil, monochrome)
     found = made.curves(curve_features(np.ascontiguousarray(cleared)))
     left, base = np.minimum(found[:3], 0), np.maximum(found[3:], 0)
-    if monochrome:
-        left, base = np.full_like(left, left.mean()), np.full_like(base, base.mean())
     gate = _gate(float(np.sqrt((left**2).mean() + 2 * (base**2).sum())), *FADED)
     shares = np.clip(np.exp(gate * left), LEAST_LEFT, 1)
     red, green, blue = shares.tolist()
     return Fading((red, green, blue), tuple((gate * base).tolist()), veil, monochrome)
+
+
+def _left_of_gray(picture: Array) -> float:
+    """What is left of a gray picture's density ``[h, w, 3]``. The regression compares channels, of which there is but one here."""
+    darkest = -np.log10(max(float(np.quantile(picture[..., 0], 0.002)), DARKEST))
+    return min(max(darkest / BLACK, LEAST_LEFT), 1.0)
 
 
 def undo_fading(picture: Tensor, fading: Fading, strength: float = 1.0, neutral: bool = False) -> Tensor:
