@@ -149,7 +149,7 @@ def test_drawn_scratches_are_found_and_an_undamaged_photograph_is_left_alone(scr
 
 
 def test_undamaged_photographs_of_many_kinds_are_left_alone(photos):
-    for name in ("kodak/04.png", "kodak/15.png", "dlib/2008_002506.jpg", "insightface/d1.jpeg"):
+    for name in CLEAN:
         assert found_in(read_picture(photos / name)[None]).float().mean() < 1e-3, name
 
 

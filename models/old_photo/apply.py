@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +18,8 @@ from .finder import Finder
 # Calibrated on drawn damage that was not trained on, see docs/old_photographs.md.
 THRESHOLD = 0.5
 
+# By how much the logarithm of the odds may be less beside a place that is sure.
+SLACK = 1.5
 FINDER_TILE, FILLER_TILE, OVERLAP = 1024, 384, 64
 
 
@@ -37,8 +42,16 @@ def find_damage(
 
 
 def mask_of(probability: Tensor, threshold: float, grow: int) -> Tensor:
-    """``[B, 1, H, W]``, 1 where the probability is at least ``threshold``, and up to ``grow`` pixels around; else 0."""
-    found = (probability >= threshold).float()
+    """``[B, 1, H, W]``, 1 where the probability is at least ``threshold``, where it is hardly less beside such places (hysteresis, Canny
+    1986), and up to ``grow`` pixels around; else 0."""
+    odds = math.log(threshold / (1 - threshold)) - SLACK
+    weak = (probability >= 1 / (1 + math.exp(-odds))).numpy().astype(np.uint8)
+    found = torch.empty_like(probability)
+    for number, sure in enumerate((probability >= threshold).numpy()[:, 0]):
+        count, parts = cv2.connectedComponents(weak[number, 0], connectivity=8)
+        kept = np.zeros(count, np.float32)
+        kept[parts[sure]] = 1
+        found[number, 0] = torch.from_numpy(kept[parts])
     return F.max_pool2d(found, 2 * grow + 1, 1, grow) if grow else found
 
 
