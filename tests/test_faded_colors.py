@@ -68,7 +68,9 @@ def test_a_gray_or_sepia_print_gets_contrast_and_keeps_its_tone(astronaut, warmt
 
 def test_what_is_equally_bright_stays_so_and_the_order_of_tones_is_kept():
     ramp = torch.linspace(0.02, 1, 200).expand(3, 40, 200).contiguous()
-    fading = replace(estimate_fading(ramp), left=(0.5, 0.7, 1.0), base=(0.0, 0.1, 0.2), veil=np.zeros((6, 6), np.float32))
+    fading = replace(
+        estimate_fading(ramp), left=(0.5, 0.7, 1.0), base=(0.0, 0.1, 0.2), veil=np.zeros((6, 6), np.float32)
+    )
     fading = replace(fading, monochrome=False)
     out = undo_fading(ramp, fading)
     assert (out[..., 1:] >= out[..., :-1]).all() and torch.equal(out[:, 0], out[:, 39])
