@@ -21,7 +21,7 @@ from personal_restore.lib.vocabulary import Library, Person, Reference, UserErro
 from personal_restore.models.old_photo import apply, ready
 from personal_restore.models.old_photo.filler import smoothly_filled
 from personal_restore.models.old_photo.known_faces import fill_known_faces
-from personal_restore.models.old_photo.neighbors import DIRECTIONS, REACH, colors_around, distances
+from personal_restore.models.old_photo.neighbors import DIRECTIONS, REACH, colors_around, steps_to_known
 from personal_restore.nodes.old_photo import DamageMask, FillDamage
 
 SCRATCHES = {
@@ -57,7 +57,7 @@ def test_distances_and_colors_are_those_of_a_walk_to_the_nearest_known_pixel():
     torch.manual_seed(0)
     holes = (torch.rand(2, 1, 9, 11) > 0.4).float()
     picture = torch.rand(2, 3, 9, 11)
-    steps = distances(holes)
+    steps = steps_to_known(holes)
     index, colors = colors_around(picture, steps)
     assert len(index) == holes.sum()
     for row, at in enumerate(index.tolist()):

@@ -46,7 +46,7 @@ def test_pictures_samples_and_both_trainings_from_files_to_weights(sources, tmp_
     filled, figures = filler.train_filler(tmp_path / "pictures", tmp_path / "filler", CPU, SHORT)
     assert figures["held_back"].keys() == {"filler", "smooth", "telea", "navier_stokes"}
     for network in (found, filled):
-        ready.save(network, figures, tmp_path / "weights.safetensors")
+        ready.save_network(network, figures, tmp_path / "weights.safetensors")
         loaded = ready.load(tmp_path / "weights.safetensors")
         assert type(loaded) is type(network)
         assert all(

@@ -37,12 +37,12 @@ def run_old_stage(options: argparse.Namespace) -> int:
             from ...training.old_photo.finder import train_finder
 
             finder, figures = train_finder(drawn, out / "finder", place("training", torch.bfloat16))
-            ready.save(finder, figures, ready.FINDER)
+            ready.save_network(finder, figures, ready.FINDER)
         case "old-filler":
             from ...training.old_photo.filler import train_filler
 
             filler, figures = train_filler(pictures, out / "filler", place("training", torch.bfloat16))
-            ready.save(filler, figures, ready.FILLER)
+            ready.save_network(filler, figures, ready.FILLER)
         case "old-colors":
             from ...models.old_photo.colors import WEIGHTS
             from ...training.old_photo.colors import train_colors

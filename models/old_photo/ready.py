@@ -33,7 +33,7 @@ def filler(keep: Keep) -> Callable[[], Filler]:
     return keep(load(FILLER))
 
 
-def save(network: Finder | Filler, provenance: dict, path: Path) -> None:
+def save_network(network: Finder | Filler, provenance: dict, path: Path) -> None:
     """Writes float16 weights with where they come from."""
     kind = next(name for name, made in KINDS.items() if isinstance(network, made))
     tensors = {name: value.half().contiguous() for name, value in network.state_dict().items()}

@@ -89,7 +89,7 @@ def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
     return wanted, torch.where((damage > FAINT) & (damage < DAMAGED), 0.0, weight)
 
 
-def loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def finding_loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Cross-entropy and 1 - Dice of a batch (Milletari et al. 2016), with weights; and its F1 at one half."""
     wanted, weight = targets(batch["damage"].float() / 255)
     logits = finder(batch["picture"].float() / 255).float()
@@ -119,7 +119,7 @@ def train_finder(
     def data(length: int) -> Dataset:
         return Damaged(shards, length, schedule.seed)
 
-    finder = train_loop(work, finder, optimizer, data, loss, schedule, place, report).cpu().eval()
+    finder = train_loop(work, finder, optimizer, data, finding_loss, schedule, place, report).cpu().eval()
     held_back = finder_quality(finder, np.concatenate(opened_pictures(samples)[:HELD_BACK]))
     threshold = calibrate(finder, held_back)
     figures = {"threshold": threshold, "held_back": held_back}

@@ -93,7 +93,7 @@ def branches(plane: Plane, rng: np.random.Generator) -> None:
         grow(rng.uniform(0, 1, 2) * size, rng.uniform(0, 6.3), rng.uniform(0.15, 0.35) * size[0], rng.uniform(3, 14))
 
 
-def text(plane: Plane, rng: np.random.Generator) -> None:
+def lettering(plane: Plane, rng: np.random.Generator) -> None:
     """Lines of type or handwriting, level or turned."""
     letters = list("ABCDEFGHIJKLMNOPRSTUVWabcdefghijklmnoprstuvw0123456789.,-'/")
     size, font = rng.uniform(0.5, 4.5), int(rng.choice(FONTS))
@@ -161,7 +161,7 @@ KINDS: tuple[Callable[[Plane, np.random.Generator], None], ...] = (
     hair,
     wires,
     branches,
-    text,
+    lettering,
     grid,
     wrinkles,
     highlights,
