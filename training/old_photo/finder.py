@@ -149,13 +149,13 @@ def finder_quality(finder: Finder, samples: np.ndarray) -> dict[str, list[float]
     rows = {}
     for threshold in THRESHOLDS:
         chosen = mask_of(found, threshold, 0) > 0
-        right = (chosen & widened(truth) & ~faint).sum() / (chosen & ~faint).sum().clamp(min=1)
-        seen = (truth & widened(chosen)).sum() / truth.sum().clamp(min=1)
+        right = (chosen & with_near(truth) & ~faint).sum() / (chosen & ~faint).sum().clamp(min=1)
+        seen = (truth & with_near(chosen)).sum() / truth.sum().clamp(min=1)
         f1 = 2 * right * seen / (right + seen).clamp(min=1e-6)
         rows[f"{threshold:g}"] = [round(float(x), 4) for x in (right, seen, f1, chosen[undamaged].float().mean())]
     return rows
 
 
-def widened(mask: Tensor) -> Tensor:
+def with_near(mask: Tensor) -> Tensor:
     """A mask of bools ``[B, 1, H, W]`` with what is within ``NEAR`` pixels."""
     return F.max_pool2d(mask.float(), 2 * NEAR + 1, 1, NEAR) > 0

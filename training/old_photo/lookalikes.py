@@ -109,7 +109,7 @@ def lettering(plane: Plane, rng: np.random.Generator) -> None:
     np.maximum(plane, cv2.warpAffine(own, turn, plane.shape[::-1]), out=plane)
 
 
-def grid(plane: Plane, rng: np.random.Generator) -> None:
+def lattice(plane: Plane, rng: np.random.Generator) -> None:
     """A fence, a lattice, panes of a window, lines of a keyboard or of stripes, maybe in perspective."""
     own = np.zeros_like(plane)
     height, width = plane.shape
@@ -162,7 +162,7 @@ KINDS: tuple[Callable[[Plane, np.random.Generator], None], ...] = (
     wires,
     branches,
     lettering,
-    grid,
+    lattice,
     wrinkles,
     highlights,
 )
