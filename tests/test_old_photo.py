@@ -10,6 +10,7 @@ import torch
 from personal_restore.cli.old_print import NOTE, notes_on_print
 from personal_restore.lib.bridge import keep
 from personal_restore.lib.degradation.estimate import clear_window
+from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.old_photo import local_damage
 from personal_restore.lib.degradation.recipe import Recipe, Step
 from personal_restore.lib.faces.align import crop_face
@@ -20,7 +21,7 @@ from personal_restore.lib.vocabulary import Library, Person, Reference, UserErro
 from personal_restore.models.old_photo import apply, ready
 from personal_restore.models.old_photo.filler import smoothly_filled
 from personal_restore.models.old_photo.known_faces import fill_known_faces
-from personal_restore.models.old_photo.neighbors import DIRECTIONS, REACH, colors_around, distances_to_known
+from personal_restore.models.old_photo.neighbors import DIRECTIONS, REACH, colors_around, steps_to_known
 from personal_restore.nodes.old_photo import DamageMask, FillDamage
 
 SCRATCHES = {
@@ -28,7 +29,8 @@ SCRATCHES = {
     "opacity": 1.0, "halo": 0.3, "warmth": 0.4,
 }  # fmt: skip
 SCRATCHED = Recipe((Step("scratches", SCRATCHES),))
-FOUND, BETTER = (0.5, 0.5), 0.1
+BETTER = 1.5  # dB; measured: 2.1 and 2.3
+CLEAN = "face_recognition/obama1.jpg", "deepface/img34.jpg", "photomaker/scarlett_0.jpg", "dlib/2008_002506.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def inside(picture, truth, mask) -> float:
 
 
 def found_in(picture) -> torch.Tensor:
-    return apply.find_damage(picture, ready.finder(keep)) >= apply.THRESHOLD
+    return apply.mask_of(apply.find_damage(picture, ready.finder(keep)), apply.THRESHOLD, 0) > 0
 
 
 def near(mask: torch.Tensor) -> torch.Tensor:
@@ -55,7 +57,7 @@ def test_distances_and_colors_are_those_of_a_walk_to_the_nearest_known_pixel():
     torch.manual_seed(0)
     holes = (torch.rand(2, 1, 9, 11) > 0.4).float()
     picture = torch.rand(2, 3, 9, 11)
-    steps = distances_to_known(holes)
+    steps = steps_to_known(holes)
     index, colors = colors_around(picture, steps)
     assert len(index) == holes.sum()
     for row, at in enumerate(index.tolist()):
@@ -139,13 +141,13 @@ def test_the_weights_take_less_than_ten_megabytes():
     assert sizes[0] < 3e6 and sizes[1] < 6e6
 
 
-def test_drawn_scratches_are_found_and_an_undamaged_photograph_is_left_alone(scratched, astronaut):
-    picture, _ = scratched
-    truth = torch.from_numpy(local_damage(SCRATCHED, 512, 512))[None, None] >= 0.3
-    found = found_in(picture)
+@pytest.mark.parametrize("seed", [9, 29])
+def test_drawn_damage_is_found_within_two_pixels(astronaut, seed):
+    recipe = FAMILIES["old_photo"](seed)
+    truth = torch.from_numpy(local_damage(recipe, 512, 512))[None, None] >= 0.3
+    found = found_in(recipe.apply(astronaut))
     right, seen = (found & near(truth)).sum() / found.sum(), (truth & near(found)).sum() / truth.sum()
-    assert right > FOUND[0] and seen > FOUND[1], (right, seen)
-    assert found_in(astronaut).float().mean() < 1e-3
+    assert right > 0.8 and seen > 0.8  # measured: .96 and .95, .87 and .96
 
 
 def test_undamaged_photographs_of_many_kinds_are_left_alone(photos):
@@ -181,8 +183,11 @@ def test_a_scratch_through_a_known_face_is_filled_from_the_album(astronaut):
     assert torch.equal(stranger, filled)
 
 
-def test_restore_says_that_a_photograph_looks_like_a_scratched_print(scratched, astronaut):
-    scratches, clean = (to_pil(one[0]) for one in (scratched[0], astronaut))
+def test_restore_says_that_a_photograph_looks_like_a_scratched_print(photos, astronaut):
     graph = {"1": {"class_type": "PR_RestoreScene", "inputs": {}}}
-    assert notes_on_print(graph, scratches) == (NOTE,) and notes_on_print(graph, clean) == ()
-    assert notes_on_print({"1": {"class_type": "PR_DamageMask", "inputs": {}}}, scratches) == ()
+    for name in ("old_w_scratch_a.png", "old_w_scratch_b.png"):
+        scratched = to_pil(read_picture(photos / "bopbl" / name))
+        assert notes_on_print(graph, scratched) == (NOTE,)
+        assert notes_on_print({"1": {"class_type": "PR_DamageMask", "inputs": {}}}, scratched) == ()
+    for clean in (astronaut[0], *(read_picture(photos / name) for name in (*CLEAN, "kodak/04.png", "kodak/15.png"))):
+        assert notes_on_print(graph, to_pil(clean)) == ()

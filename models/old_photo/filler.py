@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .neighbors import DIRECTIONS, REACH, colors_around, distances_to_known
+from .neighbors import DIRECTIONS, REACH, colors_around, steps_to_known
 from .unet import UNet
 
 # What the weights cannot make is small beside the range of the picture: so large is a unit of the network.
@@ -38,7 +38,7 @@ class Filler(nn.Module):
         self.multiple = self.net.multiple
 
     def forward(self, smooth: Tensor, holes: Tensor) -> Tensor:
-        far = distances_to_known(holes)
+        far = steps_to_known(holes)
         index, colors = colors_around(smooth, far)
         rows = smooth.permute(0, 2, 3, 1).reshape(-1, 3)
         own = rows[index]

@@ -12,7 +12,7 @@ DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1), (-1, 1), (1, 1), (-1, -
 REACH, BEHIND = 48, 2
 
 
-def distances_to_known(holes: Tensor) -> Tensor:
+def steps_to_known(holes: Tensor) -> Tensor:
     """``[B, 8, H, W]``, float32: steps to the nearest known pixel in each direction; 0 for a known one, ``REACH`` where there is none.
 
     holes: ``[B, 1, H, W]``, 1 inside, else 0.
@@ -29,7 +29,7 @@ def distances_to_known(holes: Tensor) -> Tensor:
 
 
 def colors_around(picture: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a picture ``[B, 3, H, W]`` and its `distances`: which pixels lie in holes, ``[M]``, counted through the batch, and the colors
+    """Of a picture ``[B, 3, H, W]`` and its `steps_to_known`: which pixels lie in holes, ``[M]``, counted through the batch, and the colors
     around each, ``[M, 16, 3]``: the nearest of each direction, then those a little behind. What is out of reach has the pixel's own."""
     height, width = picture.shape[-2:]
     inside = steps[:, 0] > 0

@@ -63,7 +63,7 @@ def smeared(picture: np.ndarray, holes: np.ndarray, rng: np.random.Generator) ->
     return (picture + soft * (tone - picture)).round().clip(0, 255).astype(np.uint8)
 
 
-def loss(filler: Callable[[Tensor, Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def filling_loss(filler: Callable[[Tensor, Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mean absolute error inside the holes, of the filler and of the smooth filling that it starts from."""
     truth, shown, holes = batch["picture"].float() / 255, batch["shown"].float() / 255, batch["holes"].float()
     smooth = smoothly_filled(shown * (1 - holes), holes)
@@ -96,7 +96,7 @@ def train_filler(
     def data(length: int) -> Dataset:
         return Holed(shards, length, schedule.seed)
 
-    filler = train_loop(work, filler, optimizer, data, loss, schedule, place, report).cpu().eval()
+    filler = train_loop(work, filler, optimizer, data, filling_loss, schedule, place, report).cpu().eval()
     held_back = filler_quality(filler, Holed(opened_pictures(pictures)[:HELD_BACK], TESTED, 1))
     return filler, {"pictures": len(shards), "schedule": asdict(schedule), "held_back": held_back}
 

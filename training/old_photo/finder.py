@@ -89,7 +89,7 @@ def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
     return wanted, torch.where((damage > FAINT) & (damage < DAMAGED), 0.0, weight)
 
 
-def loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def finding_loss(finder: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Cross-entropy and 1 - Dice of a batch (Milletari et al. 2016), with weights; and its F1 at one half."""
     wanted, weight = targets(batch["damage"].float() / 255)
     logits = finder(batch["picture"].float() / 255).float()
@@ -119,7 +119,7 @@ def train_finder(
     def data(length: int) -> Dataset:
         return Damaged(shards, length, schedule.seed)
 
-    finder = train_loop(work, finder, optimizer, data, loss, schedule, place, report).cpu().eval()
+    finder = train_loop(work, finder, optimizer, data, finding_loss, schedule, place, report).cpu().eval()
     held_back = finder_quality(finder, np.concatenate(opened_pictures(samples)[:HELD_BACK]))
     threshold = calibrate(finder, held_back)
     figures = {"threshold": threshold, "held_back": held_back}
@@ -149,13 +149,13 @@ def finder_quality(finder: Finder, samples: np.ndarray) -> dict[str, list[float]
     rows = {}
     for threshold in THRESHOLDS:
         chosen = mask_of(found, threshold, 0) > 0
-        right = (chosen & near(truth) & ~faint).sum() / (chosen & ~faint).sum().clamp(min=1)
-        seen = (truth & near(chosen)).sum() / truth.sum().clamp(min=1)
+        right = (chosen & with_near(truth) & ~faint).sum() / (chosen & ~faint).sum().clamp(min=1)
+        seen = (truth & with_near(chosen)).sum() / truth.sum().clamp(min=1)
         f1 = 2 * right * seen / (right + seen).clamp(min=1e-6)
         rows[f"{threshold:g}"] = [round(float(x), 4) for x in (right, seen, f1, chosen[undamaged].float().mean())]
     return rows
 
 
-def near(mask: Tensor) -> Tensor:
+def with_near(mask: Tensor) -> Tensor:
     """A mask of bools ``[B, 1, H, W]`` with what is within ``NEAR`` pixels."""
     return F.max_pool2d(mask.float(), 2 * NEAR + 1, 1, NEAR) > 0

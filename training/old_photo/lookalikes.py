@@ -93,7 +93,7 @@ def branches(plane: Plane, rng: np.random.Generator) -> None:
         grow(rng.uniform(0, 1, 2) * size, rng.uniform(0, 6.3), rng.uniform(0.15, 0.35) * size[0], rng.uniform(3, 14))
 
 
-def draw_text(plane: Plane, rng: np.random.Generator) -> None:
+def lettering(plane: Plane, rng: np.random.Generator) -> None:
     """Lines of type or handwriting, level or turned."""
     letters = list("ABCDEFGHIJKLMNOPRSTUVWabcdefghijklmnoprstuvw0123456789.,-'/")
     size, font = rng.uniform(0.5, 4.5), int(rng.choice(FONTS))
@@ -109,7 +109,7 @@ def draw_text(plane: Plane, rng: np.random.Generator) -> None:
     np.maximum(plane, cv2.warpAffine(own, turn, plane.shape[::-1]), out=plane)
 
 
-def draw_grid(plane: Plane, rng: np.random.Generator) -> None:
+def lattice(plane: Plane, rng: np.random.Generator) -> None:
     """A fence, a lattice, panes of a window, lines of a keyboard or of stripes, maybe in perspective."""
     own = np.zeros_like(plane)
     height, width = plane.shape
@@ -161,8 +161,8 @@ KINDS: tuple[Callable[[Plane, np.random.Generator], None], ...] = (
     hair,
     wires,
     branches,
-    draw_text,
-    draw_grid,
+    lettering,
+    lattice,
     wrinkles,
     highlights,
 )

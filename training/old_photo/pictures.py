@@ -76,7 +76,7 @@ def undamaged(sources: Sources, rng: np.random.Generator) -> np.ndarray:
         picture = _composed(sources, rng)
     if rng.random() < LOOKALIKES:
         picture = draw_lookalikes(picture, rng)
-    return redeveloped(picture, rng)
+    return finished_print(picture, rng)
 
 
 def _photograph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +130,7 @@ def _composed(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     return canvas
 
 
-def redeveloped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def finished_print(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another sharpness, tone, grain and compression. ``[H, W, 3]`` in 0..1 to the same."""
     if rng.random() < 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.6))
