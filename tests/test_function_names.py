@@ -15,7 +15,6 @@ SHARED = {
     "main": "runs a program",
     "bench": "runs a benchmark",
     "table": "a benchmark's figures for people to read",
-    "loss": "a training's terms for one batch",
     "read_config": "a training's defaults with the overrides of a JSON file",
     "restorer": "makes a restorer of weights that ship with the pack",
     "restorer_from": "makes a published system's restorer from its files",
