@@ -112,3 +112,13 @@ def test_a_regression_finds_the_line_that_was_drawn():
     truth = features @ rng.normal(size=(4, 2)) + 3
     learned = fit([(features, truth)], ridge=1e-3)
     np.testing.assert_allclose(learned(features.astype(np.float32)), truth, atol=1e-3)
+
+
+def test_a_strongly_toned_print_with_uneven_toning_keeps_its_tone(astronaut):
+    """As real ones: the tone varies over the print by more than a gray print's colors differ."""
+    print_ = aging.monochrome(shrink(astronaut, 256), strength=1.0, warmth=1.0)[0]
+    uneven = print_ * torch.linspace(0.92, 1.08, 256).view(1, 1, -1) ** torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
+    picture = stored((uneven * torch.tensor([1.0, 0.85, 0.55]).view(3, 1, 1)).clamp(0, 1))
+    undone = undo_fading(picture, estimate_fading(picture))
+    # The blue veil of a "corrected" sepia print is what would be seen.
+    assert (undone[0] >= undone[2]).all()

@@ -34,7 +34,9 @@ VEIL_LEVEL = 0.82  # lightness of the veil, the middle of those drawn
 # Below the first, nothing is changed, and from the second on everything, so that undamaged photographs stay as they are.
 FADED, VEILED = (0.17, 0.27), (0.15, 0.25)
 BLACK = 0.9  # density of the darkest places that nine of ten undamaged photographs reach
-MONOCHROME = 3.0  # levels of 255 by which colors of equal lightness differ in a gray or sepia picture
+# Levels of 255 by which colors of equal lightness differ in a gray or sepia picture. In a strongly toned one, dirt and uneven toning
+# differ more, but still by little beside the tone itself.
+MONOCHROME, MONOCHROME_TONED, OF_THE_TONE = 3.0, 6.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def is_monochrome(picture: Array) -> bool:
     steps = np.clip(luma_of(picture) * 16, 0, 15).astype(int).ravel()
     casts = (picture[..., [0, 2]] - picture[..., 1:2]).reshape(-1, 2) * 255
     rest = np.concatenate([casts[steps == step] - np.median(casts[steps == step], 0) for step in np.unique(steps)])
-    return bool(np.sqrt((rest**2).mean()) < MONOCHROME)
+    spread, tone = float(np.sqrt((rest**2).mean())), float(np.abs(casts).mean())
+    return spread < MONOCHROME or spread < min(MONOCHROME_TONED, OF_THE_TONE * tone)
 
 
 def curve_features(picture: Array) -> Array:
