@@ -83,5 +83,5 @@ def test_no_path_from_the_root_is_shown(text):
 def test_a_result_s_name_fits(stem, number):
     import os
 
-    fitted = _fitting(stem, f"_{number}")
+    fitted = _fitting(stem, f"_{number}", NAMES)
     assert all(len(os.fsencode(f"{fitted}_{what}")) <= LONGEST_NAME for what in NAMES)

@@ -16,7 +16,14 @@ from personal_restore.tests.bundled import bundled
 from .conftest import ROOT
 
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
-WANTED = {"Restore Photograph", "Restore Known Faces", "Estimate Damage", "Who Is Who", "Keep the Person"}
+WANTED = {
+    "Restore Photograph",
+    "Restore Known Faces",
+    "Estimate Damage",
+    "Who Is Who",
+    "Keep the Person",
+    "Mend Old Print",
+}
 
 
 def test_the_files_are_what_the_workflows_say():

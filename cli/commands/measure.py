@@ -57,6 +57,9 @@ class _Pictures(Mapping[str, torch.Tensor]):
 
         return read_picture(self.files[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.utils import flow_to_image
 
 from ..faces.align import take_crop
 from ..faces.fine_align import Networks, Warp, fine_align
@@ -105,6 +104,8 @@ def described_warps(warps: FaceWarps) -> str:
 
 def flow_pictures(faces: Faces, warps: FaceWarps) -> Tensor:
     """``[B, 3, H, W]`` in 0..1 at the photographs' size: direction as hue and length as saturation, white where nothing moves."""
+    from torchvision.utils import flow_to_image  # takes a second to import
+
     shown = torch.zeros(len(faces.frames), 2, *faces.size)
     for picture, face, warp in _placed(faces, warps, shown):
         # The directions are those of the photograph, in which the crop may lie turned.

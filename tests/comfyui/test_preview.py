@@ -11,7 +11,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.comfyui
 
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # ComfyUI's BinaryEventTypes
+PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4  # ComfyUI's BinaryEventTypes
 
 SCENE = {
     "photo": {"class_type": "EmptyImage", "inputs": {"width": 1800, "height": 40, "batch_size": 1, "color": 0x806040}},
@@ -70,6 +70,8 @@ def pictures(heard: list) -> list[tuple[dict, Image.Image]]:
         if not isinstance(message, bytes):
             continue
         kind, second = (int.from_bytes(message[start : start + 4], "big") for start in (0, 4))
+        if kind == TEXT:
+            continue
         metadata, start = {}, 8
         if kind == PREVIEW_WITH_METADATA:
             metadata, start = json.loads(message[8 : 8 + second]), 8 + second
