@@ -154,9 +154,20 @@ class Frontend:
 
     def open_template(self, name: str) -> None:
         self.open_templates()
-        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.card(name).click()
         self.page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow.filename === name", arg=name)
         self.page.wait_for_function("() => app.graph.nodes.some((node) => node.type.startsWith('PR_'))")
+
+    def card(self, name: str) -> sync_api.Locator:
+        """A template's card. The list grows as it is scrolled."""
+        wanted = self.page.get_by_test_id(f"template-workflow-{name}")
+        while not wanted.count():
+            before = (cards := self.page.locator("[data-testid^='template-workflow-']")).count()
+            cards.last.scroll_into_view_if_needed()
+            self.page.wait_for_function(
+                "before => document.querySelectorAll('[data-testid^=template-workflow-]').length > before", arg=before
+            )
+        return wanted
 
     def run(self) -> None:
         """Presses Run, and waits until the server is done."""
@@ -208,7 +219,7 @@ def test_the_template_browser_lists_every_workflow_with_its_thumbnail(frontend):
     frontend.page.wait_for_timeout(2000)
     frontend.screenshot("templates")
     for name in NAMES:
-        card = frontend.page.get_by_test_id(f"template-workflow-{name}")
+        card = frontend.card(name)
         card.scroll_into_view_if_needed()  # pictures further down are not loaded before
         picture = card.locator("img").first
         picture.wait_for()
@@ -271,7 +282,10 @@ def test_a_face_is_chosen_inside_a_subgraph_and_the_choice_is_on_its_node(fronte
     frontend.page.evaluate("""() => {
         const host = app.graph.nodes.find((node) => node.isSubgraphNode?.());
         app.canvas.openSubgraph(host.subgraph, host);
-        const match = host.subgraph.nodes.find((node) => node.type === "PR_MatchFaces");
+    }""")
+    frontend.page.wait_for_timeout(2000)  # the editor fits the whole graph into the window first
+    frontend.page.evaluate("""() => {
+        const match = app.canvas.graph.nodes.find((node) => node.type === "PR_MatchFaces");
         app.canvas.ds.scale = 1;
         app.canvas.ds.offset = [260 - match.pos[0], 120 - match.pos[1]];
         app.canvas.setDirty(true, true);
