@@ -296,9 +296,10 @@ def test_a_face_is_chosen_inside_a_subgraph_and_the_choice_is_on_its_node(fronte
     prompt = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
     match = next(node for node in prompt.values() if node["class_type"] == "PR_MatchFaces")
     assert match["inputs"]["override"] == "0=nobody"
-    saved = frontend.page.evaluate(
-        "() => app.rootGraph.serialize().nodes.find((node) => node.title === 'Restore Photograph')"
-    )
+    saved = frontend.page.evaluate("""() => {
+        const host = app.rootGraph.nodes.find((node) => node.isSubgraphNode?.());
+        return app.rootGraph.serialize().nodes.find((node) => node.type === host.type);
+    }""")
     assert saved["widgets_values"] == [1, "0=nobody", ""]
 
 
