@@ -37,6 +37,15 @@ def released(form: str, name: str) -> dict[str, Any]:
     return json.loads((RELEASED / form / f"{name}.json").read_text("utf-8"))
 
 
+def as_released(prompt: dict, twin: dict, known: dict) -> dict:
+    """A prompt without the inputs that came after its released twin; these have their defaults. known: the kinds of nodes."""
+    for id, one in prompt.items():
+        inputs = {item.id: item for item in known[one["class_type"]].schema.inputs}
+        for added in one["inputs"].keys() - twin[id]["inputs"].keys():
+            assert one["inputs"].pop(added) == inputs[added].options["default"], f"{id}: {added}"
+    return prompt
+
+
 def then_and_now() -> list[dict[str, Any]]:
     """A graph with the base of a released workflow under its old names of inputs, and the same graph under today's."""
     graph = released("api", "pfstorer_restore_tiled")
