@@ -18,8 +18,8 @@ class FadedColors(io.ComfyNode):
             display_name="Undo Fading",
             category=sockets.SCENE,
             description="Gives a faded print its contrast and its balance of colors back: one curve for each channel, and a slow veil of "
-            "light taken away. It invents no colors: a gray or sepia photograph stays one. A photograph that has not faded is not changed, "
-            "or hardly.",
+            "light taken away. It invents no colors: a gray or sepia photograph stays one. Most photographs that have not faded "
+            "are not changed; lower strength where one is, such as a sunset.",
             search_aliases=["old photo", "color cast", "yellowed", "faded", "auto color", "sepia"],
             inputs=[
                 io.Image.Input(

@@ -161,12 +161,12 @@ def segmented(photos: torch.Tensor, model: str, threshold: float) -> tuple[torch
 
     network = keep(yolo_segment.load_segmenter(find(model, weight_folders("personal_restore"))))()
     told, together, count = progress(), [], 0
-    for photo in photos:
+    for number, photo in enumerate(photos, 1):
         people = yolo_segment.segment_people(photo, network, threshold)
         count += len(people)
         if len(photos) == 1 and len(people):
             together = list(people)
         else:
             together.append(people.amax(0) if len(people) else people.new_zeros(people.shape[1:]))
-        told(len(together), len(photos))
+        told(number, len(photos))
     return torch.stack(together), f"{model} found {count} people"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
 from ..lib import samples
@@ -12,6 +10,7 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.faces import library as albums
 from ..lib.faces.embed import best_embedder
 from ..lib.pictures import comfy_files as files
+from ..lib.storage.fingerprint import file_sha256
 from ..lib.vocabulary import Library, UserError
 from . import sockets
 from .layout import to_image, to_photos
@@ -123,7 +122,7 @@ class LoadPhotograph(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image: str, sample: str) -> str:
-        return hashlib.sha256(resolve_input(image).read_bytes()).hexdigest() if image else sample
+        return file_sha256(resolve_input(image)) if image else sample
 
     @classmethod
     def execute(cls, image: str, sample: str) -> io.NodeOutput:

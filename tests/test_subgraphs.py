@@ -8,6 +8,7 @@ import json
 
 import pytest
 from personal_restore.cli.tools import subgraphs
+from personal_restore.cli.tools.generated import stale_files
 from personal_restore.lib.standin.convert import to_api
 from personal_restore.lib.standin.graph import GraphError
 from personal_restore.lib.standin.subgraphs import INPUTS, OUTPUTS
@@ -28,9 +29,9 @@ WANTED = {
 
 def test_the_files_are_what_the_workflows_say():
     files = subgraphs.made_files()
-    assert not subgraphs.stale_subgraphs(files)
+    assert not stale_files(files, BLUEPRINTS)
     changed = next(iter(files))
-    assert subgraphs.stale_subgraphs(files | {changed: "{}"}) == [changed]
+    assert stale_files(files | {changed: "{}"}, BLUEPRINTS) == [changed]
 
 
 def test_every_blueprint_is_one_node_with_few_inputs_that_says_in_both_languages_what_it_does():

@@ -6,7 +6,6 @@ Run this after changing a workflow that a subgraph is cut out of. ``--check`` wr
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import sys
@@ -22,6 +21,7 @@ if not __package__:  # run as a script
     import run
 
     run.load_package()
+from personal_restore.cli.tools.generated import write_or_check  # noqa: E402
 from personal_restore.lib.standin.core_nodes import CORE_NODES  # noqa: E402
 from personal_restore.lib.standin.graph import kinds  # noqa: E402
 from personal_restore.lib.standin.io import WidgetInput  # noqa: E402
@@ -320,29 +320,6 @@ def made_files() -> dict[Path, str]:
     return {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for path, content in files.items()}
 
 
-def stale_subgraphs(files: dict[Path, str]) -> list[Path]:
-    """The files that differ from what they should contain, or belong to no blueprint."""
-    changed = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
-    return changed + sorted(set((ROOT / "subgraphs").glob("*.json")) - files.keys())
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Writes the subgraphs and the workflows that are built from them.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is stale")
-    check, files = parser.parse_args().check, made_files()
-    changed = stale_subgraphs(files)
-    for path in changed:
-        if check:
-            print(f"{path.relative_to(ROOT)} is stale: python cli/tools/subgraphs.py")
-        elif path in files:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(files[path], "utf-8", newline="\n")
-        else:
-            path.unlink()
-    if not (check and changed):
-        print(f"{len(files)} files are up to date")
-    return int(check and bool(changed))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    described = "Writes the subgraphs and the workflows that are built from them."
+    sys.exit(write_or_check("subgraphs", described, made_files(), (ROOT / "subgraphs").glob("*.json")))

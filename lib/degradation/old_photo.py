@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layers import LAYERS
-from .recipe import Recipe, Step
+from .recipe import Recipe, Step, resized_to
 from .steps import gaussian, jpeg_step
 
 NOMINAL = 768  # longer side in pixels of the picture that the family `old_photo` is drawn for
@@ -30,8 +30,7 @@ def local_damage(recipe_or_steps: Recipe | Sequence[Step], height: int, width: i
     size = height, width
     for step in steps:
         if step.operator == "resize":
-            scale = step.parameters["scale"]
-            size = max(1, int(height * scale)), max(1, int(width * scale))
+            size = resized_to(height, width, step.parameters["scale"])
         elif step.operator in LAYERS:
             opacity = LAYERS[step.operator](*size, **step.parameters).opacity
             if size != (height, width):

@@ -58,6 +58,11 @@ RESIZE = 1e-3, 4  # its scale, which for other operators is another thing
 LARGEST = 64e6  # pixels of an enlarged picture
 
 
+def resized_to(height: int, width: int, scale: float) -> tuple[int, int]:
+    """The size to which the step ``resize`` brings a picture that came in at this size."""
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
 @dataclass(frozen=True)
 class Step:
     """One operator and its parameters, all of them JSON values."""
@@ -91,7 +96,7 @@ class Recipe:
             try:
                 if step.operator == "resize":
                     scale = parameters.pop("scale")
-                    parameters["size"] = max(1, int(height * scale)), max(1, int(width * scale))
+                    parameters["size"] = resized_to(height, width, scale)
                     if scale > 1 and math.prod(parameters["size"]) > LARGEST:
                         raise ValueError(f"a picture of {width} x {height} px becomes too large")
                 if step.operator in NOISY:

@@ -163,6 +163,12 @@ def from_template(face: Face, picture: Tensor) -> Tensor:
     return warp(picture, inverted(face.template), picture.shape[-2:], border=(0.0,) * len(picture))
 
 
+def template_pixel(face: Face, side: int) -> float:
+    """Pixels of a face on the five-point template of ``side`` px, per pixel of the photograph."""
+    closer = 1.0 if face.template is None else float(np.sqrt(abs(np.linalg.det(face.template[:, :2]))))
+    return face.similarity.scale * closer * side / face.similarity.size
+
+
 def warp(
     image: Tensor,
     matrix: np.ndarray,

@@ -23,7 +23,7 @@ from ..vocabulary import Box, Face, Size, UserError
 from . import mtcnn
 from .align import crop_face
 from .broken import attempt, why
-from .detection import Detection, merge_detections, reading_order
+from .detection import Detection, merge_detections, overlap, reading_order
 from .paste import face_region
 from .turned import search
 
@@ -169,16 +169,10 @@ def _detect_in_box(photo: Tensor, box: Box, detector: Detector | None) -> Detect
             return _scan_scaled(detector, region, threshold, factor)
 
         found = [face.placed(shift) for face in search(scan, [photo[:, y0:y1, x0:x1]], threshold, detector.sure)]
-        best = max(found, key=lambda detection: _overlap(detection.box, box), default=None)
-        if best is not None and _overlap(best.box, box) > 0.25:
+        best = max(found, key=lambda detection: overlap(detection.box, box), default=None)
+        if best is not None and overlap(best.box, box) > 0.25:
             return best
     return Detection(box, corner + TYPICAL_LANDMARKS * side - 0.5, GUESSED_SCORE)
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def _from_mesh(face: dict[str, Any], size: Size, number: int) -> Detection:

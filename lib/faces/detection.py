@@ -35,6 +35,14 @@ class Detection:
         return replace(self, box=box, landmarks=moved(self.landmarks, matrix), points=points)
 
 
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union, 0..1; 0 for boxes without an area."""
+    width = max(min(one[2], other[2]) - max(one[0], other[0]), 0.0)
+    height = max(min(one[3], other[3]) - max(one[1], other[1]), 0.0)
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - width * height
+    return width * height / both if both > 0 else 0.0
+
+
 @dataclass(frozen=True)
 class FaceLandmarks:
     """PR_LANDMARKS: the faces of a batch of photographs before they are cropped.

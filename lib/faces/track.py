@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.signal import savgol_filter
 
-from .detection import Detection
+from .detection import Detection, overlap
 from .embed import Embedder
 from .match import Match, assign, weigh
 
@@ -77,15 +77,6 @@ class Tracker:
         alike = float(self._embedder.similarity(seen.looks, track.looks).max())
         near = _distance(last, box) <= max(last[2] - last[0], last[3] - last[1])
         return common + alike if common >= OVERLAP or (near and alike >= self._embedder.sure) else 0.0
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - common
-    return common / both if both > 0 else 0.0
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:

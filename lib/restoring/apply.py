@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..faces.align import from_template, onto_template, take_crop
+from ..faces.align import from_template, onto_template, take_crop, template_pixel
 from ..faces.embed import certainty
 from ..faces.paste import covered_region
 from ..fusion.mask import border_fade
@@ -115,8 +114,7 @@ def restore_crop(photo: torch.Tensor, face: Face, restorer: Restorer, conditions
                 F.interpolate(one, (restorer.native_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
                 for one in (inside, found)
             )
-        closer = 1.0 if face.template is None else float(np.sqrt(abs(np.linalg.det(face.template[:, :2]))))
-        pixel = face.similarity.scale * closer * restorer.native_size / size
+        pixel = template_pixel(face, restorer.native_size)
         out = restorer.restore(inside, replace(conditions, photo=found, pixel=pixel))
         if out.shape[-1] != size:
             out = F.interpolate(out, (size, size), mode="bicubic", antialias=True).clamp(0, 1)

@@ -37,7 +37,7 @@ def fuse_album(
     agreement = sum(w * r.agreement for w, r in zip(weights, references, strict=True))
     confidence = sum(w * r.confidence for w, r in zip(weights, references, strict=True))
     # In a small window, chance alone agrees now and then: the whole face has to, too.
-    whole = min(max((max(one.likeness for one in references) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)
+    whole = resemblance(references)
     doubt, belief = DOUBT + 0.3 * (0.5 - trust), BELIEF + 0.5 * (0.5 - trust)
     # Of what is believed, the careful take only a part.
     believed = (
@@ -46,6 +46,11 @@ def fuse_album(
     lost = 1 - survives
     detail = gain(face, filtered(album, survives), cutoff) * filtered(album, lost) - filtered(face, lost)
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
+
+
+def resemblance(references: Sequence[Registered]) -> float:
+    """How far the face as a whole is believed to be the album's, 0..1, by the album photograph that is most like it."""
+    return min(max((max(one.likeness for one in references) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)
 
 
 def choose_patches(references: Sequence[Registered]) -> Tensor:

@@ -66,7 +66,7 @@ class AlbumRestorer:
             result, shares = fuse_album(small, registered, survives, frame.survives, parts, self.trust)
         else:
             result, shares = self._chosen(small, small_photo, registered, survives, frame)
-        heard = self.strength * (LEAST_HEARD + (1 - LEAST_HEARD) * conditions.certainty)
+        heard = self.strength * heard_at(conditions.certainty)
         change = resized(result - small, CROP) * heard
         told = torch.zeros(len(conditions.references), CROP, CROP)
         # Linear, so that the shares never add up to more than everything.
@@ -91,6 +91,11 @@ class AlbumRestorer:
         with torch.inference_mode():
             choice = gate(seen.to(gate.stem.weight.device), self.trust)
         return choice.result[0].float().cpu(), choice.shares[0].float().cpu()
+
+
+def heard_at(certainty: float) -> float:
+    """How far the album is listened to, 0..1, if the match is so certain."""
+    return LEAST_HEARD + (1 - LEAST_HEARD) * certainty
 
 
 def working_side(pixel: float) -> int:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lib.faces.align import from_template, onto_template, take_crop
+from ...lib.faces.align import from_template, onto_template, take_crop, template_pixel
 from ...lib.faces.embed import certainty
 from ...lib.faces.paste import unwarp
 from ...lib.vocabulary import Face, Library, Reference
-from ..album.fusion import LIKE, UNLIKE, choose_patches
-from ..album.restorer import CROP, LEAST_HEARD, album_mesh, laid_over, likest, resized, working_side
+from ..album.fusion import choose_patches, resemblance
+from ..album.restorer import CROP, album_mesh, heard_at, laid_over, likest, resized, working_side
 from .filler import smoothly_filled
 
 # A pixel of the face counts as damaged from this share of damaged pixels of the photograph on.
@@ -33,8 +32,8 @@ def fill_known_faces(
     for face in frame:
         person = library.get(face.person)
         if person and person.references and strength > 0:
-            sure = LEAST_HEARD + (1 - LEAST_HEARD) * certainty(library.embedder, face.confidence)
-            photo = filled_face(photo, mask, face, person.references, strength * sure)
+            heard = strength * heard_at(certainty(library.embedder, face.confidence))
+            photo = filled_face(photo, mask, face, person.references, heard)
     return photo, tuple(_again(photo, face) for face in frame)
 
 
@@ -49,14 +48,13 @@ def filled_face(photo: Tensor, mask: Tensor, face: Face, references: Sequence[Re
     if not holes.any():
         return photo
     chosen = [references[index] for index in likest(references, small)]
-    pixel = _pixel(face) * small.shape[-1] / CROP
+    pixel = template_pixel(face, small.shape[-1])
     _, shown, found = laid_over(small, [(one.crop, album_mesh(one.crop)) for one in chosen], None, pixel)
     weights = choose_patches(found)
     album = sum(weight * one.picture for weight, one in zip(weights, found, strict=True))
     confidence = sum(weight * one.confidence for weight, one in zip(weights, found, strict=True))
     light = smoothly_filled(((small - album) * (1 - holes))[None], holes[None])[0]
-    like = min(max((max(one.likeness for one in found) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)
-    believed = torch.from_numpy(shown.inside)[None] * confidence * like
+    believed = torch.from_numpy(shown.inside)[None] * confidence * resemblance(found)
     change = from_template(face, resized(believed * (album + light - small), face.similarity.size))
     change, valid, (x0, y0, x1, y1) = unwarp(change, face.similarity, photo.shape[-2:])
     own, region = mask[:, y0:y1, x0:x1], photo[:, y0:y1, x0:x1]
@@ -68,14 +66,8 @@ def filled_face(photo: Tensor, mask: Tensor, face: Face, references: Sequence[Re
 def _on_template(face: Face, picture: Tensor) -> Tensor:
     """A picture ``[C, H, W]`` of the photograph's size as the aligned face, ``[C, S, S]`` at the size that the album is registered at."""
     crop = onto_template(face, take_crop(picture, face.similarity)[0])
-    side = working_side(_pixel(face))
+    side = working_side(template_pixel(face, CROP))
     return F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
-
-
-def _pixel(face: Face) -> float:
-    """Pixels of the aligned 512 px crop per pixel of the photograph."""
-    closer = 1.0 if face.template is None else float(np.sqrt(abs(np.linalg.det(face.template[:, :2]))))
-    return face.similarity.scale * closer * CROP / face.similarity.size
 
 
 def _again(photo: Tensor, face: Face) -> Face:
