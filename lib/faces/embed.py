@@ -22,6 +22,7 @@ from ..vocabulary import UserError
 from .align import TEMPLATE_512, least_squares_similarity, warp
 from .broken import attempt, why
 from .detect import Folders, dlib_file, model_file, to_uint8
+from .dlib_network import load_dlib_network
 
 ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -78,7 +79,7 @@ class ArcFace:
 
 
 class DlibFace:
-    """dlib's 128-d network on a fixed square of the aligned crop and its mirror image.
+    """dlib's 128-d network (`dlib_network.py`) on a fixed square of the aligned crop and its mirror image.
 
     The crop is aligned already, so no second landmark predictor is needed; the mirror image makes the vector steadier.
     """
@@ -86,16 +87,15 @@ class DlibFace:
     name, threshold, sure, proposes = "dlib", 0.5, 0.6, False
 
     def __init__(self, path: Path) -> None:
-        import dlib
-
-        self._network = dlib.face_recognition_model_v1(str(path))
+        self._network = load_dlib_network(path)
 
     def embed(self, crop: Tensor) -> np.ndarray:
         scale = DLIB_CHIP / DLIB_SIDE
         matrix = np.array([[scale, 0, -scale * DLIB_CORNER[0]], [0, scale, -scale * DLIB_CORNER[1]]])
-        chip = warp(crop, matrix, (DLIB_CHIP, DLIB_CHIP))
-        views = [np.array(self._network.compute_face_descriptor(to_uint8(view))) for view in (chip, chip.flip(2))]
-        return _unit(np.mean(views, 0))
+        chip = (warp(crop, matrix, (DLIB_CHIP, DLIB_CHIP)).float().cpu().clamp(0, 1) * 255).round()
+        with torch.no_grad():
+            views = self._network(torch.stack([chip, chip.flip(2)]))
+        return _unit(views.double().mean(0).numpy())
 
     @staticmethod
     def similarity(faces: np.ndarray, references: np.ndarray) -> np.ndarray:
