@@ -21,6 +21,7 @@ from .layout import check_same_photos, to_image, to_photos
 
 # Of the older input that "trust" replaced: this value asks for nothing special.
 NEUTRAL_AGREEMENT = 0.85
+EVERY_FACE, LARGEST_FACE = "every face", "the largest"
 SEED = "The same seed gives the same result. Restorers without randomness ignore it."
 
 
@@ -212,6 +213,15 @@ class RestoreFaces(io.ComfyNode):
                     "or 'strangers' for everyone else. Empty means all faces. Chain several Restore Faces nodes to "
                     "give each person an individual restorer and strength.",
                 ),
+                io.Combo.Input(
+                    "which",
+                    options=[EVERY_FACE, LARGEST_FACE],
+                    default=EVERY_FACE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="the largest: only that face of each photograph from which Face Pair and Estimate Degradation read the damage. "
+                    "It saves time where nothing else is done with the restored faces.",
+                ),
             ],
             outputs=[sockets.Faces.Output(display_name="faces", tooltip="The same faces with restored crops.")],
         )
@@ -227,6 +237,7 @@ class RestoreFaces(io.ComfyNode):
         library: Library | None = None,
         code: DegradationCode | None = None,
         people: str = "",
+        which: str = EVERY_FACE,
     ) -> io.NodeOutput:
         photos = to_photos(image)
         check_same_photos("Restore Faces", photos, faces)
@@ -242,6 +253,7 @@ class RestoreFaces(io.ComfyNode):
             seed=seed,
             code=code,
             wanted=chosen_people(people, sorted(names), complete=library is not None),
+            only_largest=which == LARGEST_FACE,
             progress=view.progress,
             show=view.face,
         )

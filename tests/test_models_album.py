@@ -18,7 +18,16 @@ from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import Borrowed, Conditions, DegradationCode, Reference
 from personal_restore.models.album.face_mesh import mesh_points
 from personal_restore.models.album.fusion import filtered
-from personal_restore.models.album.gate import LEVELS, Candidates, Gate, band_passes, joined_bands
+from personal_restore.models.album.gate import (
+    COMMON,
+    EACH,
+    LEVELS,
+    Candidates,
+    Gate,
+    added_to_each,
+    band_passes,
+    joined_bands,
+)
 from personal_restore.models.album.ready import load_gate
 from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
 from personal_restore.models.album.restorer import AlbumRestorer, likest, resized, working_side
@@ -275,6 +284,20 @@ def test_the_order_of_the_album_does_not_matter(gate):
     one, other = gate(seen), gate(turned)
     assert (one.result - other.result).abs().max() < 1e-5
     assert (one.shares[:, order] - other.shares).abs().max() < 1e-5
+
+
+def test_layers_that_are_convolved_together_give_what_each_gives_alone(gate):
+    """Of two in a batch with three album pictures each. Measured: 2e-6 of numbers up to 8."""
+    seen, draw = candidates(3), torch.Generator().manual_seed(0)
+    planes = torch.rand(6, 16, 64, 64, generator=draw)
+    planes[:, COMMON] = planes[::3, COMMON].repeat_interleave(3, 0)
+    alone = gate.stem(F.pixel_unshuffle(planes * 2 - 1, 2))
+    together = added_to_each(gate._stem(planes[:, EACH], EACH), gate._stem(planes[::3, COMMON], COMMON))
+    assert (together - alone).abs().max() < 1e-5
+    features = gate._features(seen, 3)
+    every = [*gate.heads, gate.move]
+    for layer, place, found in zip(every, (0, 0, 1, 2, 0), gate._read(features), strict=True):
+        assert (found - layer(features[place])).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

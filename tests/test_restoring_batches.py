@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from personal_restore.lib.degradation.estimate import face_pairs
 from personal_restore.lib.faces import align, detect
 from personal_restore.lib.fusion.compose import compose_faces
 from personal_restore.lib.restoring.apply import restore_faces, restore_scene
@@ -48,6 +49,34 @@ def faces_in(photos: torch.Tensor, *present: bool) -> Faces:
         face = Face(box, np.zeros((5, 2)), 1.0, similarity, crop, torch.ones(1, size, size), restored=crop * 0.9)
         frames.append((face,) if there else ())
     return Faces(tuple(frames), tuple(photos.shape[-2:]))
+
+
+def test_of_faces_restored_for_their_pair_alone_the_largest_is_enough():
+    """And it is one restoration a photograph, although in the first the largest face is cut off by the border and two are equal."""
+    photos = torch.rand(3, 3, 150, 400, generator=torch.Generator().manual_seed(0))
+    sides = ((20, 20, 60), (90, 40, 70), (200, 60, 70), (330, -80, 150)), (), ((50, 50, 12),)
+
+    def found(photo: torch.Tensor, x: float, y: float, side: float) -> Face:
+        box = (x, y, x + side, y + side)
+        landmarks = detect.TYPICAL_LANDMARKS * side + [x, y]
+        face = detect.make_face(photo, detect.Detection(box, landmarks, 1.0), 96)
+        return replace(face, restored=face.crop * 0.9)
+
+    frames = tuple(tuple(found(photo, *one) for one in places) for photo, places in zip(photos, sides, strict=True))
+    every, one = Counting(), Counting()
+    settings = {"library": Library(), "code": code(0.25)}
+    all_of_them = restore_faces(photos, Faces(frames, (150, 400)), every, **settings)
+    largest = restore_faces(photos, Faces(frames, (150, 400)), one, only_largest=True, **settings)
+    assert len(every.given) == 5 and len(one.given) == 1
+    assert [
+        [face is old for face, old in zip(*pair, strict=True)] for pair in zip(largest.frames, frames, strict=True)
+    ] == [
+        [True, False, True, True],
+        [],
+        [True],
+    ]
+    pairs = [face_pairs("test", photos, faces).frames for faces in (all_of_them, largest)]
+    assert torch.equal(pairs[0][0], pairs[1][0]) and pairs[0][1:] == pairs[1][1:] == (None, None)
 
 
 @pytest.mark.parametrize("scale", [1, 2])

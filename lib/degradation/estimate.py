@@ -8,8 +8,8 @@ from itertools import count
 import torch
 import torch.nn.functional as F
 
-from ..faces.paste import unwarp
-from ..vocabulary import Face, FacePairs, Faces, UserError
+from ..faces.paste import Region, covered_region, unwarp
+from ..vocabulary import Face, FacePairs, Faces, Size, UserError
 
 SMALLEST = 16  # pixels: the finest grid of tokens is 4x4 at a quarter of the resolution
 # Windows beside what was filled: shares of the pair's sides, places tried along each, and how much of one may be filled.
@@ -22,9 +22,13 @@ def face_pair(photo: torch.Tensor, face: Face, filled: torch.Tensor | None = Non
 
     photo: ``[3, H, W]``; filled: ``[1, H, W]``, above 0 where the photograph shows nothing of its own; the pair lies beside it.
     """
-    if face.restored is None:
-        return None
-    region, _, (x0, y0, x1, y1) = unwarp(face.restored, face.similarity, photo.shape[-2:])
+    window = None if face.restored is None else pair_window(face, photo.shape[-2:], filled)
+    return None if window is None else _pair_in(photo, face, window)
+
+
+def pair_window(face: Face, size: Size, filled: torch.Tensor | None = None) -> Region | None:
+    """Where the pair of a face lies in a photograph of ``size`` (H, W), None if it is too small. filled: as in `face_pair`."""
+    x0, y0, x1, y1 = covered_region(face.similarity.inverse, face.similarity.size, size)
     left, top, right, bottom = (round(v) for v in face.box)
     # The corners of a box may be outside a rotated crop; its middle nine tenths are inside.
     inset_x, inset_y = (right - left) // 20, (bottom - top) // 20
@@ -35,9 +39,15 @@ def face_pair(photo: torch.Tensor, face: Face, filled: torch.Tensor | None = Non
     top, bottom = max(top, middle_y - LARGEST // 2), min(bottom, middle_y + LARGEST // 2)
     if min(right - left, bottom - top) < SMALLEST:
         return None
-    if filled is not None:
-        x, y, width, height = clear_window(filled[0, top:bottom, left:right] > 0)
-        left, top, right, bottom = left + x, top + y, left + x + width, top + y + height
+    if filled is None:
+        return left, top, right, bottom
+    x, y, width, height = clear_window(filled[0, top:bottom, left:right] > 0)
+    return left + x, top + y, left + x + width, top + y + height
+
+
+def _pair_in(photo: torch.Tensor, face: Face, window: Region) -> torch.Tensor:
+    left, top, right, bottom = window
+    region, _, (x0, y0, _, _) = unwarp(face.best, face.similarity, photo.shape[-2:])
     restored = region[:, top - y0 : bottom - y0, left - x0 : right - x0]
     return torch.cat([restored, photo[:, top:bottom, left:right]])
 
@@ -87,8 +97,20 @@ def face_pairs(
 
 
 def _largest(photo: torch.Tensor, faces: Sequence[Face], filled: torch.Tensor | None) -> torch.Tensor | None:
-    pairs = (pair for face in faces if (pair := face_pair(photo, face, filled)) is not None)
-    return max(pairs, key=lambda pair: pair.shape[-1] * pair.shape[-2], default=None)
+    restored = [face for face in faces if face.restored is not None]
+    best = largest_face(restored, photo.shape[-2:], filled)
+    return None if best is None else face_pair(photo, best, filled)
+
+
+def largest_face(faces: Sequence[Face], size: Size, filled: torch.Tensor | None = None) -> Face | None:
+    """The face of a photograph of ``size`` (H, W) that has the largest pair, the first of equal ones; None if all are too small."""
+
+    def area(face: Face) -> int:
+        left, top, right, bottom = pair_window(face, size, filled) or (0, 0, 0, 0)
+        return (right - left) * (bottom - top)
+
+    best = max(faces, key=area, default=None)
+    return best if best is not None and area(best) else None
 
 
 def pairs_of_pictures(restored: torch.Tensor, damaged: torch.Tensor) -> FacePairs:

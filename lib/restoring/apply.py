@@ -9,6 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from ..degradation.estimate import largest_face
 from ..faces.align import from_template, onto_template, take_crop, template_pixel
 from ..faces.embed import certainty
 from ..faces.paste import covered_region
@@ -41,17 +42,20 @@ def restore_faces(
     code: DegradationCode | None = None,
     persona: Persona | None = None,
     wanted: Callable[[str | None], bool] = lambda person: True,
+    only_largest: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     show: Callable[[int, Face], None] = lambda number, face: None,
 ) -> Faces:
     """Every face with a restored crop; a face that the restorer cannot handle (no album) is unchanged.
 
     photos: ``[B, 3, H, W]``. strength mixes the result with the previous crop; 0 changes nothing. wanted: says for a
-    person's name (None for a stranger) whether this restorer applies. A face that was already restored is restored
+    person's name (None for a stranger) whether this restorer applies. only_largest: it applies to one face of each photograph at
+    most, the one from which the damage is read (`largest_face`). A face that was already restored is restored
     further; a face with strength 0 is left unchanged. show: receives every restored face with the number of its
     photograph.
     """
     total, done = len(faces), 0
+    largest = [largest_face(frame, faces.size) for frame in faces.frames] if only_largest else []
 
     def change(number: int, face: Face) -> Face:
         nonlocal done
@@ -59,7 +63,8 @@ def restore_faces(
         references = person.references if person else ()
         out = face
         able = references or not restorer.needs_references
-        if strength * face.strength > 0 and wanted(face.person) and able:
+        chosen = wanted(face.person) and (not only_largest or face is largest[number])
+        if strength * face.strength > 0 and chosen and able:
             # Called between the steps of one face, so that it can be canceled in the middle.
             def inner(_step, _steps):
                 return progress(done, total)

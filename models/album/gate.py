@@ -17,6 +17,8 @@ LEVELS = 4
 # What the network sees beside each album photograph: face and photograph (3 each), the album's picture (3), its
 # confidence and agreement, the parts, and one number per band.
 INPUTS = 3 + 3 + 3 + 1 + 1 + 1 + LEVELS
+# Among them: what belongs to one album photograph, and what is the same for all.
+EACH, COMMON = tuple(range(6, 11)), (*range(6), *range(11, INPUTS))
 LARGEST_MOVE = 0.06
 # Errors alone are smallest where detail is faint, likeness is not: the default of ``trust`` lies above this.
 AS_TRAINED = 0.25
@@ -85,7 +87,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        # In place: to get memory for another map of this size takes longer than to fill it.
+        return self.second(F.silu(self.first(F.silu(x)), inplace=True)).add_(x)
 
 
 class Shared(nn.Module):
@@ -96,8 +99,15 @@ class Shared(nn.Module):
         self.own, self.mean = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1, bias=False)
 
     def forward(self, x: Tensor, count: int) -> Tensor:
-        mean = x.unflatten(0, (-1, count)).mean(1)
-        return x + self.own(x) + self.mean(mean).repeat_interleave(count, 0)
+        # Channels last, where they lie: a mean over another layout is slow.
+        mean = x.permute(0, 2, 3, 1).unflatten(0, (-1, count)).mean(1).permute(0, 3, 1, 2)
+        return added_to_each(self.own(x).add_(x), self.mean(mean))
+
+
+def added_to_each(x: Tensor, told: Tensor) -> Tensor:
+    """``[B * K, C, h, w]`` with ``[B, C, h, w]`` added to each of the K, in place."""
+    x.unflatten(0, (len(told), -1)).add_(told[:, None])
+    return x
 
 
 class Gate(nn.Module):
@@ -134,9 +144,10 @@ class Gate(nn.Module):
         features = self._features(seen, count)
         offset = 4 * (trust - AS_TRAINED)
         face, photo, album = band_passes(seen.face), band_passes(seen.photo), band_passes(seen.album.flatten(0, 1))
+        *heads, move = self._read(features)
         out, shares = [], None
         for level in range(LEVELS):
-            head = self.heads[level](features[max(level - 1, 0)])
+            head = heads[level]
             head = (_twice(head) if level == 0 else head).float().unflatten(0, (-1, count))
             gain = (LARGEST_GAIN * head[:, :, 1:2].tanh()).exp()
             logits = torch.cat(
@@ -147,32 +158,33 @@ class Gate(nn.Module):
             out.append(chosen + weights[:, count] * photo[level] + weights[:, count + 1] * face[level])
             shares = weights[:, :count, 0] if level == 0 else shares
         fused = joined_bands([*out, face[-1]])
-        moved = F.pixel_shuffle(self.move(features[0]).float().unflatten(0, (-1, count)).mean(1), 2)
+        moved = F.pixel_shuffle(move.float().unflatten(0, (-1, count)).mean(1), 2)
         result = seen.face + seen.parts * (fused - seen.face + LARGEST_MOVE * moved.tanh())
         return Choice(result.clamp(0, 1), shares * seen.parts)
 
+    def _read(self, features: list[Tensor]) -> list[Tensor]:
+        """The heads of all levels, then the move. Those of the finest features are convolved together: each is narrow."""
+        finest = [*self.heads[:2], self.move]
+        weight, bias = (torch.cat([getattr(one, name) for one in finest]) for name in ("weight", "bias"))
+        joined = F.conv2d(features[0], weight.to(memory_format=torch.channels_last), bias, padding=1)
+        first, second, move = joined.split([one.out_channels for one in finest], 1)
+        rest = [head(map) for head, map in zip(self.heads[2:], features[1:], strict=False)]
+        return [first, second, *rest, move]
+
+    def _stem(self, planes: Tensor, places: tuple[int, ...]) -> Tensor:
+        """The share of some of the INPUTS, ``[B, C, S, S]``, in the first layer. places: theirs among the INPUTS."""
+        weight = self.stem.weight.unflatten(1, (INPUTS, 4))[:, list(places)].flatten(1, 2)
+        bias = self.stem.bias if places == COMMON else None
+        inside = F.pixel_unshuffle(planes * 2 - 1, 2).to(weight, memory_format=torch.channels_last)
+        return F.conv2d(inside, weight.to(memory_format=torch.channels_last), bias, padding=1)
+
     def _features(self, seen: Candidates, count: int) -> list[Tensor]:
         """Of each scale, finest (half the resolution) first, ``[B * K, C, h, w]``."""
-        size = seen.face.shape[-2:]
-
-        def each(x: Tensor) -> Tensor:
-            return x[:, None].expand(-1, count, -1, -1, -1)
-
-        levels = seen.survives[:, :, None, None].expand(-1, -1, *size)
-        stack = torch.cat(
-            [
-                each(seen.face),
-                each(seen.photo),
-                seen.album,
-                seen.confidence,
-                seen.agreement,
-                each(seen.parts),
-                each(levels),
-            ],
-            2,
-        )
-        inside = F.pixel_unshuffle(stack.flatten(0, 1) * 2 - 1, 2)
-        x = self.stem(inside.to(self.stem.weight, memory_format=torch.channels_last))
+        levels = seen.survives[:, :, None, None].expand(-1, -1, *seen.face.shape[-2:])
+        common = torch.cat([seen.face, seen.photo, seen.parts, levels], 1)
+        each = torch.cat([seen.album, seen.confidence, seen.agreement], 2).flatten(0, 1)
+        # What is the same for all album photographs is convolved once.
+        x = added_to_each(self._stem(each, EACH), self._stem(common, COMMON))
         kept = []
         for scale, blocks in enumerate(self.down):
             for block in blocks:

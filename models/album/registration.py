@@ -138,7 +138,7 @@ class ThinPlate:
 
 
 def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squared = ((a[:, None] - b[None]) ** 2).sum(-1)
+    squared = sum(np.subtract.outer(a[:, axis], b[:, axis]) ** 2 for axis in (0, 1))
     return 0.5 * squared * np.log(squared + 1e-12)
 
 
