@@ -61,8 +61,8 @@ def test_memory_is_bounded_and_the_groups_that_live_are_still_found(people, monk
 def test_real_faces_of_one_person_are_one_stranger(photos):
     """dlib's network, where it is installed."""
     from personal_restore.lib.faces.detect import detect_faces, make_face
+    from personal_restore.lib.faces.detection import main_face
     from personal_restore.lib.faces.embed import best_embedder
-    from personal_restore.lib.faces.library import main_face
     from personal_restore.lib.pictures.files import read_picture
 
     embedder = best_embedder()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.faces.align import crop_face
 from personal_restore.lib.faces.detect import detect_faces, make_face
-from personal_restore.lib.faces.library import main_face
+from personal_restore.lib.faces.detection import main_face
 from personal_restore.lib.fusion.mask import face_mask
 from personal_restore.lib.pictures.files import read_picture
 from personal_restore.lib.vocabulary import Conditions, Reference

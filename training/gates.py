@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from ..lib.degradation.estimate import SMALLEST
 from ..lib.extras import require
 from ..lib.faces.detect import Folders, detect_faces, make_face, to_uint8
-from ..lib.faces.detection import Detection
+from ..lib.faces.detection import Detection, main_face
 from ..lib.faces.embed import Embedder
-from ..lib.faces.library import main_face
 from ..lib.faces.match import similarity_matrix
 from ..lib.pictures.files import read_picture
 from ..lib.vocabulary import Box, Face, Library, Person, UserError

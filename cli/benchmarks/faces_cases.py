@@ -21,7 +21,7 @@ from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.recipe import Recipe
 from ...lib.faces.align import align
 from ...lib.faces.detect import detect_faces, make_face, merge_detections, reading_order
-from ...lib.faces.library import main_face
+from ...lib.faces.detection import main_face
 from ...lib.faces.paste import face_region
 from ...lib.pictures.files import read_picture
 from ...lib.restoring.apply import restore_faces, restore_scene

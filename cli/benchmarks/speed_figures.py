@@ -10,11 +10,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 Figures = dict[str, float]
 SIDE = 1024  # of the scene
 FACES, ALBUM = 30, 10
+FACE_NODES = "PR_DetectFaces", "PR_RestoreFaces", "PR_MatchFaces", "PR_FacePair", "PR_BlendFaces"
 GROUPS, CROP = 8, 128  # of a training step: two faces a group
 
 
@@ -78,6 +81,89 @@ def detection_costs() -> Figures:
     }
 
 
+def faces_costs() -> Figures:
+    """What face2scene does with the faces of a photograph, from finding to blending: 30 of them and one, in photographs of one size.
+
+    Everybody is known and has an album of their own, whose pictures have not been used yet. The scene is not restored.
+    """
+    import tempfile
+
+    from personal_restore.lib.standin.host import folders
+
+    with tempfile.TemporaryDirectory() as folder:
+        folders.output = Path(folder)
+        _faces_cost(1)  # everything is loaded
+        return {"one_face_s": _faces_cost(1), "30_faces_s": _faces_cost(FACES)}
+
+
+def _faces_cost(count: int) -> float:
+    import torch
+    from personal_restore.lib import samples
+    from personal_restore.lib.degradation.families import FAMILIES
+    from personal_restore.lib.standin.graph import links, load_graph
+    from personal_restore.lib.standin.runner import run_graph
+    from personal_restore.lib.vocabulary import Library, Person
+    from personal_restore.nodes import NODES, sources
+
+    photo = torch.full((1, 3, 5 * 256, 6 * 256), 0.5)
+    for number in range(count):
+        top, left = number // 6 * 256, number % 6 * 256
+        photo[..., top : top + 256, left : left + 256] = samples.photograph()[..., :256, 96:352]
+    photo = FAMILIES["trial"](14).apply(photo)
+    album = sources.sample_library()
+    references = album.people[0].references
+    people = [Person(str(n), tuple(replace(one, crop=one.crop.clone()) for one in references)) for n in range(count)]
+
+    graph = load_graph(Path(sys.path[0]) / "workflows" / "api" / "face2scene.json")
+    place = {node["class_type"]: id for id, node in graph.items()}
+    given = {place["PR_LoadPhotograph"]: ["given", 0], place["PR_LoadLibrary"]: ["given", 1]}
+    wanted, found = {}, [place["SaveImage"]]
+    while found:
+        node = graph[id := found.pop()]
+        inputs = {
+            name: given.get(value[0], value) if isinstance(value, list) else value
+            for name, value in node["inputs"].items()
+        }
+        if node["class_type"] == "PR_RestoreScene":
+            inputs["strength"] = 0.0
+        if node["class_type"] == "PR_MatchFaces":
+            del inputs["image"]  # which is only for its widget
+        wanted[id] = node | {"inputs": inputs, "_meta": {"title": node["class_type"]}}
+        found += [link[0] for link in links(wanted[id]).values() if link[0] not in {"given", *wanted}]
+    wanted["given"] = {"class_type": "Given", "inputs": {}, "_meta": {"title": "Given"}}
+
+    seconds, before = 0.0, ("", 0.0)
+
+    def on_node(name: str, index: int, total: int) -> None:
+        nonlocal seconds, before
+        now = time.process_time()
+        if before[0] in FACE_NODES:
+            seconds += now - before[1]
+        before = name, now
+
+    given_node = _given(photo.movedim(1, -1), Library(tuple(people), album.embedder))
+    run_graph(wanted, [*NODES, given_node], on_node=on_node, bars=False)
+    return seconds
+
+
+def _given(photo: Any, library: Any) -> type:
+    """A node that gives a photograph and a library."""
+    from personal_restore.lib.bridge import io
+    from personal_restore.nodes import sockets
+
+    class Given(io.ComfyNode):
+        @classmethod
+        def define_schema(cls):
+            outputs = [io.Image.Output(display_name="photograph"), sockets.Library.Output(display_name="library")]
+            return io.Schema(node_id="Given", display_name="Given", category="test", inputs=[], outputs=outputs)
+
+        @classmethod
+        def execute(cls):
+            return io.NodeOutput(photo, library)
+
+    return Given
+
+
 def album_costs() -> Figures:
     """An album of portraits, per picture."""
     import tempfile
@@ -93,7 +179,23 @@ def album_costs() -> Figures:
         for number in range(ALBUM):
             to_pil(photo[:, number:, number:]).save(Path(folder) / f"{number}.jpg", quality=95)
         embedder = best_embedder()
-        return {"album_picture_s": _timed(lambda: load_library(folder, embedder)) / ALBUM}
+        seconds = _timed(lambda: load_library(folder, embedder)) / ALBUM
+    return {"album_picture_s": seconds, "saved_300_pictures_s": _saved_library_cost(photo)}
+
+
+def _saved_library_cost(photo: Any) -> float:
+    """A library of 30 people with 10 pictures each, from its file."""
+    import tempfile
+
+    import numpy as np
+    from personal_restore.lib.storage.libraries import load_library_file, save_library
+    from personal_restore.lib.vocabulary import Library, Person, Reference
+
+    crop = photo[:, :512, :512].clamp(0, 1).contiguous()
+    album = tuple(Reference(f"{n}.jpg", crop, np.zeros((5, 2)), np.ones(128, np.float32)) for n in range(10))
+    with tempfile.TemporaryDirectory() as folder:
+        save_library(Library(tuple(Person(str(n), album) for n in range(30)), "dlib"), Path(folder), "saved")
+        return _timed(lambda: load_library_file(Path(folder), "saved"))
 
 
 def training_costs() -> Figures:
@@ -121,6 +223,7 @@ FIGURES = {
     "imports": import_costs,
     "scene": scene_costs,
     "detection": detection_costs,
+    "faces": faces_costs,
     "album": album_costs,
     "training": training_costs,
 }

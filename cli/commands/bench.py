@@ -242,7 +242,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _add_speed(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    kinds = ("first_picture", "imports", "scene", "detection", "album", "training")
+    kinds = ("first_picture", "imports", "scene", "detection", "faces", "album", "training")
     speed = bench.add_parser(
         "speed",
         help="processor time and memory, beside those of an older checkout",

@@ -202,8 +202,10 @@ def warp(
         fill = image.new_tensor(border)[:, None, None]
         result = F.grid_sample((image - fill)[None], grid, mode, padding_mode="zeros", align_corners=False) + fill
     if antialias:  # bicubic overshoots
-        values = [image] if border is None else [image, fill]
-        result = result.clamp(min(map(torch.min, values)), max(map(torch.max, values)))
+        low, high = torch.aminmax(image)
+        if border is not None:
+            low, high = torch.minimum(low, fill.min()), torch.maximum(high, fill.max())
+        result = result.clamp(low, high)
     return F.avg_pool2d(result, samples)[0] if samples > 1 else result[0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..vocabulary import Box, Face, Size, UserError
 from . import mtcnn
 from .align import crop_face
 from .broken import attempt, why
-from .detection import Detection, merge_detections, overlap, reading_order
+from .detection import Detection, main_face, merge_detections, overlap, reading_order
 from .paste import face_region
 from .turned import search
 
@@ -39,17 +39,21 @@ SMALLEST_FACE = 16
 TYPICAL_LANDMARKS = np.array([[0.28, 0.395], [0.72, 0.395], [0.5, 0.6], [0.31, 0.765], [0.69, 0.765]])
 GUESSED_SCORE = 0.1
 SCANNED_BOX = 160  # pixels
+# Shares of the shorter side: of faces that are looked for first in portraits, and of one that must be the main one.
+LARGE_FACE, MAIN_FACE = 1 / 20, 1 / 7
 
 
 @dataclass(frozen=True)
 class Detector:
     """scan(photo ``[3, H, W]`` in 0..1, threshold) -> detections; threshold: the detector's usual one; sure: the score that
-    nothing but an upright face reaches."""
+    nothing but an upright face reaches; large: a scan for faces of at least ``LARGE_FACE`` of the photograph's shorter side, None
+    if that takes as long."""
 
     name: str
     threshold: float
     scan: Callable[[Tensor, float], list[Detection]]
     sure: float = 0.75
+    large: Callable[[Tensor, float], list[Detection]] | None = None
 
 
 def detect_faces(
@@ -71,6 +75,28 @@ def detect_faces(
     if detector is None:
         return []
     threshold = detector.threshold if threshold is None else threshold
+    looks = [photo] if second_look is None else [photo, second_look]
+    return reading_order(search(_looking(detector, threshold), looks, threshold, detector.sure))
+
+
+def detect_portrait(photo: Tensor, model_folder: Folders = None) -> list[Detection]:
+    """The faces of a photograph ``[3, H, W]`` in 0..1 of which only the main one counts, in reading order.
+
+    Large faces are looked for first. If the main one of them is so large that no smaller one can be it, they alone are the
+    result; otherwise it is all that `detect_faces` finds.
+    """
+    detector = get_detector("auto", model_folder)
+    if detector is not None and detector.large is not None:
+        scan = _looking(replace(detector, scan=detector.large), detector.threshold)
+        found = search(scan, [photo], detector.threshold, detector.sure)
+        main = main_face(found, photo.shape[-2:]) if found else None
+        if main is not None and main.box[2] - main.box[0] >= MAIN_FACE * min(photo.shape[-2:]):
+            return reading_order(found)
+    return detect_faces(photo, model_folder=model_folder)
+
+
+def _looking(detector: Detector, threshold: float) -> Callable[[Tensor], list[Detection]]:
+    """Scans a picture, a small one and one in which nothing was found at twice its size, too."""
 
     def scan(look: Tensor) -> list[Detection]:
         found = detector.scan(look, threshold)
@@ -79,8 +105,7 @@ def detect_faces(
             found += _scan_scaled(detector, look, threshold, 2)
         return [face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]
 
-    looks = [photo] if second_look is None else [photo, second_look]
-    return reading_order(search(scan, looks, threshold, detector.sure))
+    return scan
 
 
 def get_detector(backend: str = "auto", model_folder: Folders = None) -> Detector | None:
@@ -211,14 +236,15 @@ def _mtcnn(model_folder: Folders) -> Detector | None:
     if networks is None:
         return None
 
-    def scan(photo: Tensor, threshold: float) -> list[Detection]:
+    def scan(photo: Tensor, threshold: float, least: float = 0.0) -> list[Detection]:
         # In a large photograph, the smallest faces are irrelevant, and they determine the time of the scan.
         min_face = max(20.0, min(photo.shape[-2:]) / 100)
-        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), networks, min_face, threshold)
+        least *= min(photo.shape[-2:])
+        boxes, landmarks, scores = mtcnn.detect(photo.cpu(), networks, min_face, threshold, least)
         found = zip(boxes.tolist(), landmarks.double().numpy(), scores.tolist(), strict=True)
         return [Detection(tuple(box), points, score) for box, points, score in found]
 
-    return Detector("mtcnn", 0.85, scan, sure=0.995)
+    return Detector("mtcnn", 0.85, scan, sure=0.995, large=partial(scan, least=LARGE_FACE))
 
 
 def scrfd_file(folders: Folders) -> Path | None:

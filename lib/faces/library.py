@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from ..pictures.files import is_picture, read_picture
-from ..vocabulary import Face, Library, Person, Reference, Size, UserError
+from ..vocabulary import Face, Library, Person, Reference, UserError
 from .align import moved
-from .detect import Folders, detect_faces, make_face
-from .detection import Detection
+from .detect import Folders, detect_portrait, make_face
+from .detection import main_face
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
 
@@ -166,7 +166,7 @@ def _person(
 ) -> Person | None:
     references = []
     for file, picture in pictures:
-        found = detect_faces(picture, model_folder=model_folder)
+        found = detect_portrait(picture, model_folder)
         if not found:
             notes.append(f"{name}: skipped {file}, no face was found in it.")
             continue
@@ -224,17 +224,6 @@ def _reference(file: str, face: Face, embedder: Embedder | None) -> Reference:
     matrix = face.similarity.matrix
     landmarks = moved(face.landmarks, matrix)
     return Reference(file, face.crop, landmarks, None if embedder is None else embedder.embed(face.crop))
-
-
-def main_face(detections: list[Detection], size: Size) -> Detection:
-    """The largest and most central face of a picture of ``size`` (H, W): area, halved toward a corner."""
-
-    def weight(detection: Detection) -> float:
-        x0, y0, x1, y1 = detection.box
-        off = ((x0 + x1) / size[1] - 1) ** 2 + ((y0 + y1) / size[0] - 1) ** 2
-        return (x1 - x0) * (y1 - y0) * (1 - off / 4)
-
-    return max(detections, key=weight)
 
 
 def detail(crop: Tensor) -> float:

@@ -117,16 +117,17 @@ def load_mtcnn(folder: Path) -> tuple[PNet, RNet, ONet]:
 
 @torch.no_grad()
 def detect(
-    photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, threshold: float
+    photo: Tensor, networks: tuple[PNet, RNet, ONet], min_face: float, threshold: float, least: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes ``[N, 4]``, landmarks ``[N, 5, 2]`` and scores ``[N]`` of the faces in ``[3, H, W]`` in 0..1.
 
-    min_face: smallest face side to look for, pixels; it sets the largest picture that is scanned, hence the time.
+    min_face: smallest face side to look for, pixels; it sets the sizes at which the picture is scanned. least: sizes for smaller
+    faces are left out, and with them most of the time; larger faces come out as without.
     """
     pnet, rnet, onet = networks
     halvings = _halvings(photo.float().mul(255 / 128).sub_(127.5 / 128)[None])
 
-    boxes = _propose(halvings, pnet, min_face)
+    boxes = _propose(halvings, pnet, min_face, least)
     score, shift, _ = _judge(halvings, boxes, 24, rnet)
     boxes, score = _regress(boxes, shift)[score >= REFINE], score[score >= REFINE]
     boxes = _square(boxes[nms(boxes, score, 0.7)])
@@ -188,9 +189,11 @@ def _halvings(image: Tensor) -> list[Tensor]:
     return levels
 
 
-def _propose(halvings: list[Tensor], pnet: PNet, min_face: float) -> Tensor:
+def _propose(halvings: list[Tensor], pnet: PNet, min_face: float, least: float) -> Tensor:
     height, width = halvings[0].shape[-2:]
     scale = min(CELL / min_face, 1.0)
+    while CELL / scale < least:
+        scale *= PYRAMID_FACTOR
     boxes, scores = [torch.zeros(0, 4)], [torch.zeros(0)]
     while min(height, width) * scale >= CELL:
         level = min(int(math.log2(1 / scale)), len(halvings) - 1)

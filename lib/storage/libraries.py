@@ -131,10 +131,10 @@ def _reference(file: OpenTensors, key: str, name: str) -> Reference:
     if not landmarks.is_floating_point() or not points.isfinite().all():
         raise ValueError(f"the landmarks of reference {key} are not numbers")
     if f"{key}.embedding" not in file.names:
-        return Reference(name, crop.float() / 255, points.numpy().copy(), None)
+        return Reference(name, crop.float().div_(255), points.numpy().copy(), None)
     embedding = file.get(f"{key}.embedding")
     if embedding.ndim != 1 or not len(embedding):
         raise ValueError(f"the embedding of reference {key} has the wrong shape")
     if not embedding.is_floating_point() or not embedding.float().isfinite().all():
         raise ValueError(f"the embedding of reference {key} is not made of numbers")
-    return Reference(name, crop.float() / 255, points.numpy().copy(), embedding.float().numpy().astype(np.float32))
+    return Reference(name, crop.float().div_(255), points.numpy().copy(), embedding.float().numpy().astype(np.float32))

@@ -192,7 +192,9 @@ def mesh_points(crops: Tensor, passes: int = 1, network: FaceMesh | None = None)
     device = next(network.parameters()).device
     crops = crops.to(device, torch.float32)
     unit = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).expand(len(crops), 2, 3)
-    points = _look(network, _view(crops, unit))
+    # Such a view of the whole crop is the crop itself.
+    whole = crops.shape[-1] % SIDE == 0
+    points = _look(network, _reduced(crops) if whole else _view(crops, unit))
     for _ in range(passes - 1):
         found = torch.stack([_upright(face) for face in points.cpu().double()]).to(crops)
         seen = _look(network, _view(crops, found))
@@ -245,8 +247,11 @@ def _view(crops: Tensor, matrices: Tensor) -> Tensor:
     """``[B, 3, 128, 128]``: what affine maps ``[B, 2, 3]`` from the view's unit to the crop's show, averaged where it shrinks."""
     side = max(SIDE, SIDE * round(crops.shape[-1] / SIDE))
     grid = F.affine_grid(matrices, [len(crops), 3, side, side], align_corners=False)
-    shown = F.grid_sample(crops, grid, "bilinear", padding_mode="border", align_corners=False)
-    return F.adaptive_avg_pool2d(shown, SIDE).contiguous(memory_format=torch.channels_last)
+    return _reduced(F.grid_sample(crops, grid, "bilinear", padding_mode="border", align_corners=False))
+
+
+def _reduced(views: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(views, SIDE).contiguous(memory_format=torch.channels_last)
 
 
 def _upright(points: Tensor) -> Tensor:

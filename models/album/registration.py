@@ -83,9 +83,7 @@ class Frame:
         place = np.dstack(np.meshgrid(np.arange(self.side), np.arange(self.side))).astype(np.float32)
         place += self.spread(mesh[:, :2] - self.mesh[:, :2])
         picture = _shrunk(reference, self.side)
-        place = self._follow(picture, place)
-        warped = sampled_at(picture, place)
-        contrast = local_contrast(luma_of(warped), self.survives)
+        place, warped, contrast = self._follow(picture, place)
         agreement = correlation(self.contrast, contrast, WINDOW * self.side)
         same = np.exp(-((expression(mesh, self.mesh) / (EXPRESSION * self.side)) ** 2))
         confidence = np.clip(self.spread(same * facing(mesh)), 0, 1) * self.seen * _folded(place)
@@ -97,15 +95,22 @@ class Frame:
             likeness,
         )
 
-    def _follow(self, picture: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """``place`` corrected by the flow of the surviving frequencies, if that makes the face and the picture agree better."""
-        before = local_contrast(luma_of(sampled_at(picture, place)), self.survives)
+    def _follow(self, picture: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``place`` corrected by the flow of the surviving frequencies, if that makes the face and the picture agree better.
+
+        Returns the place, the picture read there ``[S, S, 3]``, and the local contrast of that.
+        """
+        warped, before = self._seen(picture, place)
         flow = dense_flow(self.contrast, before, self.side)
         y, x = np.mgrid[: self.side, : self.side].astype(np.float32)
         corrected = sampled_at(place, np.dstack([x, y]) + flow)
-        after = local_contrast(luma_of(sampled_at(picture, corrected)), self.survives)
+        rewarped, after = self._seen(picture, corrected)
         old, new = (float((self.contrast * one * self.inside).mean()) for one in (before, after))
-        return corrected if new > old * (1 + LEAST_GAIN) else place
+        return (corrected, rewarped, after) if new > old * (1 + LEAST_GAIN) else (place, warped, before)
+
+    def _seen(self, picture: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        warped = sampled_at(picture, place)
+        return warped, local_contrast(luma_of(warped), self.survives)
 
 
 def skin(mesh: np.ndarray, side: int) -> np.ndarray:
