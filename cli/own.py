@@ -71,6 +71,16 @@ def with_photo(graph: Graph, photo: Path) -> Graph:
     return graph
 
 
+def without_previews(graph: Graph) -> Graph:
+    """The graph without what only the editor shows: previews of pictures, and the picture in which faces are clicked."""
+    used = {link[0] for node in graph.values() for link in linked_sources(graph, node).values()}
+    graph = {id: node for id, node in graph.items() if node["class_type"] != "PreviewImage" or id in used}
+    for id, node in graph.items():
+        if node["class_type"] == "PR_MatchFaces":
+            graph[id] = node | {"inputs": {name: value for name, value in node["inputs"].items() if name != "image"}}
+    return graph
+
+
 def with_edit(graph: Graph, edit: Path) -> Graph:
     """The graph with ``edit`` as the edited version of the photograph, wherever one goes in. Raises UserError if none does."""
     graph = copy.deepcopy(graph)

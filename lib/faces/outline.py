@@ -38,14 +38,14 @@ FURTHEST_MISS = 25.0
 
 def outline(face: Face) -> np.ndarray:
     """``[27, 2]`` points (x, y) in pixels of the face's crop: 17 of the jaw, from left to right, and 10 of the brows."""
-    size, matrix = face.similarity.size, face.similarity.matrix
-    landmarks = moved(face.landmarks, matrix)
     seen = predicted(face)
-    return _typical(landmarks, size) if seen is None else seen[:27]
+    return typical_outline(face) if seen is None else seen[:27]
 
 
-def _typical(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """The median outline, brought to the landmarks ``[5, 2]`` by the affine map that fits them best."""
+def typical_outline(face: Face) -> np.ndarray:
+    """The median outline ``[27, 2]``, brought to the face's five landmarks by the affine map that fits them best."""
+    size = face.similarity.size
+    landmarks = moved(face.landmarks, face.similarity.matrix)
     points = np.concatenate([_mirrored(JAW), _mirrored([*BROW, [MIDDLE, 0]])]) * (size / 512)
     points = np.delete(points, 17 + 5, axis=0)
     # The eyes and the corners of the mouth lie in one plane; the nose, which does not, tells nothing about the outline.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
@@ -74,15 +76,15 @@ def region_mask(face: Face, region: str, segment: torch.Tensor | None = None) ->
     return _softened(inside) * border_fade(size)
 
 
-def features_mask(face: Face) -> torch.Tensor:
-    """``[1, S, S]`` in 0..1: the face's own mask, or, without one, its outline up to the middle of the forehead.
+def features_mask(face: Face, find: Callable[[Face], np.ndarray] = outline) -> torch.Tensor:
+    """``[1, S, S]`` in 0..1: the face's own mask, or, without one, its outline, as ``find`` gives it, up to the middle of the forehead.
 
     Hair says little about who somebody is, and shows most where it was laid into other hair.
     """
     size = face.similarity.size
     if face.mask is not None:
         return face.mask
-    return _softened(hull(outline(face), size, FEATURES, 0.0, 0.0)) * border_fade(size)
+    return _softened(hull(find(face), size, FEATURES, 0.0, 0.0)) * border_fade(size)
 
 
 def hull(points: np.ndarray, size: int, forehead: float, width: float, neck: float) -> torch.Tensor:
