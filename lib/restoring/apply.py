@@ -43,6 +43,7 @@ def restore_faces(
     persona: Persona | None = None,
     wanted: Callable[[str | None], bool] = lambda person: True,
     only_largest: bool = False,
+    scenes: torch.Tensor | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     show: Callable[[int, Face], None] = lambda number, face: None,
 ) -> Faces:
@@ -50,10 +51,12 @@ def restore_faces(
 
     photos: ``[B, 3, H, W]``. strength mixes the result with the previous crop; 0 changes nothing. wanted: says for a
     person's name (None for a stranger) whether this restorer applies. only_largest: it applies to one face of each photograph at
-    most, the one from which the damage is read (`largest_face`). A face that was already restored is restored
+    most, the one from which the damage is read (`largest_face`). scenes: the photographs as this restorer has restored them, ``[B, 3,
+    H * scale, W * scale]``, out of which the faces are cut instead of being restored again. A face that was already restored is restored
     further; a face with strength 0 is left unchanged. show: receives every restored face with the number of its
     photograph.
     """
+    _check_scenes(scenes, photos, restorer)
     total, done = len(faces), 0
     largest = [largest_face(frame, faces.size) for frame in faces.frames] if only_largest else []
 
@@ -80,7 +83,10 @@ def restore_faces(
                 certainty=certainty(library.embedder, face.confidence),
                 borrow=shares.append,
             )
-            restored = restore_crop(photos[number], face, restorer, conditions)
+            if scenes is None:
+                restored = restore_crop(photos[number], face, restorer, conditions)
+            else:
+                restored = take_crop(scenes[number], face.similarity.scaled(restorer.scale))[0]
             out = replace(
                 face,
                 restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored,
@@ -93,6 +99,21 @@ def restore_faces(
 
     frames = tuple(tuple(change(number, face) for face in frame) for number, frame in enumerate(faces.frames))
     return replace(faces, frames=frames)
+
+
+def _check_scenes(scenes: torch.Tensor | None, photos: torch.Tensor, restorer: Restorer) -> None:
+    if scenes is None:
+        return
+    if restorer.native_size is not None:
+        raise UserError(
+            f"Restore Faces: {restorer.name} restores faces only, so that no scene can come from it. Disconnect scene."
+        )
+    height, width = (side * restorer.scale for side in photos.shape[-2:])
+    if scenes.shape != (len(photos), 3, height, width):
+        raise UserError(
+            f"Restore Faces: scene must be the photograph as {restorer.name} restores it, {width}x{height} px, but it is "
+            f"{scenes.shape[-1]}x{scenes.shape[-2]} px ({len(scenes)} of {len(photos)}). Connect Restore Scene with the same restorer."
+        )
 
 
 def _borrowed(

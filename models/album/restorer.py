@@ -60,7 +60,8 @@ class AlbumRestorer:
         chosen = likest(conditions.references, small)
         crops = [conditions.references[index].crop for index in chosen]
         scalars = None if conditions.code is None else conditions.code.scalars
-        survives, frame, registered = laid_over(small, [(crop, album_mesh(crop)) for crop in crops], scalars, pixel)
+        album = list(zip(crops, album_meshes(crops), strict=True))
+        survives, frame, registered = laid_over(small, album, scalars, pixel)
         if self.load is None:
             parts = torch.from_numpy(frame.inside)[None]
             result, shares = fuse_album(small, registered, survives, frame.survives, parts, self.trust)
@@ -111,7 +112,7 @@ def laid_over(
     pixel: of the face's crop, per pixel of the photograph.
     """
     side = face.shape[-1]
-    lights = torch.cat([luma(resized(crop.float(), side)) for crop, _ in album])
+    lights = torch.cat([resized(luma(crop.float()), side) for crop, _ in album])
     survives = survival(scalars, power(lights), side * 3 // 2, pixel)
     frame = Frame(face, mesh_of(face), cutoff(survives))
     return survives, frame, [frame.register(crop, mesh) for crop, mesh in album]
@@ -133,12 +134,15 @@ def mesh_of(crop: Tensor) -> np.ndarray:
     return mesh_points(crop[None])[0].cpu().double().numpy()
 
 
-def album_mesh(crop: Tensor) -> np.ndarray:
-    """The mesh of an album's crop, kept as long as the crop is."""
-    if id(crop) not in _meshes:
-        _meshes[id(crop)] = mesh_of(crop)
-        finalize(crop, _meshes.pop, id(crop))
-    return _meshes[id(crop)]
+def album_meshes(crops: Sequence[Tensor]) -> list[np.ndarray]:
+    """The mesh of each crop of an album, kept as long as the crop is. New ones of one size are looked for together."""
+    new = list({id(crop): crop for crop in crops if id(crop) not in _meshes}.values())
+    for side in {crop.shape[-1] for crop in new}:
+        same = [crop for crop in new if crop.shape[-1] == side]
+        for crop, mesh in zip(same, mesh_points(torch.stack(same)).cpu().double().numpy(), strict=True):
+            _meshes[id(crop)] = mesh
+            finalize(crop, _meshes.pop, id(crop))
+    return [_meshes[id(crop)] for crop in crops]
 
 
 def resized(picture: Tensor, side: int) -> Tensor:

@@ -14,7 +14,7 @@ from ...lib.faces.embed import certainty
 from ...lib.faces.paste import unwarp
 from ...lib.vocabulary import Face, Library, Reference
 from ..album.fusion import choose_patches, resemblance
-from ..album.restorer import CROP, album_mesh, heard_at, laid_over, likest, resized, working_side
+from ..album.restorer import CROP, album_meshes, heard_at, laid_over, likest, resized, working_side
 from .filler import smoothly_filled
 
 # A pixel of the face counts as damaged from this share of damaged pixels of the photograph on.
@@ -47,9 +47,9 @@ def filled_face(photo: Tensor, mask: Tensor, face: Face, references: Sequence[Re
     holes = (holes > DAMAGED).float()
     if not holes.any():
         return photo
-    chosen = [references[index] for index in likest(references, small)]
+    crops = [references[index].crop for index in likest(references, small)]
     pixel = template_pixel(face, small.shape[-1])
-    _, shown, found = laid_over(small, [(one.crop, album_mesh(one.crop)) for one in chosen], None, pixel)
+    _, shown, found = laid_over(small, list(zip(crops, album_meshes(crops), strict=True)), None, pixel)
     weights = choose_patches(found)
     album = sum(weight * one.picture for weight, one in zip(weights, found, strict=True))
     confidence = sum(weight * one.confidence for weight, one in zip(weights, found, strict=True))
