@@ -100,7 +100,6 @@ def _faces_cost(count: int) -> float:
     import torch
     from personal_restore.lib import samples
     from personal_restore.lib.degradation.families import FAMILIES
-    from personal_restore.lib.standin.graph import links, load_graph
     from personal_restore.lib.standin.runner import run_graph
     from personal_restore.lib.vocabulary import Library, Person
     from personal_restore.nodes import NODES, sources
@@ -114,24 +113,6 @@ def _faces_cost(count: int) -> float:
     references = album.people[0].references
     people = [Person(str(n), tuple(replace(one, crop=one.crop.clone()) for one in references)) for n in range(count)]
 
-    graph = load_graph(Path(sys.path[0]) / "workflows" / "api" / "face2scene.json")
-    place = {node["class_type"]: id for id, node in graph.items()}
-    given = {place["PR_LoadPhotograph"]: ["given", 0], place["PR_LoadLibrary"]: ["given", 1]}
-    wanted, found = {}, [place["SaveImage"]]
-    while found:
-        node = graph[id := found.pop()]
-        inputs = {
-            name: given.get(value[0], value) if isinstance(value, list) else value
-            for name, value in node["inputs"].items()
-        }
-        if node["class_type"] == "PR_RestoreScene":
-            inputs["strength"] = 0.0
-        if node["class_type"] == "PR_MatchFaces":
-            del inputs["image"]  # which is only for its widget
-        wanted[id] = node | {"inputs": inputs, "_meta": {"title": node["class_type"]}}
-        found += [link[0] for link in links(wanted[id]).values() if link[0] not in {"given", *wanted}]
-    wanted["given"] = {"class_type": "Given", "inputs": {}, "_meta": {"title": "Given"}}
-
     seconds, before = 0.0, ("", 0.0)
 
     def on_node(name: str, index: int, total: int) -> None:
@@ -142,8 +123,31 @@ def _faces_cost(count: int) -> float:
         before = name, now
 
     given_node = _given(photo.movedim(1, -1), Library(tuple(people), album.embedder))
-    run_graph(wanted, [*NODES, given_node], on_node=on_node, bars=False)
+    run_graph(_faces_graph(), [*NODES, given_node], on_node=on_node, bars=False)
     return seconds
+
+
+def _faces_graph() -> dict[str, Any]:
+    """What leads to the result of face2scene, with the node "Given" as its photograph and album, and every scene left as it is."""
+    from personal_restore.lib.standin.graph import links, load_graph
+
+    graph = load_graph(Path(sys.path[0]) / "workflows" / "api" / "face2scene.json")
+    place = {node["class_type"]: id for id, node in graph.items()}
+    given = {place["PR_LoadPhotograph"]: ["given", 0], place["PR_LoadLibrary"]: ["given", 1]}
+    wanted, found = {"given": {"class_type": "Given", "inputs": {}}}, [place["SaveImage"]]
+    while found:
+        node = graph[id := found.pop()]
+        inputs = {
+            name: given.get(value[0], value) if isinstance(value, list) else value
+            for name, value in node["inputs"].items()
+        }
+        if node["class_type"] == "PR_RestoreScene":
+            inputs["strength"] = 0.0
+        if node["class_type"] == "PR_MatchFaces":
+            del inputs["image"]  # which is only for its widget
+        wanted[id] = {"class_type": node["class_type"], "inputs": inputs, "_meta": {"title": node["class_type"]}}
+        found += [link[0] for link in links(wanted[id]).values() if link[0] not in wanted]
+    return wanted
 
 
 def _given(photo: Any, library: Any) -> type:
