@@ -290,6 +290,20 @@ def test_a_face_is_tracked_known_and_restored_with_one_code_for_the_shot(astrona
         assert result.shape == frame.image.shape and not torch.equal(result, frame.image)
 
 
+def test_the_damage_is_read_off_every_face_and_what_only_finds_faces_is_not_done_again():
+    graphs = graphs_for_shots(bundled("face2scene"))
+
+    def inputs(graph: dict, kind: str) -> list[dict]:
+        return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
+
+    assert {one.get("which", "every face") for one in inputs(graphs.alone, "PR_RestoreFaces")} == {
+        "every face",
+        "the largest",
+    }
+    assert not any("which" in one for one in inputs(graphs.read, "PR_RestoreFaces"))
+    assert len(inputs(graphs.alone, "PR_RestoreScene")) == 2 and len(inputs(graphs.finish, "PR_RestoreScene")) == 1
+
+
 def test_a_workflow_that_cannot_be_tracked_is_refused():
     graph = bundled("face2scene")
     match = next(node for node in graph.values() if node["class_type"] == "PR_MatchFaces")

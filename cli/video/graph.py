@@ -23,8 +23,8 @@ from ...nodes.layout import to_photos
 from ..own import with_photo
 from ..restore import RESULT
 
-DETECT, MATCH, ESTIMATE, MAPNET, PAIR = (
-    f"PR_{name}" for name in ("DetectFaces", "MatchFaces", "EstimateDegradation", "MapNet", "FacePair")
+DETECT, MATCH, RESTORE, ESTIMATE, MAPNET, PAIR = (
+    f"PR_{name}" for name in ("DetectFaces", "MatchFaces", "RestoreFaces", "EstimateDegradation", "MapNet", "FacePair")
 )
 FRAME = "photograph"  # the id of the frame's node, as `with_photo` calls it
 OWN = "shot"  # how the ids of nodes that are added begin
@@ -121,6 +121,8 @@ def _every_face(graph: Graph) -> Graph:
     """The damage is read off all faces instead of the largest one."""
     graph = copy.deepcopy(graph)
     for id, node in list(graph.items()):
+        if node["class_type"] == RESTORE:
+            node["inputs"].pop("which", None)
         given = {name: node["inputs"].get(name) for name in ("image", "faces", "extractor")}
         pair = {"class_type": "Shot_Pairs", "inputs": {"image": given["image"], "faces": given["faces"]}}
         if node["class_type"] == PAIR:
@@ -135,6 +137,9 @@ def _every_face(graph: Graph) -> Graph:
 
 def _decided(graph: Graph, detect: list[str], match: list[str], codes: list[str]) -> Graph:
     graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == RESTORE:
+            node["inputs"].pop("scene", None)  # which was there for the detector; faces alone cost less
     for id in detect:
         given = graph[id]["inputs"]
         alignment = given.get("alignment", ALIGNMENTS[0])
