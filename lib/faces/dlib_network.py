@@ -53,7 +53,7 @@ class DlibNetwork(nn.Module):
         self.last = nn.Linear(inside, 128, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / 256
+        x = ((x - x.new_tensor(MEAN).view(3, 1, 1)) / 256).contiguous(memory_format=torch.channels_last)
         x = F.max_pool2d(self.stem(x).relu_(), 3, 2)
         return self.last(self.blocks(x).mean((2, 3)))
 
@@ -73,9 +73,10 @@ def load_dlib_network(path: Path) -> DlibNetwork:
             filters, bias = weights[: convolution.weight.numel()], weights[convolution.weight.numel() :]
             # What scales and shifts the convolution's result becomes a part of it.
             convolution.weight.copy_(filters.view_as(convolution.weight) * gain.view(-1, 1, 1, 1))
+            assert convolution.bias is not None  # every one of them has one
             convolution.bias.copy_(bias * gain + shift)
         network.last.weight.copy_(values[-1].view(-1, 128).T)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False)
 
 
 def _continued(x: Tensor, shape: list[int]) -> Tensor:

@@ -111,7 +111,7 @@ def load_mtcnn(folder: Path) -> tuple[PNet, RNet, ONet]:
     for network in networks:
         name = type(network).__name__.lower()
         network.load_state_dict(read_pickled(folder / f"{name}.pt", known=SHA256[name]))
-        network.requires_grad_(False).eval().to(memory_format=LAYOUT)
+        network.requires_grad_(False).eval()
     return networks
 
 
