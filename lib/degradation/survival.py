@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -72,14 +73,17 @@ def power(pictures: Tensor) -> Tensor:
 
 def radial(plane: Tensor) -> Tensor:
     """The mean of ``[S, S // 2 + 1]`` at each distance of 0 to ``S // 2`` from frequency 0."""
-    size = plane.shape[0]
-    fx, fy = frequencies(size, size)
-    ring = torch.hypot(fx, fy).round().long()
-    inside = ring <= size // 2
-    count, total = torch.zeros(2, size // 2 + 1)
-    count.index_add_(0, ring[inside], torch.ones(int(inside.sum())))
-    total.index_add_(0, ring[inside], plane[inside])
-    return total / count.clamp(min=1)
+    inside, ring, count = _rings(plane.shape[0])
+    return torch.zeros(len(count)).index_add_(0, ring, plane[inside]) / count
+
+
+@lru_cache(maxsize=4)
+def _rings(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a plane as in `radial`: which frequencies count, the ring of each that does, and how many every ring has."""
+    with torch.inference_mode(False):  # they are used again where gradients are needed
+        ring = torch.hypot(*frequencies(size, size)).round().long()
+        inside = ring <= size // 2
+        return inside, ring[inside], torch.bincount(ring[inside], minlength=size // 2 + 1).clamp(min=1).float()
 
 
 def survival(scalars: Mapping[str, float] | None, profile: Tensor, size: int, pixel: float) -> Tensor:

@@ -211,7 +211,7 @@ def warp(
 
 def coverage(shape: Size, matrix: np.ndarray, size: Size) -> Tensor:
     """``[1, *size]`` in 0..1: how much of each result pixel's support lies on a picture of ``shape`` (H, W)."""
-    x, y = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
+    x, y = np.arange(size[1])[None], np.arange(size[0])[:, None]
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     inside = np.ones(size)
     for row, length in zip(inverse[:2], (shape[1], shape[0]), strict=True):
