@@ -78,4 +78,4 @@ def _sources(options: argparse.Namespace) -> Sources:
     for (name, folder), found in zip(wanted.items(), (people, portraits, scenes), strict=True):
         if not found:
             raise UserError(f"train old-pictures: {name} {folder} holds no .jpg pictures that may be used.")
-    return Sources(people, portraits, scenes)
+    return Sources(people, portraits, tuple(scenes))

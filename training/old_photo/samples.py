@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ...lib.degradation.layers import LAYERS
 from ...lib.degradation.old_photo import draw_old_photo, local_damage
-from ...lib.degradation.recipe import Recipe
+from ...lib.degradation.recipe import Recipe, Step
 from ...lib.storage.whole import whole
 from .pictures import HELD_BACK, opened_pictures
 
@@ -22,6 +22,8 @@ from .pictures import HELD_BACK, opened_pictures
 SQUARES = {1: 0.4, 2: 0.4, 3: 0.2}
 # Shares of the squares without local damage, and of those without any.
 UNDAMAGED, UNTOUCHED = 0.2, 0.08
+# What changes a pixel by less than so many levels cannot be seen: it counts neither as damaged nor as undamaged, see `finder.targets`.
+SEEN, UNCOUNTED = 5 / 255, 0.2
 
 
 def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> None:
@@ -68,11 +70,20 @@ def damaged_square(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Uint8 ``[S, S, 3]`` to ``[S, S, 4]``, damaged, with its local damage."""
     side, kind = square.shape[0], rng.random()
     steps = draw_old_photo(rng, float(rng.beta(2, 1.2)), side, side)
+    intact = tuple(step for step in steps if step.operator not in LAYERS)
     if kind < UNTOUCHED:
         steps = ()
     elif kind < UNDAMAGED:
-        steps = tuple(step for step in steps if step.operator not in LAYERS)
+        steps = intact
+    seed = int(rng.integers(2**31))
+    damaged, damage = _applied(steps, seed, square), local_damage(steps, side, side)
+    if damage.any():
+        seen = np.abs(damaged - _applied(intact, seed, square)).max(2) >= SEEN
+        damage = np.where(seen, damage, np.minimum(damage, UNCOUNTED))
+    return (np.dstack([damaged, damage]) * 255).round().astype(np.uint8)
+
+
+def _applied(steps: tuple[Step, ...], seed: int, square: np.ndarray) -> np.ndarray:
+    """Uint8 ``[S, S, 3]`` to float32 in 0..1; the same seed gives the same noise, whatever the local damage."""
     picture = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
-    damaged = Recipe(steps, int(rng.integers(2**31))).apply(picture)[0].permute(1, 2, 0).numpy()
-    planes = np.concatenate([damaged, local_damage(steps, side, side)[..., None]], 2)
-    return (planes * 255).round().astype(np.uint8)
+    return Recipe(steps, seed).apply(picture)[0].permute(1, 2, 0).numpy()
