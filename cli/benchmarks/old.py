@@ -186,7 +186,12 @@ def real_strip(scan: torch.Tensor) -> list[NDArray[np.uint8]]:
 
 def found_counts(true: Mask, found: Mask) -> dict[str, float]:
     """How many pixels of a mask are found, rightly found, truly damaged, and of those found; ``NEAR`` pixels of distance allowed."""
-    counts = {"found": found, "right": found & widened(true, NEAR), "damaged": true, "seen": true & widened(found, NEAR)}
+    counts = {
+        "found": found,
+        "right": found & widened(true, NEAR),
+        "damaged": true,
+        "seen": true & widened(found, NEAR),
+    }
     return {name: float(mask.sum()) for name, mask in counts.items()}
 
 

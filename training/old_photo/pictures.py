@@ -27,8 +27,9 @@ from .lookalikes import draw_lookalikes
 SIDE = 320
 SHARD = 64  # pictures a file
 HELD_BACK = 2  # shards that are never trained on
-# Share of each kind of picture: drawn alone, a photograph of a person, a person in front of a drawn scene, a larger photograph.
-KINDS = {"drawn": 0.12, "person": 0.2, "composed": 0.18, "scene": 0.5}
+# Share of each kind of picture: drawn alone, a photograph of a person, people in front of a scene, a larger photograph. Drawn scenes are
+# few, since their small shapes look like dust.
+KINDS = {"drawn": 0.05, "person": 0.2, "composed": 0.15, "scene": 0.6}
 # Of the larger photographs: how many are left as sharp as they are, and the least side of a crop, as a share of SIDE; the largest is
 # the whole photograph.
 AS_THEY_ARE, LEAST_CROP = 0.5, 0.8
@@ -46,6 +47,7 @@ SAMPLES = (
     ),
     *("gravel.png", "hubble_deep_field.jpg", "clock_motion.png", "page.png", "text.png", "moon.png"),
 )
+DRAWN_BEHIND = 0.3  # share of the scenes behind people that are drawn
 SAMPLE = 0.15  # share of them among the larger photographs
 # Share of the pictures with drawn things that resemble damage and are none. With more, the finder learns that marks are mostly things.
 LOOKALIKES = 0.12
@@ -88,7 +90,11 @@ def _photograph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     """A part of a larger photograph, mostly reduced, so that it is as sharp as photographs are."""
     folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
     samples = [folder / name for name in SAMPLES]
-    path = samples[rng.integers(len(samples))] if rng.random() < SAMPLE else rng.choice(sources.scenes, p=_by_pixels(sources.scenes))
+    path = (
+        samples[rng.integers(len(samples))]
+        if rng.random() < SAMPLE
+        else rng.choice(sources.scenes, p=_by_pixels(sources.scenes))
+    )
     picture = read_photograph(path).astype(np.float32) / 255
     most = min(picture.shape[:2])
     wanted = np.exp(rng.uniform(*np.log([LEAST_CROP * SIDE, max(most, LEAST_CROP * SIDE)])))
@@ -121,8 +127,8 @@ def _crop(picture: np.ndarray, rng: np.random.Generator, least: int, most: int |
 
 
 def _composed(sources: Sources, rng: np.random.Generator) -> np.ndarray:
-    """One to three people, each in an oval or a frame, on a drawn scene."""
-    canvas = _scene(rng)
+    """One to three people, each in an oval or a frame, on a scene."""
+    canvas = _scene(rng) if rng.random() < DRAWN_BEHIND else _photograph(sources, rng)
     for _ in range(int(rng.integers(1, 4))):
         person = sources.draw(rng)
         height = int(rng.uniform(60, 260))
