@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
@@ -145,7 +145,8 @@ def _restore(manifest: Manifest, restoring: Restoring, counts: Counts) -> None:
             counts.done += 1
             counts.failed += bool(entry.reason)
             if entry.reason:
-                bar.write(f"{entry.photograph}: {entry.reason}")
+                name = PurePosixPath(entry.photograph).name
+                bar.write(f"{entry.photograph}: {entry.reason.removeprefix(f'{name}: ')}")
             bar.set_postfix(failed=counts.failed, refresh=False)
             bar.update()
 

@@ -113,7 +113,7 @@ def _restore(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
         album = options.album or Path(nobody)
         if not album.is_dir():
-            raise UserError(f"--album {album}: the folder does not exist.")
+            raise UserError(f"--album {album}: there is no such folder.")
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
