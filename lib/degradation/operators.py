@@ -20,21 +20,19 @@ def _grid(size: int) -> torch.Tensor:
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
 
 
-# A Gaussian of so many pixels is one point.
-SHARP = 1e-3
-
-
 def gaussian_kernel(
     size: int, sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, plateau: bool = False
 ) -> torch.Tensor:
     """Isotropic, anisotropic, generalized or plateau Gaussian, ``[size, size]`` in float64, sum 1 (Real-ESRGAN's six families).
 
-    beta is the exponent of the generalized family, 1 the ordinary Gaussian; angle in radians. A sigma of 0 blurs nothing that way.
+    beta is the exponent of the generalized family, 1 the ordinary Gaussian; angle in radians. Raises ValueError for a sigma
+    that is not above 0.
     """
+    if min(sigma_x, sigma_y) <= 0:
+        raise ValueError(f"sigma_x {sigma_x:g} and sigma_y {sigma_y:g} have to be above 0")
     cos, sin = math.cos(angle), math.sin(angle)
     rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
-    sigmas = torch.tensor([sigma_x, sigma_y], dtype=torch.float64).clamp(min=SHARP)
-    distance = (_grid(size) @ rotation / sigmas).square().sum(-1)
+    distance = (_grid(size) @ rotation / torch.tensor([sigma_x, sigma_y], dtype=torch.float64)).square().sum(-1)
     kernel = 1 / (distance**beta + 1) if plateau else torch.exp(-0.5 * distance**beta)
     return kernel / kernel.sum()
 
