@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..lib.bridge import device, keep, weight_folders
 from ..lib.faces.embed import best_embedder
@@ -10,8 +11,9 @@ from ..lib.faces.library import load_library
 from ..lib.vocabulary import Library, Restorer, UserError
 from ..models.album import ready as album
 from ..models.embedded import ready as embedded
-from .dataset import Tools
-from .gates import pyiqa_scorers
+
+if TYPE_CHECKING:
+    from ..training.dataset import Tools
 
 FACES = "auto", "faceme", "embedded"  # restorers of faces with an album
 
@@ -22,6 +24,10 @@ def dataset_tools(albums: Path | None, faces: str, quality: bool) -> tuple[Tools
 
     Raises UserError for FaceMe without its files.
     """
+    # Imported here because scikit-image and the like take seconds to import.
+    from ..training.dataset import Tools
+    from ..training.gates import pyiqa_scorers
+
     folders = weight_folders("personal_restore")
     embedder, one_step = best_embedder(folders), embedded.restorer(keep)
     library = load_library(albums, embedder, folders) if albums else Library()

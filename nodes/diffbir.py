@@ -14,15 +14,15 @@ from ..models.shared.catalogue import entry
 from ..models.shared.weight_files import checkpoint_and, own_files, weight_files
 from ..models.upscale.build import scene_models, scene_restorer
 from . import sockets
-from .presets import OWN, QUICK, preset_input, with_preset
+from .presets import OWN, QUICK, Presets, preset_input, with_preset
 from .published_bases import blind_negative_input, output, prompts, sampling
 
 ALONE, EMBEDDED = "none", "embedded"
 CONTROL, FIRST_STAGE = "diffbir-v1-face", "diffbir-swinir-face"  # what is published, by the catalog's names
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
 
-ALL_OF_IT = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
-PRESETS = {
+ALL_OF_IT: dict[str, Any] = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
+PRESETS: Presets = {
     QUICK: ALL_OF_IT | {"steps": 10, "cfg": 1.0},
     "published, DiffBIR": ALL_OF_IT | {"steps": 50, "cfg": 4.0, "prompt": "", "negative": NEGATIVE},
     "published, Dual-Pivot Tuning": ALL_OF_IT | {"steps": 50, "cfg": 1.0, "prompt": ""},

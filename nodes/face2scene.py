@@ -13,9 +13,9 @@ from ..models.face2scene import network as face2scene
 from ..models.face2scene.build import restorer_from
 from ..models.shared.weight_files import NONE
 from . import sockets
-from .presets import OWN, PUBLISHED, QUICK, preset_input, with_preset
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
 
-PRESETS = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.1}}
+PRESETS: Presets = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.1}}
 
 
 def trained() -> dict[str, Path]:

@@ -6,9 +6,9 @@ from ..lib.bridge import io
 from ..models.faceme.build import restorer_from
 from ..models.shared.weight_files import checkpoints
 from . import sockets
-from .presets import OWN, PUBLISHED, QUICK, preset_input, with_preset
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
 
-PRESETS = {QUICK: {"steps": 10}, PUBLISHED: {"steps": 50, "cfg": 5.0, "color": "wavelet"}}
+PRESETS: Presets = {QUICK: {"steps": 10}, PUBLISHED: {"steps": 50, "cfg": 5.0, "color": "wavelet"}}
 
 
 class FaceMeRestorer(sockets.FromCheckpoint):

@@ -16,16 +16,16 @@ from ..lib.vocabulary import Conditions, UserError, abilities
 from ..models.gen2res.build import BASE, generators, restorer_from
 from . import sockets
 from .layout import to_image, to_photos
-from .presets import OWN, PUBLISHED, QUICK, preset_input, with_preset
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
 
-ALBUM = {"count": 16, "skip_guidance": 0.3}
-ALBUM_PRESETS = {
+ALBUM: dict[str, Any] = {"count": 16, "skip_guidance": 0.3}
+ALBUM_PRESETS: Presets = {
     QUICK: {"count": 4},
     PUBLISHED: ALBUM | {"every": 20},
     "published, the authors' script": ALBUM | {"every": 10},
 }
 # K of the paper's table 1; the released script leaves guidance on, every 10 steps, where the paper generates freely.
-PRESETS = {
+PRESETS: Presets = {
     QUICK: {"steps": 25},
     "published, 256 px": {"denoise": 0.2, "skip_guidance": 0.0},
     "published, 512 px": {"denoise": 0.3, "skip_guidance": 0.0},

@@ -49,7 +49,7 @@ def train_named(node: str, target: Path, settings: dict[str, Any], make: Callabl
         shutil.rmtree(folder)  # the next training run with this name starts from scratch
 
 
-def report_output() -> io.String.Output:
+def report_output() -> io.Output:
     return io.String.Output(
         display_name="report", tooltip="The location of the trained model, and what it was trained on."
     )

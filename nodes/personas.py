@@ -13,7 +13,7 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.extras import require
 from ..lib.storage.names import holding, names_in
 from ..lib.storage.personas import describe_persona, load_persona, persona_path, save_persona, without_pictures
-from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
+from ..lib.vocabulary import Library, Persona, UserError, abilities
 from ..models.embedded import ready as embedded
 from . import sockets
 from .layout import to_photos
@@ -439,12 +439,12 @@ class ApplyPersona(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, restorer: Restorer, persona: Persona, strength: float, person: str, attention: float = 1.0
+        cls, restorer: Any, persona: Persona, strength: float, person: str, attention: float = 1.0
     ) -> io.NodeOutput:
         require("Apply Persona", "diffusion")
-        from ..models.personas.merged import BASE_MODEL, merged_base
         from ..models.personas.restorer import PersonalRestorer
         from ..models.personas.wear import check_base
+        from ..models.shared.merged_base import BASE_MODEL, merged_base
 
         base = abilities(restorer).base
         if not base:

@@ -12,7 +12,7 @@ OWN, QUICK, PUBLISHED = "own", "quick", "published"
 Presets = Mapping[str, Mapping[str, Any]]
 
 
-def preset_input(presets: Presets, source: str) -> io.Combo.Input:
+def preset_input(presets: Presets, source: str) -> io.Input:
     """presets: name -> inputs of the node and their values; source: where the published ones are from."""
     return io.Combo.Input(
         "preset",

@@ -50,7 +50,7 @@ def prompts(negative: str) -> list[io.Input]:
     ]
 
 
-def blind_negative_input() -> io.Boolean.Input:
+def blind_negative_input() -> io.Input:
     return io.Boolean.Input(
         "blind_negative",
         default=False,

@@ -11,9 +11,9 @@ from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.s3diff.build import restorer_from
 from . import sockets
-from .presets import OWN, PUBLISHED, QUICK, preset_input, with_preset
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
 
-PRESETS = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.07}}
+PRESETS: Presets = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.07}}
 
 
 class S3DiffRestorer(sockets.FromCheckpoint):

@@ -11,14 +11,14 @@ from ..models.shared.bases import bases
 from ..models.shared.weight_files import NONE, checkpoint_and, own_files
 from ..models.stablesr.build import restorer_from
 from . import sockets
-from .presets import OWN, QUICK, preset_input, with_preset
+from .presets import OWN, QUICK, Presets, preset_input, with_preset
 from .published_bases import blind_negative_input, output, prompts, sampling
 
 SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
 POSITIVE = "masterpiece, best quality, realistic, very clear, professional"
-ALL_OF_IT = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
-PRESETS = {
+ALL_OF_IT: dict[str, Any] = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
+PRESETS: Presets = {
     QUICK: ALL_OF_IT | {"steps": 20, "cfg": 1.0},
     "published, StableSR": ALL_OF_IT | {"steps": 200, "cfg": 1.0, "prompt": ""},
     "published, PFStorer": ALL_OF_IT | {"steps": 200, "cfg": 4.0, "prompt": POSITIVE, "negative": NEGATIVE},

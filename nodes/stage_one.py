@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from ..lib.vocabulary import UserError
 from ..models.embedded import weights as embedded
 from ..models.shared.weight_files import NONE
 from . import sockets
+from .dataset_tools import dataset_tools
 from .named_training import SAVE_EVERY, opened_folder, report_output, train_named
 from .presets import OWN, PUBLISHED
 
@@ -156,7 +158,6 @@ class BuildDataset(io.ComfyNode):
         quality: bool = False,
     ) -> io.NodeOutput:
         from ..training.dataset import Config, build_dataset
-        from ..training.dataset_tools import dataset_tools
         from ..training.gates import Gates
 
         gates = Gates(short_side=short_side, side=side)
@@ -242,7 +243,7 @@ class TrainFaDeX(io.ComfyNode):
 
         source, target = opened_dataset(dataset), stored_path(models_folder() / READERS, name, "trained FaDeX")
         usual = stage.OWN_RECIPE if OURS in (recipe, preset) else stage.Config()
-        chosen = {"seed": seed, "save_every": SAVE_EVERY, "workers": 0}
+        chosen: dict[str, Any] = {"seed": seed, "save_every": SAVE_EVERY, "workers": 0}
         if preset == OWN:
             chosen |= {"batch": batch, "learning_rate": learning_rate}
         elif preset == PUBLISHED:

@@ -27,7 +27,7 @@ PHOTOGRAPHS = (
 SIZES = "small, 64 px", "published, 256 px", "published, 512 px"
 
 
-def photographs_input() -> io.String.Input:
+def photographs_input() -> io.Input:
     return io.String.Input("photographs", default="photographs", tooltip=PHOTOGRAPHS)
 
 
@@ -175,7 +175,7 @@ class TrainGenerator(io.ComfyNode):
         source = opened_folder(photographs)
         files = pictures_in(source, "Train Generator")
         usual = generator.Config(flags)
-        chosen = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+        chosen: dict[str, Any] = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
         config = replace(usual, schedule=replace(usual.schedule, **chosen, save_every=SAVE_EVERY, workers=0))
 
         def make(unfinished: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,7 +109,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         reader = reader_named(fadex)
         (turbo,) = checkpoint_and("Train Face2Scene", checkpoint, "sd-turbo")
         usual = face2scene.Config()
-        chosen = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+        chosen: dict[str, Any] = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
         schedule = replace(usual.schedule, **chosen, save_every=SAVE_EVERY, workers=0)
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
         settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
@@ -116,10 +117,10 @@ class TrainFace2Scene(sockets.FromCheckpoint):
             settings["fadex"] = fadex
 
         def make(folder: Path) -> Path:
-            sources = (None, source) if prepared else (source, None)
+            photos, built = (None, source) if prepared else (source, None)
             where, update = place("training", torch.bfloat16), progress(steps)
             folders = weight_folders("personal_restore")
-            return face2scene.run_from_files(folder, config, turbo, *sources, folders, where, update, reader)
+            return face2scene.run_from_files(folder, config, turbo, photos, built, folders, where, update, reader)
 
         train_named("Train Face2Scene", target, settings, make)
         return io.NodeOutput(f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in FaDeX.")

@@ -34,8 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _dataset(options: argparse.Namespace) -> int:
+    from ...nodes.dataset_tools import dataset_tools
     from ...training import dataset
-    from ...training.dataset_tools import dataset_tools
 
     config = dataset.read_config(options.config) if options.config else dataset.Config()
     tools, notes = dataset_tools(options.albums, options.faces, options.quality)

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...lib.bridge import weight_folders
 from ...lib.extras import require
-from ...lib.storage.names import shown_folder
 from ...lib.vocabulary import UserError
 from ..shared.kept import kept
-from ..shared.weight_files import NONE, catalogued
+from ..shared.weight_files import NONE, catalogued, weight_files
 
 if TYPE_CHECKING:
     from ..shared.diffusion_restorer import DiffusionRestorer
@@ -23,9 +21,8 @@ FOLDER = "generators"  # below models/personal_restore
 
 def generators() -> dict[str, Path]:
     """Priors of the user's own by file name."""
-    folders = [folder / FOLDER for folder in weight_folders("personal_restore")]
-    found = (path for folder in reversed(folders) for path in sorted(folder.glob("*")))
-    return {path.name: path for path in found if path.suffix in (".safetensors", ".pt")}
+    found = weight_files("personal_restore", suffixes=(".safetensors", ".pt"))
+    return {path.name: path for name, path in found.items() if name == f"{FOLDER}/{path.name}"}
 
 
 def restorer_from(
@@ -40,8 +37,8 @@ def restorer_from(
     known = generators()
     if model not in (BASE, *known):
         raise UserError(
-            f"Restoration by Generation: there is no model {model!r}. Known: {', '.join(known) or NONE}. Models belong in "
-            f"{shown_folder(weight_folders('personal_restore')[0] / FOLDER)}; Train Generator makes them."
+            f"Restoration by Generation: there is no model {model!r}. Known: {', '.join(known) or NONE}. They belong in "
+            f"models/personal_restore/{FOLDER}; Train Generator makes them."
         )
     path = catalogued(NAME)[0] if model == BASE else known[model]
     guidance = SkipGuidance(skip_guidance, every) if skip_guidance else None

@@ -15,7 +15,8 @@ SHARED = "name", "native_size", "scale", "tileable", "needs_references"
 class PersonalRestorer:
     """A restorer with a persona. person: apply it only to faces recognized as that person; empty for all.
 
-    attention: of an adapter's blocks, see `Conditions`. For all other faces, and with strength 0, the restorer works as without the persona.
+    attention: of an adapter's blocks, see `Conditions`. For all other faces, and with strength 0, the restorer works as without the
+    persona.
     """
 
     restorer: Restorer

@@ -11,8 +11,8 @@ from torch import nn
 
 from ...lib.storage.fingerprint import weights_fingerprint
 from ...lib.vocabulary import Persona
-from ..shared.diffusion_restorer import DiffusionRestorer
-from .wear import check_base, tuned_weights
+from ..personas.wear import check_base, tuned_weights
+from .diffusion_restorer import DiffusionRestorer
 
 BASE_MODEL = "base_model"  # the kind of persona that is for everybody
 
