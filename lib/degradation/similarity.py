@@ -59,7 +59,7 @@ def _panel(values: torch.Tensor, names: Sequence[str], title: str) -> Image.Imag
     for level in (-1.0, 0.0, 1.0):
         y = place(0, level)[1]
         draw.line([(LEFT, y), (WIDTH - 10, y)], INK if level == 0 else SHADE)
-        draw.text((8, y - FONT / 2), f"{level:+.0f}", INK, font)
+        draw.text((8, y - FONT / 2), f"{level:.0f}", INK, font)
     means, spread = values.mean(1).tolist(), values.std(1, correction=0).tolist()
     upper = [place(index, mean + each) for index, (mean, each) in enumerate(zip(means, spread, strict=True))]
     lower = [place(index, mean - each) for index, (mean, each) in enumerate(zip(means, spread, strict=True))]
