@@ -13,6 +13,7 @@ from personal_restore.lib.vocabulary import Conditions, Persona, UserError
 from personal_restore.models.personas.restorer import PersonalRestorer
 from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
 from personal_restore.nodes.personas import ApplyPersona, TrainPersona
+from personal_restore.nodes.train_faces import TrainBaseModel
 from personal_restore.tests.photographs import picture
 from personal_restore.tests.tiny_base import BASE, small_base
 from personal_restore.training.personas.base_model import published_settings, train_base_model
@@ -148,6 +149,22 @@ def test_a_base_model_that_was_stopped_is_resumed_with_the_same_result(net, file
         train_base_model(net, BASE, files, SETTINGS, tmp_path / "parts", stop)
     resumed = train_base_model(net, BASE, files, SETTINGS, tmp_path / "parts")
     assert all(torch.equal(value, whole.tensors[name]) for name, value in resumed.tensors.items())
+
+
+@pytest.mark.usefixtures("separate_folders")
+def test_the_node_trains_it_under_inference_mode_as_comfyui_runs_it(net, files):
+    given = {"steps": 2, "batch": 1, "learning_rate": 1e-3, "damage": "trial", "intact": 0.0, "seed": 0}
+    with torch.inference_mode():
+        persona, report = TrainBaseModel.execute(restorer(net), "faces", "own", **given).args
+        worn = ApplyPersona.execute(restorer(net), persona, 1.0, "").args[0]
+    assert persona.kind == "base_model" and "base_model persona of everybody" in report and "3 picture(s)" in report
+    assert worn.base != BASE
+    with pytest.raises(UserError, match="cannot be trained. Connect StableSR"):
+        TrainBaseModel.execute(worn_by(net, persona), "faces", "own", **given)
+
+
+def worn_by(net, persona: Persona) -> PersonalRestorer:
+    return PersonalRestorer(restorer(net), persona)
 
 
 def test_the_published_base_model_is_twelve_epochs_at_stablesrs_rate():

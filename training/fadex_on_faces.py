@@ -34,6 +34,7 @@ from .dataset import read_manifest
 from .fadex import MomentumContrast, PublishedContrast
 from .loop import Schedule, train_loop
 from .randomness import seeded
+from .stages import changed
 
 FOLDER = "fadex"  # below models/personal_restore
 PUBLISHED, OURS = "published", "ours"
@@ -57,6 +58,14 @@ OWN_RECIPE = Config(
     {"widths": [16, 48, 128], "embedding": 256, "token_width": 1024, "spectrum": True},
     schedule=Schedule(steps=0, batch=32, learning_rate=1e-3),
 )
+
+
+def read_config(path: Path) -> Config:
+    """The published recipe with the overrides of a JSON file, such as ``{"window": 96}``; steps 0 is 200 epochs. Raises UserError."""
+    try:
+        return changed(Config(), json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path.name} is not a training configuration ({error}).") from error
 
 
 class OperatorPairs(Dataset):

@@ -105,6 +105,20 @@ def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_bel
         assert licence in line and f"It belongs in {shown_folder(folder)}." in line and "Download Weights" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("pfstorer_stablesr", ["stablesr_000117.ckpt"]),
+        ("dualpivot_diffbir", ["v2-1_512-ema-pruned.safetensors", "v1_face.pth", "face_swinir_v1.ckpt"]),
+        ("gen2res_published", ["base_256.pt"]),
+        ("train_bases", ["stablesr_000117.ckpt"]),
+    ],
+)
+def test_a_workflow_on_a_published_base_is_accepted_and_then_one_error_says_what_is_missing(comfyui, name, files):
+    said = comfyui.error(bundled(name))
+    assert all(f"{file} is missing" in said for file in files) and "Download Weights" in said
+
+
 def test_face2scene_without_its_weights_says_what_belongs_where(comfyui):
     said = comfyui.error(bundled("face2scene_sd_turbo"))
     assert "RealVisXL_V3.0.safetensors is missing" in said or "face2scene.safetensors" in said
