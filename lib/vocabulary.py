@@ -298,6 +298,7 @@ class Conditions:
     progress(done, total) is called between steps and may raise to cancel; show(part, left, top) may be called before
     it, with a finished part ``[B, 3, h, w]`` of the result and its position, for a preview. person: who is in the
     picture, None for a stranger. persona_strength: 0 leaves the base model unchanged, 1 applies the persona fully.
+    persona_attention: of an adapter's blocks (PFStorer's lambda_att), 0 keeps only the learned word, above 1 exaggerates.
     photo: ``[B, 3, H, W]``, what the picture was before anything restored it, in the same frame; None where it is that itself.
     pixel: pixels of the picture per pixel of the photograph that it was cut from.
     certainty: 0..1, how sure it is that the references show the person in the picture.
@@ -307,6 +308,7 @@ class Conditions:
     references: tuple[Reference, ...] = ()
     persona: Persona | None = None
     persona_strength: float = 1.0
+    persona_attention: float = 1.0
     person: str | None = None
     code: DegradationCode | None = None
     seed: int = 0

@@ -16,7 +16,7 @@ from .faceme import FaceMeRestorer
 from .faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces, ReviewFaces, ShowAlbumDetail
 from .faded_colors import FadedColors
 from .fusion import BlendFaces, ColorFix
-from .generation import GenerativeAlbum, NoiseToSigmas
+from .generation import GenerativeAlbum, NoiseToSigmas, RestorationByGeneration
 from .instantrestore import InstantRestoreRestorer
 from .keep import KeepPerson
 from .landmarks import CropFaces, DetectLandmarks, EditLandmarks
@@ -29,14 +29,16 @@ from .report import Report
 from .restore import (
     EmbeddedRestorer,
     ReferenceDetail,
-    RestorationByGeneration,
     RestoreFaces,
     RestoreScene,
     UpscaleModelRestorer,
 )
 from .s3diff import S3DiffRestorer
+from .similarity import CompareCodes
 from .sources import LibraryFromImages, LoadLibrary, LoadPhotograph, Sample, SampleGroup
 from .stablesr import StableSRRestorer
+from .stage_one import BuildDataset, TrainFaDeX
+from .train_faces import TrainBaseModel, TrainGenerator
 from .training import TrainFace2Scene
 from .warps import AlignFaces, ApplyWarp
 from .weights import DownloadWeights
@@ -111,6 +113,11 @@ NODES = (
     InsertFace,
     ValuesToTry,
     SheetOfValues,
+    BuildDataset,
+    TrainFaDeX,
+    TrainBaseModel,
+    TrainGenerator,
+    CompareCodes,
 )
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..lib.bridge import io, keep
 from ..lib.vocabulary import Restorer, UserError
 from ..models.diffbir.build import restorer_from
 from ..models.embedded import ready as embedded
 from ..models.shared.bases import PREDICTIONS, bases
+from ..models.shared.catalogue import entry
 from ..models.shared.weight_files import checkpoint_and, own_files, weight_files
+from ..models.upscale.build import scene_models, scene_restorer
 from . import sockets
-from .published_bases import output, prompts, sampling
+from .presets import OWN, QUICK, Presets, preset_input, with_preset
+from .published_bases import blind_negative_input, output, prompts, sampling
 
-ALONE = "none"
+ALONE, EMBEDDED = "none", "embedded"
+CONTROL, FIRST_STAGE = "diffbir-v1-face", "diffbir-swinir-face"  # what is published, by the catalog's names
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"  # DiffBIR's
+
+ALL_OF_IT: dict[str, Any] = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
+PRESETS: Presets = {
+    QUICK: ALL_OF_IT | {"steps": 10, "cfg": 1.0},
+    "published, DiffBIR": ALL_OF_IT | {"steps": 50, "cfg": 4.0, "prompt": "", "negative": NEGATIVE},
+    "published, Dual-Pivot Tuning": ALL_OF_IT | {"steps": 50, "cfg": 1.0, "prompt": ""},
+}
 
 
 def controls() -> dict[str, Path]:
@@ -75,44 +87,46 @@ class DiffBIRRestorer(io.ComfyNode):
                     "Diffusion; their files do not say so themselves.",
                 ),
                 sockets.skip_guidance_input(optional=True),
+                blind_negative_input(),
+                io.Combo.Input(
+                    "first_stage",
+                    options=[EMBEDDED, *scene_models()],
+                    default=EMBEDDED,
+                    optional=True,
+                    tooltip="The first stage if cleaner is not connected: a file in models/upscale_models, such as face_swinir_v1.ckpt "
+                    "(published), or the small restorer that ships with the pack.",
+                ),
+                preset_input(PRESETS, "50 steps; a cfg of 4 for DiffBIR, of 1 for Dual-Pivot Tuning."),
             ],
             outputs=[output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str, control_model: str, first_stage: str = EMBEDDED) -> bool:
+        # A bundled workflow may name files that do not exist yet; execute reports what to do.
+        return True
 
     @classmethod
     def execute(
         cls,
         checkpoint: str,
         control_model: str,
-        denoise: float,
-        steps: int,
-        control: float,
-        cfg: float,
         cleaner: Restorer | None = None,
-        prompt: str = "",
-        negative: str = NEGATIVE,
         prediction: str = PREDICTIONS[0],
-        skip_guidance: float = 0.0,
+        first_stage: str = EMBEDDED,
+        preset: str = OWN,
+        **settings: Any,
     ) -> io.NodeOutput:
-        (path,) = checkpoint_and("DiffBIR Restorer", checkpoint, "sd21-base", known=bases())
-        known = controls()
-        if control_model not in known and control_model != ALONE:
+        settings = with_preset("DiffBIR Restorer", PRESETS, preset, {"negative": NEGATIVE} | settings)
+        known, stages = controls(), scene_models()
+        wanted = {CONTROL: (control_model, known)} | ({} if cleaner else {FIRST_STAGE: (first_stage, stages)})
+        absent = [name for name, (file, there) in wanted.items() if file == entry(name).file and file not in there]
+        path, *_ = checkpoint_and("DiffBIR Restorer", checkpoint, "sd21-base", *absent, known=bases())
+        if control_model not in (*known, ALONE):
             raise UserError(
                 f"DiffBIR Restorer: there is no ControlNet {control_model!r} in models/personal_restore or "
                 "models/controlnet. Download diffbir-v1-face with Download Weights, or choose none."
             )
-        return io.NodeOutput(
-            restorer_from(
-                path,
-                None if control_model == ALONE else known[control_model],
-                cleaner or embedded.restorer(keep),
-                prediction,
-                denoise=denoise,
-                steps=steps,
-                control=control,
-                cfg=cfg,
-                prompt=prompt,
-                negative=negative,
-                skip_guidance=skip_guidance,
-            )
-        )
+        cleaner = cleaner or (embedded.restorer(keep) if first_stage == EMBEDDED else scene_restorer(first_stage))
+        control = None if control_model == ALONE else known[control_model]
+        return io.NodeOutput(restorer_from(path, control, cleaner, prediction, **settings))

@@ -13,6 +13,9 @@ from ..models.face2scene import network as face2scene
 from ..models.face2scene.build import restorer_from
 from ..models.shared.weight_files import NONE
 from . import sockets
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
+
+PRESETS: Presets = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.1}}
 
 
 def trained() -> dict[str, Path]:
@@ -62,6 +65,7 @@ class Face2SceneRestorer(io.ComfyNode):
                     "uses 1.10. 1 runs the model once and is twice as fast.",
                 ),
                 io.Int.Input("scale", default=1, min=1, max=4, tooltip="Enlarges the photograph by this factor first."),
+                preset_input(PRESETS, "a cfg of 1.10."),
             ],
             outputs=[sockets.restorer_output("Restores scenes, with or without a degradation code.")],
         )
@@ -72,9 +76,10 @@ class Face2SceneRestorer(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, checkpoint: str, model: str, cfg: float, scale: int) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, model: str, cfg: float, scale: int, preset: str = OWN) -> io.NodeOutput:
         path = trained_named(model, "Face2Scene Restorer")
-        return io.NodeOutput(restorer_from(checkpoint, path, cfg=cfg, scale=scale))
+        settings = with_preset("Face2Scene Restorer", PRESETS, preset, {"cfg": cfg})
+        return io.NodeOutput(restorer_from(checkpoint, path, scale=scale, **settings))
 
 
 class ApplyFace2Scene(io.ComfyNode):

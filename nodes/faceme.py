@@ -6,6 +6,9 @@ from ..lib.bridge import io
 from ..models.faceme.build import restorer_from
 from ..models.shared.weight_files import checkpoints
 from . import sockets
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
+
+PRESETS: Presets = {QUICK: {"steps": 10}, PUBLISHED: {"steps": 50, "cfg": 5.0, "color": "wavelet"}}
 
 
 class FaceMeRestorer(sockets.FromCheckpoint):
@@ -49,10 +52,14 @@ class FaceMeRestorer(sockets.FromCheckpoint):
                     tooltip="How the colors of the damaged face are restored. none keeps the colors that the model "
                     "generates.",
                 ),
+                preset_input(PRESETS, "50 steps and a cfg of 5."),
             ],
             outputs=[sockets.restorer_output("Restores faces of people in the library.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, steps: int, cfg: float, color: str) -> io.NodeOutput:
-        return io.NodeOutput(restorer_from(checkpoint, steps, cfg, None if color == "none" else color))
+    def execute(cls, checkpoint: str, steps: int, cfg: float, color: str, preset: str = OWN) -> io.NodeOutput:
+        given = {"steps": steps, "cfg": cfg, "color": color}
+        chosen = with_preset("FaceMe Restorer", PRESETS, preset, given)
+        color = chosen.pop("color")
+        return io.NodeOutput(restorer_from(checkpoint, **chosen, color=None if color == "none" else color))

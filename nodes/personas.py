@@ -13,10 +13,11 @@ from ..lib.degradation.families import FAMILIES
 from ..lib.extras import require
 from ..lib.storage.names import holding, names_in
 from ..lib.storage.personas import describe_persona, load_persona, persona_path, save_persona, without_pictures
-from ..lib.vocabulary import Library, Persona, Restorer, UserError, abilities
+from ..lib.vocabulary import Library, Persona, UserError, abilities
 from ..models.embedded import ready as embedded
 from . import sockets
 from .layout import to_photos
+from .published_bases import blind_negative_input
 
 if TYPE_CHECKING:
     from ..training.personas.session import Album
@@ -79,6 +80,7 @@ class DiffusionBase(io.ComfyNode):
                     "red, green, blue, smooth, busy, clean, damaged.",
                 ),
                 sockets.skip_guidance_input(optional=True),
+                blind_negative_input(),
             ],
             outputs=[
                 sockets.restorer_output("Restores faces, and serves as the base for Train Persona and Apply Persona.")
@@ -87,7 +89,14 @@ class DiffusionBase(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, denoise: float, steps: int, control: float, cfg: float, prompt: str = "", skip_guidance: float = 0.0
+        cls,
+        denoise: float,
+        steps: int,
+        control: float,
+        cfg: float,
+        prompt: str = "",
+        skip_guidance: float = 0.0,
+        blind_negative: bool = False,
     ) -> io.NodeOutput:
         require("Diffusion Restorer", "diffusion")
         # Imported here because diffusers takes seconds to import.
@@ -102,6 +111,7 @@ class DiffusionBase(io.ComfyNode):
                 cfg=cfg,
                 prompt=prompt,
                 skip_guidance=skip_guidance_of(skip_guidance),
+                blind_negative=blind_negative,
             )
         )
 
@@ -229,13 +239,55 @@ class TrainPersona(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=["own", "quick", "published", "published, generative album"],
+                    options=[
+                        *("own", "quick", "published", "published, generative album"),
+                        *("published, in context", "published, fixed gates"),
+                    ],
                     default="own",
                     optional=True,
                     tooltip="own: the settings of this node. quick: 300 steps of a LoRA, for the small base. published: those of the paper "
-                    "and its code, stage by stage, for a published base on a graphics card; they take the place of steps, batch, rank, "
-                    "learning_rate, prior_weight, in_context, damage and low_memory, as far as the paper names them. The last is for an "
-                    "album from Generative Album.",
+                    "and its code, stage by stage, for a published base on a graphics card; they take the place of this node's other "
+                    "settings, as far as the paper names them. generative album: for an album from Generative Album. in context: the "
+                    "textual pivot of Dual-Pivot Tuning's figures. fixed gates: PFStorer's blocks without its gates, as in ViCo.",
+                ),
+                io.Int.Input(
+                    "first",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The model pivot tunes only the first this many tensors of the ControlNet, themselves. Published value: 150. 0 "
+                    "tunes all of it, with rank.",
+                ),
+                io.Float.Input(
+                    "generation_weight",
+                    default=0.1,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Weight of the adapter's generative regularization (PFStorer's lambda_Gen): how much it learns without seeing "
+                    "the damaged face. More helps with heavy damage and hurts with light damage. Published value: 0.1.",
+                ),
+                io.Float.Input(
+                    "gate",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A fixed value for the adapter's gates (PFStorer's gamma); 1 is ViCo. 0 learns them, as published.",
+                ),
+                sockets.share_input(
+                    "intact",
+                    default=0.0,
+                    tooltip="How often the control is shown the undamaged picture in training, so that a good face is left as it is "
+                    "(PFStorer's p_HQ). Published value: 0.03.",
+                    optional=True,
+                    advanced=True,
                 ),
             ],
             outputs=[
@@ -257,6 +309,7 @@ class TrainPersona(io.ComfyNode):
         others: bool = True,
         keep_photographs: bool = False,
         preview_every: int = 25,
+        gate: float = 0.0,
         **settings: Any,
     ) -> io.NodeOutput:
         require("Train Persona", "training")
@@ -274,6 +327,7 @@ class TrainPersona(io.ComfyNode):
             "noun": album.noun,
             "keep_references": keep_photographs,
             "prior_weight": 0.0,
+            "gate": gate or None,
         } | settings
         persona = watched(
             restorer,
@@ -368,15 +422,29 @@ class ApplyPersona(io.ComfyNode):
                     tooltip="Uses the persona only for faces recognized as this person (Match Faces). If empty, it "
                     "applies to every face.",
                 ),
+                io.Float.Input(
+                    "attention",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How much an adapter's blocks add (PFStorer's lambda_att). 0 leaves only the learned word, above 1 exaggerates "
+                    "the person. Other methods have no such blocks.",
+                ),
             ],
             outputs=[sockets.restorer_output("The same restorer with the persona.")],
         )
 
     @classmethod
-    def execute(cls, restorer: Restorer, persona: Persona, strength: float, person: str) -> io.NodeOutput:
+    def execute(
+        cls, restorer: Any, persona: Persona, strength: float, person: str, attention: float = 1.0
+    ) -> io.NodeOutput:
         require("Apply Persona", "diffusion")
         from ..models.personas.restorer import PersonalRestorer
         from ..models.personas.wear import check_base
+        from ..models.shared.merged_base import BASE_MODEL, merged_base
 
         base = abilities(restorer).base
         if not base:
@@ -385,7 +453,14 @@ class ApplyPersona(io.ComfyNode):
                 "trained on."
             )
         check_base(persona, base)
-        return io.NodeOutput(PersonalRestorer(restorer, persona, strength, person.strip()))
+        if persona.kind == BASE_MODEL:
+            if not abilities(restorer).teachable or person.strip():
+                raise UserError(
+                    "Apply Persona: a base model is for everybody and goes first. Leave person empty, and connect the restorer "
+                    "directly, without another persona."
+                )
+            return io.NodeOutput(merged_base(restorer, persona, strength, keep) if strength else restorer)
+        return io.NodeOutput(PersonalRestorer(restorer, persona, strength, person.strip(), attention))
 
 
 def album_of(person: str, library: Library | None, images: torch.Tensor | None) -> Album:

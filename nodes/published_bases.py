@@ -50,5 +50,16 @@ def prompts(negative: str) -> list[io.Input]:
     ]
 
 
+def blind_negative_input() -> io.Input:
+    return io.Boolean.Input(
+        "blind_negative",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="The negative side of cfg does not see the damaged face, which the result then follows more closely (PFStorer, equation "
+        "10; the paper prefers equation 9, where both sides see it).",
+    )
+
+
 def output() -> io.Output:
     return sockets.restorer_output("Restores faces, and serves as a base for Train Persona and Apply Persona.")

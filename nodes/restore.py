@@ -14,7 +14,6 @@ from ..lib.restoring.preview import Preview
 from ..lib.vocabulary import Conditions, DegradationCode, Faces, Library, Restorer
 from ..models.album import ready as album
 from ..models.embedded import ready as embedded
-from ..models.gen2res.build import restorer_from as generation
 from ..models.upscale.restorer import UpscalerRestorer
 from . import sockets
 from .layout import check_same_photos, to_image, to_photos
@@ -55,37 +54,6 @@ class EmbeddedRestorer(io.ComfyNode):
     @classmethod
     def execute(cls, cfg: float = 1.0) -> io.NodeOutput:
         return io.NodeOutput(replace(embedded.restorer(keep), cfg=cfg))
-
-
-class RestorationByGeneration(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PR_GenerationRestorer",
-            display_name="Restoration by Generation",
-            category=sockets.RESTORERS,
-            description="Adds noise to a face until it hides the damage, then generates the face anew with a face "
-            "model (gen2res). The weights base_256.pt are for research only and belong in models/personal_restore. "
-            "Too slow without a graphics card.",
-            search_aliases=["gen2res", "generative prior", "diffusion", "adm"],
-            inputs=[
-                sockets.denoise_input(
-                    default=0.2,
-                    tooltip="How much noise is added and removed again. More noise hides worse "
-                    "damage but keeps less of the person.",
-                ),
-                sockets.skip_guidance_input(),
-            ],
-            outputs=[
-                sockets.restorer_output(
-                    "Restores faces, and serves as a base for Train Persona (method album) and Apply Persona."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, denoise: float, skip_guidance: float) -> io.NodeOutput:
-        return io.NodeOutput(generation(denoise, skip_guidance))
 
 
 class ReferenceDetail(io.ComfyNode):

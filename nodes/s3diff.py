@@ -11,6 +11,9 @@ from ..lib.extras import require
 from ..lib.vocabulary import UserError
 from ..models.s3diff.build import restorer_from
 from . import sockets
+from .presets import OWN, PUBLISHED, QUICK, Presets, preset_input, with_preset
+
+PRESETS: Presets = {QUICK: {"cfg": 1.0}, PUBLISHED: {"cfg": 1.07}}
 
 
 class S3DiffRestorer(sockets.FromCheckpoint):
@@ -65,6 +68,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
                     tooltip="Tiles a large picture exactly as S3Diff's own code does, for comparison with its "
                     "results. The window of that code is off-center and leaves faint seams.",
                 ),
+                preset_input(PRESETS, "a cfg of 1.07."),
             ],
             outputs=[sockets.restorer_output("Restores scenes.")],
         )
@@ -78,6 +82,7 @@ class S3DiffRestorer(sockets.FromCheckpoint):
         cfg: float = 1.07,
         scale: int = 1,
         public_tiles: bool = False,
+        preset: str = OWN,
     ) -> io.NodeOutput:
         require("S3Diff Restorer", "diffusion")
         from ..models.shared import clip_text  # imported here because transformers takes seconds to import
@@ -90,7 +95,8 @@ class S3DiffRestorer(sockets.FromCheckpoint):
             raise UserError(
                 "S3Diff Restorer: one prompt is so long that it takes more tokens than the other. Shorten it."
             )
-        made = restorer_from(checkpoint, *given, cfg=cfg, scale=scale, public_tiles=public_tiles)
+        settings = with_preset("S3Diff Restorer", PRESETS, preset, {"cfg": cfg})
+        made = restorer_from(checkpoint, *given, scale=scale, public_tiles=public_tiles, **settings)
         return io.NodeOutput(made)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..lib.bridge import io
 from ..lib.vocabulary import UserError
@@ -10,10 +11,18 @@ from ..models.shared.bases import bases
 from ..models.shared.weight_files import NONE, checkpoint_and, own_files
 from ..models.stablesr.build import restorer_from
 from . import sockets
-from .published_bases import output, prompts, sampling
+from .presets import OWN, QUICK, Presets, preset_input, with_preset
+from .published_bases import blind_negative_input, output, prompts, sampling
 
 SAME = "in the same file"
 NEGATIVE = "3d, cartoon, anime, sketches, worst quality, low quality"  # PFStorer's
+POSITIVE = "masterpiece, best quality, realistic, very clear, professional"
+ALL_OF_IT: dict[str, Any] = {"denoise": 1.0, "control": 1.0, "skip_guidance": 0.0, "blind_negative": False}
+PRESETS: Presets = {
+    QUICK: ALL_OF_IT | {"steps": 20, "cfg": 1.0},
+    "published, StableSR": ALL_OF_IT | {"steps": 200, "cfg": 1.0, "prompt": ""},
+    "published, PFStorer": ALL_OF_IT | {"steps": 200, "cfg": 4.0, "prompt": POSITIVE, "negative": NEGATIVE},
+}
 
 
 def stablesr_files() -> dict[str, Path]:
@@ -21,7 +30,7 @@ def stablesr_files() -> dict[str, Path]:
     return own_files((".ckpt", ".safetensors"))
 
 
-class StableSRRestorer(io.ComfyNode):
+class StableSRRestorer(sockets.FromCheckpoint):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -52,6 +61,8 @@ class StableSRRestorer(io.ComfyNode):
                 ),
                 *prompts(NEGATIVE),
                 sockets.skip_guidance_input(optional=True),
+                blind_negative_input(),
+                preset_input(PRESETS, "200 steps; for PFStorer, also its prompts and a cfg of 4."),
             ],
             outputs=[output()],
         )
@@ -60,15 +71,11 @@ class StableSRRestorer(io.ComfyNode):
     def execute(
         cls,
         checkpoint: str,
-        denoise: float,
-        steps: int,
-        control: float,
-        cfg: float,
         stable_diffusion: str = SAME,
-        prompt: str = "",
-        negative: str = NEGATIVE,
-        skip_guidance: float = 0.0,
+        preset: str = OWN,
+        **settings: Any,
     ) -> io.NodeOutput:
+        settings = with_preset("StableSR Restorer", PRESETS, preset, {"negative": NEGATIVE} | settings)
         (path,) = checkpoint_and("StableSR Restorer", checkpoint, "stablesr-512", known=stablesr_files())
         known = bases()
         if stable_diffusion not in (SAME, *known):
@@ -76,16 +83,4 @@ class StableSRRestorer(io.ComfyNode):
                 f"StableSR Restorer: there is no Stable Diffusion {stable_diffusion!r}. Choose {SAME!r} or one of: "
                 f"{', '.join(known) or NONE}."
             )
-        return io.NodeOutput(
-            restorer_from(
-                path,
-                known.get(stable_diffusion),
-                denoise=denoise,
-                steps=steps,
-                control=control,
-                cfg=cfg,
-                prompt=prompt,
-                negative=negative,
-                skip_guidance=skip_guidance,
-            )
-        )
+        return io.NodeOutput(restorer_from(path, known.get(stable_diffusion), **settings))

@@ -1,26 +1,21 @@
-"""Trains Face2Scene at its published size."""
+"""Trains Face2Scene at its published size: its second stage."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from ..lib.bridge import io, models_folder, place, progress, resolve_input, weight_folders
+from ..lib.bridge import io, models_folder, place, progress, weight_folders
 from ..lib.extras import require
 from ..lib.storage.names import stored_path
-from ..lib.storage.whole import exclusive, put
 from ..models.face2scene.network import FOLDER
 from ..models.shared.weight_files import checkpoint_and
 from . import sockets
-
-if TYPE_CHECKING:
-    from ..training import face2scene
-
-SAVE_EVERY = 100  # steps: at most this many are lost when training stops
+from .named_training import SAVE_EVERY, opened_folder, report_output, train_named
+from .stage_one import opened_dataset, reader_named
 
 
 class TrainFace2Scene(sockets.FromCheckpoint):
@@ -39,7 +34,7 @@ class TrainFace2Scene(sockets.FromCheckpoint):
                     "photographs",
                     default="photographs",
                     tooltip="A folder inside the input folder, with undamaged photographs or a dataset built from "
-                    "them with `python run.py dataset` in a copy of the repository.",
+                    "them. Without use if dataset is given.",
                 ),
                 sockets.sd_turbo(),
                 io.String.Input("name", default="face2scene", tooltip="Name of the trained model, without folders."),
@@ -71,12 +66,20 @@ class TrainFace2Scene(sockets.FromCheckpoint):
                     tooltip="Published value: 0.00002. Use a higher rate with fewer steps.",
                 ),
                 sockets.seed("The same seed gives the same model on the same machine.", most=2**31 - 1),
+                io.String.Input(
+                    "dataset",
+                    default="",
+                    optional=True,
+                    tooltip="Name of a dataset from Build Dataset, as published. It takes the place of photographs.",
+                ),
+                io.String.Input(
+                    "fadex",
+                    default="",
+                    optional=True,
+                    tooltip="Name of a FaDeX from Train FaDeX, at its published size, say. Empty: the small one that ships with the pack.",
+                ),
             ],
-            outputs=[
-                io.String.Output(
-                    display_name="report", tooltip="The location of the trained model, and what it was trained on."
-                )
-            ],
+            outputs=[report_output()],
             is_output_node=True,
             not_idempotent=True,
         )
@@ -92,61 +95,32 @@ class TrainFace2Scene(sockets.FromCheckpoint):
         crop: int,
         learning_rate: float,
         seed: int,
+        dataset: str = "",
+        fadex: str = "",
     ) -> io.NodeOutput:
         require("Train Face2Scene", "training")
         # Imported here because accelerate and diffusers take seconds to import.
         from ..training import face2scene
+        from ..training.dataset import MANIFEST
 
         target = stored_path(models_folder() / FOLDER, name, "trained model")
-        source = resolve_input(photographs)
-        for path in source.rglob("*"):
-            if path.is_symlink():
-                resolve_input(path)
+        source, prepared = opened_dataset(dataset) if dataset else opened_folder(photographs), bool(dataset)
+        prepared = prepared or (source / MANIFEST).is_file()
+        reader = reader_named(fadex)
         (turbo,) = checkpoint_and("Train Face2Scene", checkpoint, "sd-turbo")
         usual = face2scene.Config()
-        schedule = replace(
-            usual.schedule,
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            seed=seed,
-            save_every=SAVE_EVERY,
-            workers=0,
-        )
+        chosen: dict[str, Any] = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+        schedule = replace(usual.schedule, **chosen, save_every=SAVE_EVERY, workers=0)
         config = replace(usual, data=replace(usual.data, crop=crop), schedule=schedule)
-        busy = f"Train Face2Scene: another process is training {target.stem!r}. Wait for it, or choose another name."
-        with exclusive(target, busy):
-            _train(config, source, turbo, target)
+        settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
+        if fadex:
+            settings["fadex"] = fadex
+
+        def make(folder: Path) -> Path:
+            photos, built = (None, source) if prepared else (source, None)
+            where, update = place("training", torch.bfloat16), progress(steps)
+            folders = weight_folders("personal_restore")
+            return face2scene.run_from_files(folder, config, turbo, photos, built, folders, where, update, reader)
+
+        train_named("Train Face2Scene", target, settings, make)
         return io.NodeOutput(f"{target.name}, {steps} steps. Choose it in Face2Scene Restorer and in FaDeX.")
-
-
-def _train(config: face2scene.Config, source: Path, turbo: Path, target: Path) -> None:
-    """Trains or resumes, and puts the model into its place."""
-    from ..lib.storage.resume import SETTINGS, settle_folder
-    from ..training import face2scene
-    from ..training.dataset import MANIFEST
-
-    prepared, folder = (source / MANIFEST).is_file(), target.parent / "training" / target.stem
-    if not ((folder / SETTINGS).is_file() and any(folder.rglob("state-*"))):
-        shutil.rmtree(folder, ignore_errors=True)  # there is no checkpoint to resume from
-    settings = {"photographs": str(source), "checkpoint": turbo.name, **asdict(config)}
-    settle_folder(
-        folder,
-        settings,
-        f"Train Face2Scene: the unfinished training {target.stem!r}",
-        f"Restore the old settings, choose another name, or delete the folder training/{target.stem} next to your "
-        "trained models.",
-    )
-    with torch.inference_mode(False), torch.enable_grad():  # ComfyUI executes under inference mode
-        made = face2scene.run_from_files(
-            folder,
-            config,
-            turbo,
-            None if prepared else source,
-            source if prepared else None,
-            weight_folders("personal_restore"),
-            place("training", torch.bfloat16),
-            progress(config.schedule.steps),
-        )
-    put(made, target)
-    shutil.rmtree(folder)  # the next training run with this name starts from scratch

@@ -21,6 +21,10 @@ LOADERS = {
     "CheckpointLoaderSimple",
     "PR_TrainFace2Scene",
     "PR_LoadNextPhotographs",
+    "PR_StableSRRestorer",
+    "PR_DiffBIRRestorer",
+    "PR_GenerationRestorer",
+    "PR_BuildDataset",
 }
 # What names a trained model that may not be there, beside those.
 NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation", "PR_FaDeX"}
@@ -73,9 +77,16 @@ def node(graph: dict, kind: str) -> str:
 RUN_AS_THEY_ARE = [name for name in NAMES if not LOADERS & {node["class_type"] for node in bundled(name).values()}]
 TRAINING = {
     *("dualpivot_train", "dualpivot_restore", "pfstorer_train", "pfstorer_restore_tiled"),
-    *("gen2res_single_image", "gen2res_personal", "compare_personas", "ablation_gen2res"),
+    *("gen2res_single_image", "gen2res_personal", "compare_personas", "ablation_gen2res", "consistency"),
 }  # they learn a person first, which takes a minute
 # Two work at twice the size, and what they do has tests of its own; two restore and measure several times; one computes what
-# face2scene does, which a test of its own says.
-SLOW = TRAINING | {"perfuse_group", "perfuse_published", "evaluate", "ablation_face2scene", "face2scene_expanded"}
+# face2scene does, which a test of its own says; one draws what a test of its own computes.
+SLOW = TRAINING | {
+    "perfuse_group",
+    "perfuse_published",
+    "evaluate",
+    "ablation_face2scene",
+    "face2scene_expanded",
+    "fadex_invariance",
+}
 QUICK_FIRST = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUN_AS_THEY_ARE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import torch
+from hypothesis import example
 from hypothesis import strategies as st
 from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.degradation.picture import gauge
@@ -32,6 +33,12 @@ RECIPES = st.one_of(
 )
 
 
+FLAT = {"operator": "blur", "size": 15, "sigma_x": 1.2, "sigma_y": 0.0, "angle": 0.4, "beta": 1.5, "plateau": True}
+
+
+@example(recipe={"steps": [FLAT]})
+@example(recipe={"steps": [FLAT | {"sigma_x": 0}]})
+@example(recipe={"steps": [FLAT | {"plateau": False, "angle": 0}]})
 @fuzzed("recipes", 150, recipe=RECIPES)
 def test_a_recipe_is_applied_or_refused(recipe):
     with refused_with_words():

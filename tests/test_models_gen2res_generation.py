@@ -88,22 +88,17 @@ def test_the_same_noise_brings_damaged_and_clean_picture_together():
     assert apart == sorted(apart, reverse=True)
 
 
-def divergence(steps: int) -> float:
-    """KL(q || q') per squared difference of the clean pictures, supplement E."""
-    left = LINEAR.left(steps)
-    return left / (2 * (1 - left))
-
-
 def test_divergence_falls_and_entropy_rises_with_noise():
     counts = (200, 300, 600)
-    assert [round(divergence(steps), 4) for steps in counts] == [0.9664, 0.3284, 0.0133]
-    assert all(divergence(steps) > divergence(steps + 1) for steps in range(1, 1000))
-    entropy = [math.log(2 * math.pi * (1 - LINEAR.left(steps))) / 2 + 0.5 for steps in range(1, 1001)]
+    assert [round(LINEAR.divergence(steps), 4) for steps in counts] == [0.9664, 0.3284, 0.0133]
+    assert all(LINEAR.divergence(steps) > LINEAR.divergence(steps + 1) for steps in range(1, 1000))
+    entropy = [LINEAR.entropy(steps) for steps in range(1, 1001)]
     assert entropy == sorted(entropy)
 
 
 @pytest.mark.parametrize("steps", [200, 300, 600])
 def test_divergence_and_entropy_agree_with_draws(steps):
+    """Equations 3 and 5 of the supplement, as what they stand for: means of log densities over draws."""
     generator = torch.Generator().manual_seed(steps)
     noise = torch.randn(1_000_000, generator=generator, dtype=torch.float64)
     centres = torch.tensor([0.7, -0.4], dtype=torch.float64)
@@ -112,10 +107,9 @@ def test_divergence_and_entropy_agree_with_draws(steps):
         torch.distributions.Normal(math.sqrt(LINEAR.left(steps)) * c, math.sqrt(1 - LINEAR.left(steps))).log_prob(x)
         for c in centres
     )
-    expected = divergence(steps) * (centres[0] - centres[1]).square()
+    expected = LINEAR.divergence(steps) * (centres[0] - centres[1]).square()
     torch.testing.assert_close((own - other).mean(), expected, rtol=0.02, atol=0)
-    entropy = math.log(2 * math.pi * (1 - LINEAR.left(steps))) / 2 + 0.5
-    assert -own.mean() == pytest.approx(entropy, rel=0.01)
+    assert -own.mean() == pytest.approx(LINEAR.entropy(steps), rel=0.01)
 
 
 @pytest.mark.parametrize(("steps", "sigma", "latent"), [(200, 0.719, 260), (300, 1.234, 419), (600, 6.135, 840)])

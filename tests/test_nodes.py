@@ -28,10 +28,11 @@ from personal_restore.nodes.estimate import EstimateDegradation
 from personal_restore.nodes.face2scene import CodeToConditioning, Face2SceneRestorer
 from personal_restore.nodes.faces import DetectFaces, FacesToImages, ImagesToFaces, MatchFaces
 from personal_restore.nodes.fusion import BlendFaces, ColorFix
+from personal_restore.nodes.generation import RestorationByGeneration
 from personal_restore.nodes.library_files import ForgetPerson, LoadLibraryFile, SaveLibrary
 from personal_restore.nodes.masks import MaskFaces
 from personal_restore.nodes.report import Report
-from personal_restore.nodes.restore import EmbeddedRestorer, RestorationByGeneration, RestoreFaces, RestoreScene
+from personal_restore.nodes.restore import EmbeddedRestorer, RestoreFaces, RestoreScene
 from personal_restore.nodes.s3diff import S3DiffRestorer, embedded_prompt
 from personal_restore.nodes.sources import LibraryFromImages, Sample
 from personal_restore.tests import tiny_s3diff as tiny

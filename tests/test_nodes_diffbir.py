@@ -21,8 +21,8 @@ from personal_restore.models.shared.sd_turbo import TEXT_PREFIXES
 from personal_restore.models.upscale.restorer import UpscalerRestorer
 from personal_restore.nodes import diffbir
 from personal_restore.nodes.diffbir import DiffBIRRestorer
+from personal_restore.nodes.generation import RestorationByGeneration
 from personal_restore.nodes.personas import ApplyPersona, LoadPersona, TrainPersona
-from personal_restore.nodes.restore import RestorationByGeneration
 from personal_restore.tests import tiny_sd
 from safetensors.torch import load_file, save_file
 from spandrel import ModelLoader
@@ -60,7 +60,8 @@ def face(astronaut) -> torch.Tensor:
 
 def restorer(checkpoint="sd21.safetensors", control_model="v1_face.pth", denoise=0.3, control=1.0, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return DiffBIRRestorer.execute(checkpoint, control_model, denoise, 2, control, 1.0, **more).args[0]
+        given = {"denoise": denoise, "steps": 2, "control": control, "cfg": 1.0, **more}
+        return DiffBIRRestorer.execute(checkpoint, control_model, **given).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folders_and_restores_with_it(folder, face):

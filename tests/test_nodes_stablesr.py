@@ -42,7 +42,8 @@ def face(astronaut) -> torch.Tensor:
 
 def restorer(checkpoint="stablesr_000117.ckpt", denoise=1.0, control=1.0, base=SAME, **more):
     with torch.inference_mode():  # as ComfyUI executes every node
-        return StableSRRestorer.execute(checkpoint, denoise, 2, control, 1.0, base, **more).args[0]
+        given = {"denoise": denoise, "steps": 2, "control": control, "cfg": 1.0, "stable_diffusion": base, **more}
+        return StableSRRestorer.execute(checkpoint, **given).args[0]
 
 
 def test_the_node_lists_what_lies_in_the_folder_and_restores_with_it(folder, face):

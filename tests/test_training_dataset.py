@@ -26,14 +26,17 @@ from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.storage.whole import exclusive
 from personal_restore.lib.vocabulary import Library, UserError
 from personal_restore.models.embedded import ready as embedded
+from personal_restore.models.embedded import weights
 from personal_restore.models.embedded.reference_restorer import ReferenceRestorer
 from personal_restore.models.face2scene import network as face2scene
+from personal_restore.nodes.stage_one import BuildDataset, opened_dataset
 from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.tests.places import CPU
 from personal_restore.tests.test_training_face2scene import CONFIG as TRAINING
 from personal_restore.tests.test_training_face2scene import task
 from personal_restore.training import dataset, gates
 from personal_restore.training import face2scene as stage
+from personal_restore.training.fadex_on_faces import OperatorPairs
 from personal_restore.training.gates import Gates, examine, laplacian_variance, pyiqa_scorers, square_window
 
 GATES = Gates(short_side=400, side=256)
@@ -328,6 +331,41 @@ def test_face2scene_is_trained_on_it_and_says_so(built, tmp_path):
         and about["gates"]["side"] == 256
         and about["faces restored by"] == {about["faces_with_album"]: 2}
     )
+
+
+def test_stage_two_uses_and_keeps_a_fadex_of_its_own_with_mapnet_at_its_size(built, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"widths": [4, 6, 8], "embedding": 16, "heads": 2, "stride": 2}
+    extractor = weights.Extractor(**sizes, token_width=12)
+    weights.save(tmp_path / "fadex.safetensors", "extractor", extractor, sizes | {"token_width": 12}, {})
+    config = replace(TRAINING, schedule=replace(TRAINING.schedule, steps=2))
+    given = {"prepared": built, "reader": tmp_path / "fadex.safetensors"}
+    path = stage.train_face2scene(tmp_path / "run", config, tiny.turbo(), tiny.prompts(), [], CPU, **given)
+    made = face2scene.read_face2scene(path)
+    assert made.config["extractor"] == sizes | {"token_width": tiny.WIDTH}
+    kept = made.tensors["extractor.fadex.E.0.weight"].float()
+    torch.testing.assert_close(kept, extractor.fadex.E[0].weight.detach(), atol=1e-3, rtol=0)
+    assert made.tensors["extractor.mapnet.embed.weight"].shape[:2] == (16, 8)
+
+
+@pytest.mark.usefixtures("separate_folders")
+def test_the_node_builds_what_the_command_builds_and_photographs_may_share_degradations(tmp_path):
+    """The operator is the same, its noise is not."""
+    for name in ("a", "b"):
+        path = tmp_path / "photographs" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        to_pil(samples.photograph()[0]).save(path)
+    name, report = BuildDataset.execute("photographs", "mine", versions=2, operators=1, short_side=400, side=256).args
+    folder = opened_dataset(name)
+    lines = dataset.read_manifest(folder)
+    versions = [version for line in lines for version in line["versions"]]
+    assert '"let in": 2' in report and [version["operator"] for version in versions] == [0] * 4
+    assert len({json.dumps(version["recipe"]["steps"]) for version in versions}) == 1
+    assert len({version["recipe"]["seed"] for version in versions}) == 4
+    pairs = OperatorPairs(folder, 32, 0, 3)
+    assert pairs.count == 4 and pairs[0]["pair"].shape == (2, 6, 32, 32)
+    with pytest.raises(UserError, match="Build Dataset: the dataset .*started with different values of versions"):
+        BuildDataset.execute("photographs", "mine", versions=1, operators=1, short_side=400, side=256)
 
 
 def test_the_command_builds_without_faceme_and_says_so(photographs, tmp_path, monkeypatch, capsys):

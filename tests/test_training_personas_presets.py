@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from personal_restore.lib.degradation.families import FAMILIES
 from personal_restore.lib.vocabulary import UserError
 from personal_restore.nodes.personas import TrainPersona
 from personal_restore.tests.tiny_base import BASE
@@ -37,7 +38,22 @@ def test_the_published_settings_are_those_of_the_papers_and_their_code():
     assert (album.steps, generative.steps) == (5000, 3000)
     assert all((one.batch, one.learning_rate, one.rank) == (4, 1e-5, 0) for one in (album, generative))
     (adapter,) = published("adapter")
-    assert (adapter.steps, adapter.generation_weight, adapter.gate, adapter.damage) == (500, 0.1, None, "pfstorer")
+    assert (adapter.steps, adapter.generation_weight, adapter.gate, adapter.damage) == (
+        500,
+        0.1,
+        None,
+        "pfstorer_heavy",
+    )
+    assert adapter.intact == 0.03
+    (fixed,), (context,) = (
+        published("adapter", "published, fixed gates"),
+        published("textual_pivot", "published, in context"),
+    )
+    assert fixed == replace(adapter, preset=fixed.preset, gate=1.0)
+    assert context == replace(
+        published("textual_pivot")[0], preset=context.preset, in_context=True, damage="dual_pivot"
+    )
+    assert [one.in_context for one in published("dual_pivot", "published, in context")] == [True, False]
     assert all(one.seed == 7 and one.noun == "woman" for one in (pivot, model, album, generative, adapter))
 
 
@@ -48,6 +64,7 @@ def test_every_method_has_every_preset_that_the_node_offers_and_own_changes_noth
         own = Settings(method, steps=3)
         assert settings_of_stages(own) == [own] * len(METHODS[method])
         assert len(published(method)) == len(published(method, "quick")) == len(METHODS[method])
+        assert all(one.damage in FAMILIES for preset in ("published", "quick") for one in published(method, preset))
     with pytest.raises(UserError, match="is for the method album, not adapter"):
         published("adapter", "published, generative album")
     with pytest.raises(UserError, match="there is no preset 'best'"):

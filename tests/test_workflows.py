@@ -53,19 +53,14 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
 
 # In no bundled workflow: they need weights that nobody has who has not fetched them, or change files that they name.
 IN_NO_WORKFLOW = {
-    "PR_DiffBIRRestorer": "needs DiffBIR's weights",
-    "PR_StableSRRestorer": "needs StableSR's weights",
     "PR_InstantRestoreRestorer": "needs InstantRestore's weights",
     "PR_FaceModelRestorer": "needs the weights of a face restorer",
     "PR_UpscaleModelRestorer": "needs an upscale model",
-    "PR_GenerationRestorer": "needs the published generator",
-    "PR_NoiseToSigmas": "belongs to a checkpoint that is loaded by core",
     "PR_DownloadWeights": "would download",
     "PR_SaveLibrary": "would write biometric data of the sample into the user's models",
     "PR_LoadLibraryFile": "reads a file that the user has saved",
     "PR_ForgetPerson": "deletes from a file that the user has saved",
     "PR_LibraryFromImages": "its pictures are the user's; the sample brings a library",
-    "PR_ImagesToFaces": "what is between it and Faces to Images are other packs' nodes",
 }
 
 
@@ -130,6 +125,17 @@ def test_a_workflow_runs_as_it_is_twice_with_the_same_pixels(name, tmp_path):
         head, *cells = csv.reader(shown.splitlines())
         assert head[2:4] == ["psnr", "ssim"] and len(cells) == 8
         assert len({tuple(cell[2:]) for cell in cells}) == 8, "every value changes the result"
+    elif name == "consistency":
+        head, *cells = csv.reader(shown.splitlines())
+        assert head[2:] == ["psnr", "ssim", "identity_dlib"] and [cell[0] for cell in cells[:3]] == [
+            cell[0] for cell in cells[3:]
+        ]
+        assert len({tuple(cell[2:]) for cell in cells}) == 6, "every damage and the persona change the result"
+    elif name == "fadex_invariance":
+        # 0.88 to 0.99 and 0.23 to 0.30 were measured.
+        means = [(kind, float(mean)) for kind, _, mean, _ in list(csv.reader(shown.splitlines()))[1:]]
+        assert min(mean for kind, mean in means if kind == "degradation") > 0.75
+        assert max(mean for kind, mean in means if kind == "picture") < 0.5
     elif name == "ablation_face2scene":
         measured = [results.ui[id]["text"][0].split() for id, one in graph.items() if one["class_type"] == "PreviewAny"]
         coded, blind = (float(words[words.index("mean") + 1]) for words in measured)
@@ -386,7 +392,7 @@ def test_mirrored_orientation_is_applied_too(tmp_path, small):
 def test_a_missing_album_or_a_senseless_strength_is_a_clear_error(tmp_path, small, capsys):
     photo = picture(tmp_path / "photo.png", small)
     assert restore(photo, "--album", tmp_path / "nowhere") == 1
-    assert "nowhere: the folder does not exist" in capsys.readouterr().err
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
     assert restore(photo, "--strength", 2) == 1
     assert "between 0 and 1" in capsys.readouterr().err
 

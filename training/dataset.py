@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,21 @@ TRUTH = "ground truth"  # if there is no album, as published
 
 @dataclass(frozen=True)
 class Config:
-    """versions: damaged versions per photograph; mixture: family -> share of their recipes; seed: of the recipes."""
+    """versions: damaged versions per photograph; mixture: family -> share of their recipes; seed: of the recipes.
+
+    operators: how many recipes the whole dataset has; several photographs then share one, as training FaDeX needs. 0: each version has
+    one of its own.
+    """
 
     gates: Gates = Gates()
     versions: int = 5
     mixture: tuple[tuple[str, float], ...] = MIXTURE
     seed: int = 0
+    operators: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """What a folder is begun with; datasets from before ``operators`` have none."""
+        return {name: value for name, value in asdict(self).items() if name != "operators" or value}
 
 
 @dataclass(frozen=True)
@@ -89,29 +98,41 @@ def read_config(path: Path) -> Config:
 
 
 @torch.no_grad()
-def build_dataset(photos: Path, out: Path, config: Config, tools: Tools) -> dict[str, Any]:
+def build_dataset(
+    photos: Path,
+    out: Path,
+    config: Config,
+    tools: Tools,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    called: tuple[str, str] = ("--photos", "--out"),
+) -> dict[str, Any]:
     """Builds the dataset in ``out``, or resumes building it. Returns the `dataset_summary`.
 
+    report: called after each photograph, may raise to stop. called: what the user calls both folders.
     Raises UserError if ``photos`` contains no picture, if ``out`` was started with different settings, or if another process is
     building in it.
     """
     files = sorted(file for file in photos.rglob("*") if is_picture(file))
     if not files:
-        raise UserError(f"--photos {photos}: the folder contains no pictures.")
+        raise UserError(f"{called[0]} {photos}: the folder contains no pictures.")
     if out.resolve().is_relative_to(photos.resolve()):
         raise UserError(
-            f"--out {out} is inside the photographs folder, so its pictures would be read as photographs. Choose "
+            f"{called[1]} {out} is inside the photographs folder, so its pictures would be read as photographs. Choose "
             "another folder."
         )
-    with exclusive(out, f"--out {out}: another process is building there. Wait for it, or choose another folder."):
-        settle_folder(out, {**asdict(config), **tools.describe()}, f"--out {out}", "Choose another folder.")
-        return dataset_summary(_build(photos, files, out, config, tools))
+    name = f"{called[1]} {out}"
+    with exclusive(out, f"{name}: another process is building there. Wait for it, or choose another folder."):
+        settle_folder(out, {**config.describe(), **tools.describe()}, name, "Choose another folder.")
+        return dataset_summary(_build(photos, files, out, config, tools, report))
 
 
-def _build(photos: Path, files: list[Path], out: Path, config: Config, tools: Tools) -> Collection[dict[str, Any]]:
+def _build(
+    photos: Path, files: list[Path], out: Path, config: Config, tools: Tools, report: Callable[[int, int], None]
+) -> Collection[dict[str, Any]]:
     """The manifest's lines, of which those are made that are not there."""
     done = {line["file"]: line for line in read_manifest(out)}
-    for file in tqdm(files, "photographs"):
+    for number, file in enumerate(tqdm(files, "photographs")):
+        report(number, len(files))
         name, status = file.relative_to(photos).as_posix(), file.stat()
         stamp = {"bytes": status.st_size, "changed": status.st_mtime_ns}
         if stamp.items() <= done.get(name, {}).items():
@@ -192,7 +213,11 @@ def _version(number: int, key: str, folder: Path, found: Examined, config: Confi
     """Writes one damaged version and its face pair; both go through the same operator, because they are one picture."""
     # Depends only on the photograph's name and the version, so that the order of building does not matter.
     rng = np.random.default_rng([config.seed, number, int(key, 16)])
-    recipe = draw_recipe(DataConfig(mixture=config.mixture), rng)
+    shared = {"operator": int(rng.integers(config.operators))} if config.operators else {}
+    drawn = np.random.default_rng([config.seed, *shared.values()]) if shared else rng
+    recipe = draw_recipe(DataConfig(mixture=config.mixture), drawn)
+    if shared:
+        recipe = replace(recipe, seed=int(rng.integers(2**62)))  # the same operator, with noise of its own
     damaged = rounded_to_bytes(recipe.apply(found.picture[None])[0])
     to_pil(damaged).save(folder / f"damaged_{number}.png")
     references = found.person.references if found.person else ()
@@ -209,7 +234,7 @@ def _version(number: int, key: str, folder: Path, found: Examined, config: Confi
         )
     pair = face_pair(damaged, face)
     to_pil(torch.cat([pair[:3], pair[3:]], -1)).save(folder / f"face_{number}.png")
-    return {"recipe": json.loads(recipe.to_json()), "face": by}
+    return {"recipe": json.loads(recipe.to_json()), "face": by, **shared}
 
 
 def _from_album(

@@ -195,18 +195,20 @@ def train_face2scene(
     critic: adversarial.Critic | None = None,
     prepared: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    reader: Path = embedded.EXTRACTOR,
 ) -> Path:
     """Trains or resumes in ``folder`` and writes the model there. prompts: encoded, positive and negative ``[1, N,
     C]``.
 
+    reader: the extractor whose FaDeX and gauge are used and kept as they are: the small one, or one of `train_fadex`. MapNet is new.
     prepared: a folder of `python run.py dataset`; else files: photographs; without any the pictures are procedural ones.
     """
     schedule = config.schedule
     with seeded(schedule.seed):
-        reader, about = embedded.load_embedded(embedded.EXTRACTOR)
+        read, about = embedded.load_embedded(reader)
         sizes = json.loads(about["config"]) | {"token_width": prompts[0].shape[-1]}
         extractor = embedded.Extractor(**sizes)
-        extractor.fadex, extractor.gauge = reader.fadex, reader.gauge
+        extractor.fadex, extractor.gauge = read.fadex, read.gauge
         restorer, _ = embedded.load_embedded(embedded.RESTORER)
         task = SceneLoss(config, turbo, prompts, extractor, restorer, lpips, critic)
     for frozen in (*task.frozen, *(critic.frozen if critic else ())):
@@ -268,6 +270,7 @@ def run_from_files(
     folders: list[Path],
     place: Place,
     report: Callable[[int, int], None] = lambda done, total: None,
+    reader: Path = embedded.EXTRACTOR,
 ) -> Path:
     """`train_face2scene` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
     files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
@@ -275,6 +278,5 @@ def run_from_files(
         raise UserError(f"--photos {photos}: the folder contains no pictures.")
     positive, negative = sd_turbo.embed_prompts(base, PROMPTS)
     networks = backbones(folders)
-    return train_face2scene(
-        folder, config, sd_turbo.load_sd_turbo(base), (positive, negative), files, place, *networks, prepared, report
-    )
+    turbo, prompts = sd_turbo.load_sd_turbo(base), (positive, negative)
+    return train_face2scene(folder, config, turbo, prompts, files, place, *networks, prepared, report, reader)

@@ -32,6 +32,22 @@ def label_aware_info_nce(
     return per_query[count > 0].sum() / (count > 0).sum().clamp(min=1)
 
 
+def degradation_loss(
+    query: torch.Tensor, keys: torch.Tensor, labels: torch.Tensor, key_labels: torch.Tensor, temperature: float = 0.07
+) -> torch.Tensor:
+    """Equation 1 as it is printed: the sum over i in B and p in P(i) of -log( exp(s_ip) / sum over a of exp(s_ia) ).
+
+    query: ``[B, C]``; keys: ``[K, C]``, of which the first B are those of the batch itself: the i-th is no example for the i-th query,
+    on neither side. s = cosine / temperature; P(i) are the keys of the same degradation, a runs over all.
+    """
+    scores = F.normalize(query, dim=1) @ F.normalize(keys, dim=1).T / temperature
+    itself = torch.eye(len(query), len(keys), dtype=torch.bool, device=query.device)
+    scores = scores.masked_fill(itself, -torch.inf)
+    log_prob = scores - scores.logsumexp(1, keepdim=True)
+    positive = (labels[:, None] == key_labels[None]) & ~itself
+    return -log_prob[positive].sum()
+
+
 class MomentumContrast(nn.Module):
     """Query encoder, its momentum copy, and a first-in first-out queue of keys with their degradation labels.
 
@@ -73,3 +89,28 @@ class MomentumContrast(nn.Module):
         self.queue[places] = keys
         self.queue_labels[places] = labels
         self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))
+
+
+class PublishedContrast(MomentumContrast):
+    """Equation 1 on one batch: every pair is a query, and a key of all the others, beside those of the queue.
+
+    The defaults are MoCo's and DASR's where the paper is silent: temperature .07, momentum .999, 8192 keys.
+    """
+
+    def __init__(
+        self, encoder: FaDeX, width: int, size: int = 8192, momentum: float = 0.999, temperature: float = 0.07
+    ):
+        super().__init__(encoder, width, size, momentum, temperature)
+
+    def forward(self, features: torch.Tensor, pairs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of the query encoder's ``features`` of the pairs ``[B, 6, H, W]``, under the degradations ``labels`` ``[B]``; updates
+        key encoder and queue."""
+        query = self.query.project(features).float()
+        with torch.no_grad():
+            self.follow()
+            key = F.normalize(self.key.project(self.key(pairs)).float(), dim=1)
+        filled = self.queue_labels >= 0
+        keys = torch.cat([key, self.queue[filled]])
+        loss = degradation_loss(query, keys, labels, torch.cat([labels, self.queue_labels[filled]]), self.temperature)
+        self.enqueue(key, labels)
+        return loss

@@ -29,7 +29,7 @@ LOG = "log.jsonl"
 @dataclass(frozen=True)
 class Schedule:
     """steps and batch set the amount of work; the learning rate warms up over ``warmup`` steps and then follows a
-    cosine to zero."""
+    cosine to zero, unless it does not decay."""
 
     steps: int
     batch: int
@@ -38,6 +38,7 @@ class Schedule:
     save_every: int = 250
     workers: int = 1
     seed: int = 0
+    decays: bool = True
 
 
 class _From(Sampler):
@@ -185,4 +186,6 @@ def draw_curve(folder: Path) -> None:
 
 def _warm_cosine(step: int, schedule: Schedule) -> float:
     warm = min(1.0, (step + 1) / max(schedule.warmup, 1))
+    if not schedule.decays:
+        return warm
     return warm * 0.5 * (1 + math.cos(math.pi * min(step / schedule.steps, 1.0)))

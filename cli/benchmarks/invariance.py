@@ -12,6 +12,7 @@ from ...lib.bridge import device, keep
 from ...lib.degradation.families import FAMILIES
 from ...lib.degradation.presets import PRESETS
 from ...lib.degradation.recipe import Recipe
+from ...lib.degradation.similarity import code_similarities
 from ...lib.vocabulary import UserError
 from ...models.embedded import ready as embedded
 
@@ -65,11 +66,8 @@ def figure(pictures: list[torch.Tensor], target: Path) -> dict[str, float]:
 
     chosen = crops(pictures, 0)[:10]
     codes = torch.stack([pair_embeddings(chosen, draw(0)) for draw in PRESETS.values()])  # [4, N, C]
-    count = len(chosen)
-    among = torch.ones(count, count, dtype=torch.bool).triu(1)
-    same = torch.cat([(c @ c.T)[among] for c in codes]).tolist()
-    across = torch.ones(len(codes), len(codes), dtype=torch.bool).triu(1)
-    different = torch.cat([(c @ c.T)[across] for c in codes.transpose(0, 1)]).tolist()
+    found = code_similarities(codes)
+    same, different = found.same.flatten().tolist(), found.across.flatten().tolist()
     plot, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
     bins = np.linspace(-1, 1, 41)
     axes.hist(same, bins, alpha=0.6, density=True, label="two pictures, one degradation")

@@ -73,7 +73,7 @@ def _pictures(path: Path) -> _Pictures:
 
     if not path.exists():
         raise UserError(f"measure: {path} does not exist.")
-    files = [path] if path.is_file() else sorted(one for one in path.iterdir() if is_picture(one))
+    files = [path] if not path.is_dir() else sorted(one for one in path.iterdir() if is_picture(one))
     if not files:
         raise UserError(f"measure: there are no pictures in {path}.")
     found: dict[str, Path] = {}

@@ -10,13 +10,13 @@ from ...lib.extras import require
 from ...lib.vocabulary import UserError
 from . import train_album, train_old
 
-FACE2SCENE = "face2scene"  # the full-size model, not of the embedded weights
+FACE2SCENE, FADEX = "face2scene", "fadex-faces"  # the full-size model's stages, not of the embedded weights
 TRAINING = ("blind", "reading", "fadex", "projector", "guided", "export", "samples", "bound", "tiny")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("train", help="retrain the embedded weights, or train Face2Scene; see docs/training.md")
-    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, *train_old.STAGES, FACE2SCENE))
+    train.add_argument("stage", choices=("all", *TRAINING, *train_album.STAGES, *train_old.STAGES, FADEX, FACE2SCENE))
     train.add_argument(
         "--out",
         type=Path,
@@ -28,7 +28,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--photos", type=Path, help="undamaged photographs, for measuring the bound or training face2scene"
     )
     train.add_argument(
-        "--dataset", type=Path, help="for face2scene: a dataset built with `run.py dataset`, instead of --photos"
+        "--dataset",
+        type=Path,
+        help="for fadex-faces and face2scene: a dataset built with `run.py dataset`; face2scene also learns from --photos",
+    )
+    train.add_argument(
+        "--fadex",
+        type=Path,
+        help="for face2scene: fadex.safetensors from fadex-faces, instead of the small one that ships",
     )
     train.add_argument(
         "--base", type=Path, help="for face2scene: sd_turbo.safetensors, or a folder in diffusers format"
@@ -56,6 +63,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.stage == FACE2SCENE:
         return _train_face2scene(options)
+    if options.stage == FADEX:
+        return _train_fadex(options)
     if options.stage in train_album.STAGES:
         return train_album.run_album_stage(options)
     if options.stage in train_old.STAGES:
@@ -101,6 +110,25 @@ def _train_face2scene(options: argparse.Namespace) -> int:
     config = face2scene.read_config(options.config) if options.config else face2scene.Config()
     folders = weight_folders("personal_restore")
     where = place("training", torch.bfloat16)
-    made = face2scene.run_from_files(options.out, config, options.base, options.photos, options.dataset, folders, where)
+    read = {"reader": options.fadex} if options.fadex else {}
+    made = face2scene.run_from_files(
+        options.out, config, options.base, options.photos, options.dataset, folders, where, **read
+    )
     print(f"-> {made}; put it into {folders[0] / 'face2scene'} under any name.")
+    return 0
+
+
+def _train_fadex(options: argparse.Namespace) -> int:
+    import torch
+
+    from ...lib.bridge import place
+    from ...training import fadex_on_faces as stage
+
+    if options.dataset is None:
+        raise UserError("train fadex-faces: name a dataset with --dataset, built by `run.py dataset` with operators.")
+    config = stage.read_config(options.config) if options.config else stage.Config()
+    if not config.schedule.steps:
+        config = stage.with_epochs(config, options.dataset, stage.EPOCHS)
+    made = stage.train_fadex(options.out, config, options.dataset, place("training", torch.bfloat16))
+    print(f"-> {made}; give it to train face2scene with --fadex.")
     return 0

@@ -25,13 +25,14 @@ def gaussian_kernel(
 ) -> torch.Tensor:
     """Isotropic, anisotropic, generalized or plateau Gaussian, ``[size, size]`` in float64, sum 1 (Real-ESRGAN's six families).
 
-    beta is the exponent of the generalized family, 1 the ordinary Gaussian; angle in radians.
+    beta is the exponent of the generalized family, 1 the ordinary Gaussian; angle in radians. Raises ValueError for a sigma
+    that is not above 0.
     """
+    if min(sigma_x, sigma_y) <= 0:
+        raise ValueError(f"sigma_x {sigma_x:g} and sigma_y {sigma_y:g} have to be above 0")
     cos, sin = math.cos(angle), math.sin(angle)
     rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
-    covariance = rotation @ torch.diag(torch.tensor([sigma_x**2, sigma_y**2], dtype=torch.float64)) @ rotation.T
-    grid = _grid(size)
-    distance = ((grid @ torch.linalg.inv(covariance)) * grid).sum(-1)
+    distance = (_grid(size) @ rotation / torch.tensor([sigma_x, sigma_y], dtype=torch.float64)).square().sum(-1)
     kernel = 1 / (distance**beta + 1) if plateau else torch.exp(-0.5 * distance**beta)
     return kernel / kernel.sum()
 

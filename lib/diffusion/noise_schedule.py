@@ -46,6 +46,17 @@ class NoiseSchedule:
         """Standard deviation of the noise after ``steps`` steps beside a picture of unchanged contrast; 0 after none."""
         return math.sqrt(1 / self.left(steps) - 1)
 
+    def divergence(self, steps: int) -> float:
+        """KL(q || q') of the noisy versions of two pictures after ``steps`` steps, at least 1, per squared difference of a value of
+        theirs (Restoration by Generation, supplement, equation 3). It falls with more noise, which makes pictures alike."""
+        left = self.left(steps)
+        return left / (2 * (1 - left))
+
+    def entropy(self, steps: int) -> float:
+        """H of a value of a noisy picture after ``steps`` steps, at least 1, in nats (equation 5 there). It rises with more noise,
+        which leaves more open."""
+        return 0.5 * math.log(2 * math.pi * (1 - self.left(steps))) + 0.5
+
     def sigmas(self, steps: int) -> torch.Tensor:
         """From sigma(steps) down to 0, float32 ``[steps + 1]``: what ComfyUI calls SIGMAS."""
         return torch.tensor([self.sigma(count) for count in range(steps, -1, -1)])

@@ -15,20 +15,31 @@ from .pair_spectrum import SpectrumReader
 
 
 class FaDeX(nn.Module):
-    """widths: channels at full, half and quarter resolution; the paper's are (64, 128, 256). spectrum is ours, not the paper's."""
+    """widths: channels at full, half and quarter resolution; the paper's are (64, 128, 256). spectrum is ours, not the paper's.
 
-    def __init__(self, widths: tuple[int, int, int] = (64, 128, 256), in_channels: int = 6, spectrum: bool = False):
+    stride: pixels of the pair per place of Z along each side, 4 as in DASR or 2. MapNet halves Z once more, so that a face of 16 px
+    gives its finest grid of 4x4 tokens four places of their own with 4, and sixteen with 2, which is what the paper says.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (64, 128, 256),
+        in_channels: int = 6,
+        spectrum: bool = False,
+        stride: int = 4,
+    ):
         super().__init__()
         a, b, c = widths
         layers: list[nn.Module] = []
-        for inside, outside, stride in [(in_channels, a, 1), (a, a, 1), (a, b, 2), (b, b, 1), (b, c, 2), (c, c, 1)]:
-            layers += [nn.Conv2d(inside, outside, 3, stride, 1), nn.BatchNorm2d(outside), nn.LeakyReLU(0.1)]
+        plan = [(in_channels, a, 1), (a, a, 1), (a, b, 2), (b, b, 1), (b, c, stride // 2), (c, c, 1)]
+        for inside, outside, step in plan:
+            layers += [nn.Conv2d(inside, outside, 3, step, 1), nn.BatchNorm2d(outside), nn.LeakyReLU(0.1)]
         self.E = nn.Sequential(*layers)
         self.spectrum = SpectrumReader(c) if spectrum else None
         self.mlp = nn.Sequential(nn.Linear(c, c), nn.LeakyReLU(0.1), nn.Linear(c, c))
 
     def forward(self, pair: torch.Tensor) -> torch.Tensor:
-        """Feature map Z. pair: ``[B, 6, H, W]`` in 0..1, the high-quality picture first; Z: ``[B, C, H / 4, W / 4]``."""
+        """Feature map Z. pair: ``[B, 6, H, W]`` in 0..1, the high-quality picture first; Z: ``[B, C, H / stride, W / stride]``."""
         features = self.E(pair)
         return features if self.spectrum is None else features + self.spectrum(pair)[..., None, None]
 

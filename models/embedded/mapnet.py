@@ -38,6 +38,8 @@ def with_tokens(text: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 class MapNet(nn.Module):
     """Overlapping patch embedding, degradation attention, pooling to 4x4, 2x2 and 1x1, one MLP per scale.
 
+    The embedding halves Z. Where that leaves fewer than 4x4 places, neighboring local tokens are the same.
+
     Defaults are the paper's: 256 channels in, 512 embedded, four heads per branch, tokens as wide as SD's text.
     """
 

@@ -35,9 +35,10 @@ class Extractor(nn.Module):
         heads: int = 4,
         token_width: int = TOKEN_WIDTH,
         spectrum: bool = False,
+        stride: int = 4,
     ):
         super().__init__()
-        self.fadex = FaDeX(tuple(widths), spectrum=spectrum)
+        self.fadex = FaDeX(tuple(widths), spectrum=spectrum, stride=stride)
         self.mapnet = MapNet(widths[-1], embedding, widths[-1], heads, token_width)
         self.gauge = DamageGauge(widths[-1])
 

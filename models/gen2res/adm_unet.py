@@ -4,13 +4,18 @@ Generation, under its published parameter names: gen2res's ``base_256.pt`` loads
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
-from ..shared.public_weights import load_public
+from ...lib.storage.tensors import opened_tensors, write_tensors
+from ...lib.vocabulary import UserError
+from ..shared.public_weights import advice, load_public, read_public
 from ..shared.residual_blocks import (
     GROUPS,
     Grow,
@@ -26,6 +31,13 @@ from ..shared.residual_blocks import (
 
 # guided_diffusion/script_util.py: what an empty channel_mult stands for.
 MULTIPLES = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
+
+# Flags of the two models of the paper's table 1, by the size of their pictures; the first is base_256.pt.
+SIZES: dict[int, dict[str, Any]] = {
+    256: {},
+    512: {"image_size": 512, "num_channels": 256, "num_head_channels": 64, "attention_resolutions": "32,16,8"},
+}
+KIND = "generator"
 
 
 class ADMUNet(StagedNetwork):
@@ -107,3 +119,27 @@ def load_adm_unet(path: Path, **flags) -> ADMUNet:
     Raises UserError, naming file and tensor, if it is missing, damaged or of another shape.
     """
     return load_public(ADMUNet(**flags), path, "base_256.pt of gen2res, or a checkpoint that fits the flags given,")
+
+
+def save_generator(path: Path, network: ADMUNet, flags: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """A trained prior as one file, with the flags that it is built from."""
+    texts = {"kind": KIND, "flags": json.dumps(flags), "provenance": json.dumps(provenance)}
+    write_tensors(path, network.state_dict(), texts)
+
+
+def read_flags(path: Path) -> dict[str, Any]:
+    """The flags of a file that `save_generator` wrote or, of one that guided-diffusion wrote, those of `SIZES` that have its width.
+
+    Raises UserError for another file.
+    """
+    what = "a model from Train Generator, or one of guided-diffusion for pictures of 256 or 512 px,"
+    if path.suffix == ".safetensors":
+        with suppress(LookupError, ValueError), opened_tensors(path) as file:
+            if file.metadata["kind"] == KIND:
+                return dict(json.loads(file.metadata["flags"]))
+    else:
+        first = read_public(path, what).get("time_embed.0.weight", torch.empty(0, 0))
+        for flags in SIZES.values():
+            if first.shape[-1] == flags.get("num_channels", 128):
+                return flags
+    raise UserError(f"{path.name} is no face model that is known here. {advice(what)}")

@@ -1,4 +1,4 @@
-"""Restoration by Generation at its published size, from its file to the restorer."""
+"""Restoration by Generation, from a file with its prior to the restorer."""
 
 from __future__ import annotations
 
@@ -8,29 +8,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...lib.extras import require
+from ...lib.vocabulary import UserError
 from ..shared.kept import kept
-from ..shared.weight_files import catalogued
+from ..shared.weight_files import NONE, catalogued, weight_files
 
 if TYPE_CHECKING:
     from ..shared.diffusion_restorer import DiffusionRestorer
 
-NAME = "gen2res-256"
+NAME, BASE = "gen2res-256", "published"
+FOLDER = "generators"  # below models/personal_restore
 
 
-def restorer_from(denoise: float, skip_guidance: float) -> DiffusionRestorer:
-    """The restorer on the catalog's face model. Raises UserError that says what is missing, and where it belongs."""
+def generators() -> dict[str, Path]:
+    """Priors of the user's own by file name."""
+    found = weight_files("personal_restore", suffixes=(".safetensors", ".pt"))
+    return {path.name: path for name, path in found.items() if name == f"{FOLDER}/{path.name}"}
+
+
+def restorer_from(
+    model: str, denoise: float, skip_guidance: float, every: int = 20, steps: int = 1000
+) -> DiffusionRestorer:
+    """The restorer on the catalog's face model or one of `generators`; every: of the guidance. Raises UserError that says what is
+    missing, and where it belongs."""
     require("Restoration by Generation", "diffusion")
     # Imported here because diffusers takes seconds to import.
-    from .generation import skip_guidance_of
+    from .generation import SkipGuidance
 
-    return replace(kept(_built, *catalogued(NAME)), denoise=denoise, skip_guidance=skip_guidance_of(skip_guidance))
+    known = generators()
+    if model not in (BASE, *known):
+        raise UserError(
+            f"Restoration by Generation: there is no model {model!r}. Known: {', '.join(known) or NONE}. They belong in "
+            f"models/personal_restore/{FOLDER}; Train Generator makes them."
+        )
+    path = catalogued(NAME)[0] if model == BASE else known[model]
+    guidance = SkipGuidance(skip_guidance, every) if skip_guidance else None
+    return replace(kept(_built, path, model == BASE), denoise=denoise, skip_guidance=guidance, steps=steps)
 
 
-def _built(keep: Callable, path: Path) -> DiffusionRestorer:
+def _built(keep: Callable, path: Path, published: bool) -> DiffusionRestorer:
     from ...lib.storage.fingerprint import weights_fingerprint
     from . import adm_unet
     from .generation import generation
     from .pixel_diffusion import PixelDiffusion
 
-    net = PixelDiffusion(adm_unet.load_adm_unet(path))
-    return generation(keep(net), f"{NAME} {weights_fingerprint(net)}", net.native_size)
+    flags = {} if published else adm_unet.read_flags(path)
+    net = PixelDiffusion(adm_unet.load_adm_unet(path, **flags), flags.get("image_size", 256))
+    kind = NAME if published else "generator"
+    return generation(keep(net), f"{kind} {weights_fingerprint(net)}", net.native_size)

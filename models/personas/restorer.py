@@ -15,13 +15,15 @@ SHARED = "name", "native_size", "scale", "tileable", "needs_references"
 class PersonalRestorer:
     """A restorer with a persona. person: apply it only to faces recognized as that person; empty for all.
 
-    For all other faces, and with strength 0, the restorer works as without the persona.
+    attention: of an adapter's blocks, see `Conditions`. For all other faces, and with strength 0, the restorer works as without the
+    persona.
     """
 
     restorer: Restorer
     persona: Persona
     strength: float = 1.0
     person: str = ""
+    attention: float = 1.0
 
     def __getattr__(self, attribute: str):
         if attribute not in SHARED:
@@ -35,5 +37,6 @@ class PersonalRestorer:
 
     def restore(self, image: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         if self.strength > 0 and self.person in ("", conditions.person):
-            conditions = replace(conditions, persona=self.persona, persona_strength=self.strength)
+            worn = {"persona": self.persona, "persona_strength": self.strength, "persona_attention": self.attention}
+            conditions = replace(conditions, **worn)
         return self.restorer.restore(image, conditions)

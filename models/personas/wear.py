@@ -52,12 +52,13 @@ def wearing(
     references: torch.Tensor | None = None,
     goal: torch.Tensor | None = None,
     differentiable: bool = False,
+    attention: float = 1.0,
 ) -> Iterator[Predict]:
     """Inside the context, the returned function predicts noise like net with the persona; afterwards, net is unchanged.
 
     references: ``[N, 3, S, S]`` in 0..1, for an adapter that contains none; of several, the one most similar to goal, a
     latent, is used. Without any, the adapter's blocks do nothing. differentiable: allows gradients even if the weights
-    were created under inference mode.
+    were created under inference mode. attention: of the adapter's blocks, on top of the strength; 0 leaves the learned word.
     """
     if persona is None or strength == 0:
         persona, tuned, word = None, {}, None
@@ -71,7 +72,7 @@ def wearing(
     looked = None
     try:
         for place, block in blocks.items():
-            _fill(block, persona, place, strength)
+            _fill(block, persona, place, strength * attention)
         if differentiable:
             tuned = _differentiable(net, tuned)
             with torch.inference_mode(False):

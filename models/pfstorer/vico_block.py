@@ -56,7 +56,7 @@ class PersonalTransformer(nn.Module):
     Trainable: image_cross_attention, ``20 C^2 + 17 C`` parameters, and gamma ``[C]``, in the precision of the base.
 
     reference: what ``reading`` left here, one per transformer block; empty: exactly the base.
-    strength: the paper's lambda_att, 0..1; gamma * strength 0 is exactly the base, 1 exactly ViCo.
+    strength: the paper's lambda_att, at least 0; gamma * strength 0 is exactly the base, 1 exactly ViCo, more goes beyond it.
     """
 
     gradient_checkpointing = False  # what diffusers' enable_gradient_checkpointing looks for

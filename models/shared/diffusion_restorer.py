@@ -20,7 +20,7 @@ from ..personas.wear import check_base, wearing
 
 
 def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float) -> torch.Tensor:
-    """Equation 9 of PFStorer in terms of ComfyUI's cfg: 0 is the negative side, 1 the positive; above 1 extrapolates.
+    """Equations 9 and 10 of PFStorer in terms of ComfyUI's cfg: 0 is the negative side, 1 the positive; above 1 extrapolates.
 
     Exact at 0, at 1, and if both sides are equal.
     """
@@ -35,6 +35,7 @@ class DiffusionRestorer:
     linear schedule's 1000 steps, mapped to equal noise in the model's own; steps: of sampling. control: strength
     of the ControlNet, 0 leaves it out. cfg: 1 runs the model once per step; above 1, it also runs with the negative
     prompt and extrapolates away from it. prompt: added to the persona's.
+    blind_negative: the negative side does not see the damaged picture (PFStorer, equation 10), else it does (equation 9).
     skip_guidance: `SkipGuidance`, say, toward the damaged picture, whose `every` counts steps of the 1000, not strides.
     A picture larger than native_size is denoised in tiles of it, which overlap by half.
     """
@@ -48,6 +49,7 @@ class DiffusionRestorer:
     cfg: float = 1.0
     prompt: str = ""
     negative: str = "damaged"
+    blind_negative: bool = False
     keep_colors: bool = True
     skip_guidance: Guidance | None = None
     name: str = "diffusion"
@@ -92,14 +94,16 @@ class DiffusionRestorer:
             guidance = replace(guidance, every=max(round(guidance.every * len(times) / noise), 1))
         channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]
         tile = max(damaged.shape[-2:]) if self.native_size is None else self.native_size // shrink
-        with wearing(net, persona, conditions.persona_strength, references, damaged, exact) as predict:
+        strength, attention = conditions.persona_strength, conditions.persona_attention
+        with wearing(net, persona, strength, references, damaged, exact, attention) as predict:
 
             def predicted(part: torch.Tensor, t: int) -> torch.Tensor:
                 x, hint = part[:, :channels], part[:, channels:] if self.control else None
                 positive = predict(x, t, said, hint, self.control)
                 if self.cfg == 1:
                     return positive
-                return classifier_free(predict(x, t, self.negative, hint, self.control), positive, self.cfg)
+                seen = None if self.blind_negative else hint
+                return classifier_free(predict(x, t, self.negative, seen, self.control), positive, self.cfg)
 
             def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
                 """Denoises tile by tile at every step, as in StableSR and PFStorer, so that neighbors agree before the

@@ -105,6 +105,51 @@ def test_s3diff_without_its_weights_is_accepted_and_then_one_error_says_what_bel
         assert licence in line and f"It belongs in {shown_folder(folder)}." in line and "Download Weights" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("pfstorer_stablesr", ["stablesr_000117.ckpt"]),
+        ("dualpivot_diffbir", ["v2-1_512-ema-pruned.safetensors", "v1_face.pth", "face_swinir_v1.ckpt"]),
+        ("gen2res_published", ["base_256.pt"]),
+    ],
+)
+def test_a_workflow_on_a_published_base_is_accepted_and_then_one_error_says_what_is_missing(comfyui, name, files):
+    said = comfyui.error(bundled(name))
+    assert all(f"{file} is missing" in said for file in files) and said.count("It belongs in") == len(files)
+
+
+@pytest.mark.slow
+def test_the_trainings_on_many_faces_run_as_nodes(comfyui, tmp_path):
+    """A dataset, a FaDeX on it, a base model and a generator, as small as they can be."""
+    for number in range(2):
+        comfyui.upload(sample(tmp_path).replace(tmp_path / f"{number}.png"), "faces")
+    usual = {"photographs": "faces", "seed": 0, "steps": 1, "batch": 1, "learning_rate": 0.001, "preset": "own"}
+    base = {"denoise": 0.3, "steps": 2, "control": 1.0, "cfg": 1.0}
+    build = {"photographs": "faces", "name": "tiny", "versions": 2, "operators": 1, "short_side": 200, "side": 256}
+    fadex = {"dataset": ["build", 0], "name": "tiny", "recipe": "ours", "epochs": 1, "window": 32}
+    graph = {
+        "build": {"class_type": "PR_BuildDataset", "inputs": build},
+        "fadex": {
+            "class_type": "PR_TrainFaDeX",
+            "inputs": {name: value for name, value in usual.items() if name not in ("photographs", "steps")}
+            | fadex
+            | {"batch": 2},
+        },
+        "base": {"class_type": "PR_DiffusionRestorer", "inputs": base},
+        "tune": {
+            "class_type": "PR_TrainBaseModel",
+            "inputs": usual | {"restorer": ["base", 0], "damage": "trial", "intact": 0.0},
+        },
+        "make": {"class_type": "PR_TrainGenerator", "inputs": usual | {"name": "tiny", "model": "small, 64 px"}},
+    }
+    for id, output in (("build", 1), ("fadex", 1), ("tune", 1), ("make", 0)):
+        graph[f"show {id}"] = {"class_type": "PreviewAny", "inputs": {"source": [id, output]}}
+    shown, _ = comfyui.queue(graph)
+    said = {id: shown[f"show {id}"]["text"][0] for id in ("build", "fadex", "tune", "make")}
+    assert '"let in": 2' in said["build"] and "tiny.safetensors, 2 steps" in said["fadex"]
+    assert "base_model persona of everybody" in said["tune"] and "1 steps on 2 pictures" in said["make"]
+
+
 def test_face2scene_without_its_weights_says_what_belongs_where(comfyui):
     said = comfyui.error(bundled("face2scene_sd_turbo"))
     assert "RealVisXL_V3.0.safetensors is missing" in said or "face2scene.safetensors" in said

@@ -39,6 +39,7 @@ class Settings:
     pictures in the textual pivot. first: the model pivot tunes that many tensors of the ControlNet themselves, 0 all by LoRA.
     keep_references: stores the adapter's pictures in the persona, where they are visible.
     gate: None to learn the adapter's gates, else their fixed value (1 is ViCo); generation_weight: of L_Gen.
+    intact: how often the control is shown the undamaged picture (PFStorer's p_HQ).
     preset: a row of `presets.py` that takes the place of these settings in each stage.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     keep_references: bool = False
     gate: float | None = None
     generation_weight: float = GENERATION_WEIGHT
+    intact: float = 0.0
     low_memory: bool = False
     preset: str = "own"
 
@@ -118,7 +120,7 @@ def model_pivot(net: Diffusion, material: Material, settings: Settings) -> Task:
     """Stage B: the ControlNet learns to steer the UNet that stage A left, on other people or, without any, on the album."""
     if settings.first:
         names = [name for name, _ in net.control.named_parameters()]
-        groups, learnt = _whole(net.control, names[: settings.first], "control", settings)
+        groups, learnt = tuned_whole(net.control, names[: settings.first], "control", settings)
     else:
         groups, learnt = _tune(net, "control", settings)
     text = net.prompt(person_prompt(settings), settings.batch)
@@ -228,14 +230,14 @@ def check_parts(net: Diffusion, method: str) -> None:
 def _draw(
     net: Diffusion, pictures: torch.Tensor, settings: Settings, step: int, damage: str | None, stream: int = 0
 ) -> Batch:
-    return draw_batch(net, pictures, settings.batch, damage, 2 * settings.seed + stream, step)
+    return draw_batch(net, pictures, settings.batch, damage, 2 * settings.seed + stream, step, settings.intact)
 
 
 def _tune(net: Diffusion, part: str, settings: Settings):
     """Parameter groups and trained tensors for a part of the base: a LoRA on all its layers, or the weights themselves."""
     module = net.get_submodule(part)
     if settings.rank == 0:
-        return _whole(module, [name for name, _ in module.named_parameters()], part, settings)
+        return tuned_whole(module, [name for name, _ in module.named_parameters()], part, settings)
     with seeded(settings.seed):
         # All but the time step embedding, which contains nothing about a person.
         layers = lora.attach(module, r"(?!time_embed).*", settings.rank)
@@ -248,7 +250,8 @@ def _tune(net: Diffusion, part: str, settings: Settings):
     return _group(named, settings)
 
 
-def _whole(module: nn.Module, names: list[str], part: str, settings: Settings):
+def tuned_whole(module: nn.Module, names: list[str], part: str, settings: Settings):
+    """Parameter groups and trained tensors for parameters of a part of the base themselves. Raises UserError without any."""
     if not names:
         raise UserError("Train Persona: there is nothing to tune. Raise the number of tensors, or set it to 0.")
     named = {}

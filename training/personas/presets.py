@@ -13,8 +13,13 @@ from typing import Any
 from ...lib.vocabulary import UserError
 from .methods import METHODS, Settings
 
-OWN, QUICK, PUBLISHED, GENERATIVE = "own", "quick", "published", "published, generative album"
-PRESETS = (OWN, QUICK, PUBLISHED, GENERATIVE)
+OWN, QUICK, PUBLISHED = "own", "quick", "published"
+GENERATIVE, IN_CONTEXT, FIXED_GATES = (
+    "published, generative album",
+    "published, in context",
+    "published, fixed gates",
+)
+PRESETS = (OWN, QUICK, PUBLISHED, GENERATIVE, IN_CONTEXT, FIXED_GATES)
 # Batch 1 with two accumulated gradients has the gradient of batch 2.
 TEXTUAL_PIVOT = {
     "steps": 2500,
@@ -31,15 +36,23 @@ ADAPTER = {
     "steps": 500,
     "batch": 4,
     "learning_rate": 1e-5,
-    "damage": "pfstorer",
+    "damage": "pfstorer_heavy",
     "generation_weight": 0.1,
     "gate": None,
+    "intact": 0.03,
 }
 PER_STAGE: dict[str, dict[str, Any]] = {
     "textual_pivot": TEXTUAL_PIVOT,
     "model_pivot": MODEL_PIVOT,
     "album": PERSONAL_ALBUM,
     "adapter": ADAPTER,
+}
+# What else was published: the method it is for, and what differs. The textual pivot as in Dual-Pivot Tuning's figures, where the control
+# is connected; PFStorer without its gates, which is ViCo ("Base + ViCo" of its table 2).
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    GENERATIVE: ("album", {"steps": 3000}),
+    IN_CONTEXT: ("textual_pivot", {"in_context": True, "damage": "dual_pivot"}),
+    FIXED_GATES: ("adapter", {"gate": 1.0}),
 }
 ON_THE_SMALL_BASE = {"steps": 300, "batch": 2, "rank": 16, "learning_rate": 1e-3, "prior_weight": 0.0}
 
@@ -53,13 +66,12 @@ def settings_of_stages(settings: Settings) -> list[Settings]:
         return [replace(settings, **ON_THE_SMALL_BASE) for _ in stages]
     if settings.preset not in PRESETS:
         raise UserError(f"Train Persona: there is no preset {settings.preset!r}. Choose one of {', '.join(PRESETS)}.")
-    if settings.preset == GENERATIVE:
-        if settings.method != "album":
-            raise UserError(
-                f"Train Persona: {GENERATIVE!r} is for the method album, not {settings.method}. Choose {PUBLISHED!r}."
-            )
-        return [replace(settings, **PERSONAL_ALBUM | {"steps": 3000})]
-    return [replace(settings, **PER_STAGE[stage]) for stage in stages]
+    only, changes = VARIANTS.get(settings.preset, (settings.method, {}))
+    if only not in (settings.method, *stages):
+        raise UserError(
+            f"Train Persona: {settings.preset!r} is for the method {only}, not {settings.method}. Choose {PUBLISHED!r}."
+        )
+    return [replace(settings, **PER_STAGE[stage] | (changes if stage == only else {})) for stage in stages]
 
 
 def steps_in_all(settings: Settings) -> int:

@@ -1,0 +1,35 @@
+"""A base model with other weights for good: what Train Base Model has learned becomes part of the restorer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ...lib.storage.fingerprint import weights_fingerprint
+from ...lib.vocabulary import Persona
+from ..personas.wear import check_base, tuned_weights
+from .diffusion_restorer import DiffusionRestorer
+
+BASE_MODEL = "base_model"  # the kind of persona that is for everybody
+
+
+def merged_base(
+    restorer: DiffusionRestorer, persona: Persona, strength: float, keep: Callable[[nn.Module], Callable[[], nn.Module]]
+) -> DiffusionRestorer:
+    """The restorer on a base of its own name, which can be taught people as the old one could; that stays as it is, and shares
+    what did not change. Raises UserError for a persona of another base.
+    """
+    check_base(persona, restorer.base)
+    net = restorer.load()
+    shared = {id(one): one for one in (*net.parameters(), *net.buffers())}
+    with torch.no_grad():
+        whole = copy.deepcopy(net, shared)
+        for name, value in tuned_weights(net, persona, strength).items():
+            parent, _, last = name.rpartition(".")
+            setattr(whole.get_submodule(parent), last, nn.Parameter(value.clone(), False))
+    kind = restorer.base.rpartition(" ")[0]
+    return replace(restorer, load=keep(whole), base=f"{kind} {weights_fingerprint(whole)}")
