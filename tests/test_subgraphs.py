@@ -84,6 +84,21 @@ def test_the_template_of_one_node_computes_what_the_expanded_one_does():
     assert {title: expanded[title] for title in one} == one
 
 
+def test_a_workflow_with_blueprints_on_its_canvas_has_them_as_they_are_now():
+    """Also after their source was changed; link numbers occur once in the whole file."""
+    path = ROOT / "workflows" / "seedvr2_scene.json"
+    saved = json.loads(path.read_text("utf-8"))
+    ids = [one["id"] for one in saved["definitions"]["subgraphs"]]
+    pieces = {id: subgraphs.Piece(piece, {}) for id, piece in zip(ids, saved["definitions"]["subgraphs"], strict=True)}
+    assert subgraphs.with_blueprints(saved, pieces) == saved
+    inner = [link["id"] for piece in saved["definitions"]["subgraphs"] for link in piece["links"]]
+    numbers = [link[0] for link in saved["links"]] + inner
+    assert len(set(numbers)) == len(numbers) and max(numbers) == saved["last_link_id"]
+    pieces[ids[0]].definition["nodes"][0]["title"] = "Changed"
+    changed = subgraphs.with_blueprints(saved, copy.deepcopy(pieces))["definitions"]["subgraphs"][0]
+    assert changed["nodes"][0]["title"] == "Changed" and len(changed["links"]) == len(pieces[ids[0]].definition["links"])
+
+
 def subgraph(name: str, nodes: list, links: list, widget: str = "steps") -> dict:
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
     return {"id": name, "name": name, "nodes": nodes, "links": [dict(zip(keys, link, strict=True)) for link in links]}
@@ -168,6 +183,15 @@ def test_endless_and_circular_subgraphs_are_refused_and_an_output_that_leads_to_
     assert to_api(through, subgraphs.KNOWN)["3"]["inputs"]["images"] == ["1", 0]
     through["links"][0] = [1, 2, 0, 2, 0, "IMAGE"]
     assert "images" not in to_api(through, subgraphs.KNOWN)["3"]["inputs"]
+
+
+def test_what_becomes_of_a_seed_is_no_input_of_a_node_that_is_unknown_here():
+    names = ("seed", "steps", "cfg")
+    slots = [{"name": name, "widget": {"name": name}, "link": None} for name in names]
+    for values in ([5, "randomize", 20, 1.5], [5, 20, 1.5]):
+        sampler = {"id": 1, "type": "KSampler", "inputs": slots, "widgets_values": values}
+        graph = to_api({"nodes": [sampler], "links": []}, {})
+        assert graph["1"]["inputs"] == {"seed": 5, "steps": 20, "cfg": 1.5}
 
 
 @pytest.mark.parametrize(
