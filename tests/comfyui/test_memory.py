@@ -125,6 +125,39 @@ with torch.inference_mode():
     )
 
 
+def test_faceme_streams_too_and_gives_the_same_bits(inside):
+    """The largest of ours: SDXL with a ControlNet and PhotoMaker's encoder."""
+    inside(
+        SETTING
+        + BUDGET
+        + """
+import numpy as np
+from personal_restore.lib.vocabulary import Reference
+from personal_restore.models.faceme import network as faceme
+from personal_restore.models.faceme.restorer import FaceMeRestorer
+from personal_restore.tests import tiny_sdxl
+
+files = tiny_sdxl.write_public_files(folder)
+album = tuple(Reference(str(n), torch.rand(3, 512, 512), np.zeros((5, 2))) for n in range(2))
+identity, face = np.ones(tiny_sdxl.IDENTITY) / tiny_sdxl.IDENTITY**0.5, torch.rand(1, 3, 64, 64)
+
+def made():
+    return faceme.load_faceme(files, tiny_sdxl.TOPOLOGY, tiny_sdxl.CONTROLNET, tiny_sdxl.VISION)
+
+def restored(load):
+    return FaceMeRestorer(load, lambda crop: identity, steps=2, native_size=64).restore(face, Conditions(album))
+
+net = made()
+plain, load = restored(lambda: net), bridge.keep(made(), streamed=True)
+with free(1_000_000), fetching() as fetched:
+    assert torch.equal(restored(load), plain)
+    (patcher,) = [one.model for one in management.current_loaded_models if isinstance(one.model.model.module, faceme.FaceMe)]
+assert patcher.model.model_lowvram and 0 < patcher.loaded_size() <= 1_000_000 < patcher.model_size(), patcher.loaded_size()
+assert {one.__class__.__name__ for one in fetched} >= {"Linear", "Conv2d", "GroupNorm", "LayerNorm"}
+"""
+    )
+
+
 def test_a_layer_that_streams_computes_where_its_input_is(inside):
     """With weights in main memory and the rest on another device: one without values, as there is no third here."""
     inside(
