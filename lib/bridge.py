@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,6 +66,7 @@ __all__ = [
     "ExecutionBlocker",
     "adapted_model",
     "adapted_vae",
+    "as_file",
     "clip_vocabulary",
     "device",
     "eight_bits",
@@ -159,6 +161,15 @@ def tell(text: str) -> None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id)
+
+
+def as_file(text: str, suffix: str) -> dict[str, list[dict[str, str]]]:
+    """A text in the temp folder, as part of what a node shows: app mode shows a text only if it is a file. suffix: ``.txt``, ``.json``."""
+    folder = temp_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"report_{secrets.token_hex(8)}{suffix}"
+    (folder / name).write_text(text, "utf-8")
+    return {"files": [{"filename": name, "subfolder": "", "type": "temp"}]}
 
 
 def preview_side() -> int:

@@ -46,6 +46,11 @@ def test_every_blueprint_is_one_node_with_few_inputs_that_says_in_both_languages
         assert english.isascii() and any("一" <= letter <= "鿿" for letter in chinese)
 
 
+def test_every_blueprint_is_on_the_canvas_of_a_workflow():
+    saved = [json.loads(path.read_text("utf-8")) for path in (ROOT / "workflows").glob("*.json")]
+    assert {piece["name"] for one in saved for piece in one.get("definitions", {}).get("subgraphs", ())} == WANTED
+
+
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
 def test_a_blueprint_does_what_its_part_of_the_workflow_does(path):
     wanted = next(one for one in subgraphs.specified()["blueprint"] if one["name"] == path.stem)

@@ -275,6 +275,9 @@ def test_app_mode_asks_for_photograph_album_and_strength_and_shows_the_result(fr
         picture = frontend.page.get_by_test_id("linear-image-output").first
         picture.wait_for(timeout=300_000)
         frontend.screenshot("app_result")
+        frontend.page.locator(".icon-\\[lucide--text\\]").first.click()
+        frontend.page.get_by_text("0: Eileen Collins").wait_for()
+        frontend.screenshot("app_report")
 
 
 def test_a_face_is_chosen_inside_a_subgraph_and_the_choice_is_on_its_node(frontend):
