@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,12 +116,20 @@ def noticed(report: dict[str, Any]) -> list[str]:
 
 def summary_line(report: dict[str, Any]) -> str:
     """Who was recognized and how the photograph is damaged, in a line; empty if the report says nothing of either."""
-    known = [str(face["person"]) for face in report.get("faces", []) if face.get("person")]
+    known = [_recognized(face) for face in report.get("faces", []) if face.get("person")]
     strangers = len(report.get("faces", [])) - len(known)
     people = [*known, *([f"{strangers} not recognized"] if strangers else [])]
     words = (report.get("damage") or {}).get("words")
     parts = [f"faces: {', '.join(people)}" if people else "", f"damage: {words}" if words else ""]
     return "; ".join(part for part in parts if part)
+
+
+def _recognized(face: Mapping[str, Any]) -> str:
+    """The person, with how much of the face came from the album and whether that is who it is, where the report says it."""
+    album, doubt = face.get("album"), face.get("doubt")
+    notes = [f"{sum(album.values()):.0%} from the album"] if isinstance(album, dict) else []
+    notes += [str(doubt)] if doubt else []
+    return f"{face['person']} ({', '.join(notes)})" if notes else str(face["person"])
 
 
 def _frames(image: Image.Image, every: Collection[str]) -> tuple[int, str]:

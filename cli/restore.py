@@ -27,6 +27,7 @@ from .frames import ENDINGS, Together, further, options, put_aside, together
 from .old_print import notes_on_print
 from .own import with_edit, with_photo
 from .photograph import Photograph, noticed, prepared_photograph, summary_line, with_file_of_edit, with_transparency
+from .progress import GraphProgress
 
 COMPARISON = 16_000_000  # bytes that a comparison and a report need at most
 RESULT = "Restored"  # the title of the node that saves the result, if a workflow saves other pictures, too
@@ -52,7 +53,11 @@ def restore(graph: Graph, kept: Kept | None = None) -> Restored:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as folder:
         folders.output = Path(folder)
         try:
-            results = run_graph(graph, NODES, on_node=_say if kept is None else None, bars=kept is None, kept=kept)
+            if kept is None:
+                with GraphProgress() as progress:
+                    results = run_graph(graph, NODES, on_node=progress.node, on_progress=progress.step)
+            else:
+                results = run_graph(graph, NODES, kept=kept)
             after = _picture(results, graph, "SaveImage", "images", folders.output)
             before = _picture(results, graph, "ImageCompare", "a_images", folders.temp)
         finally:
@@ -64,10 +69,6 @@ def restore(graph: Graph, kept: Kept | None = None) -> Restored:
     }
     report["seconds"]["all"] = round(sum(results.seconds.values()), 2)
     return Restored(before, after, report)
-
-
-def _say(name: str, index: int, count: int) -> None:
-    print(f"[{index + 1}/{count}] {name}", flush=True)
 
 
 def report_of(results: Results, graph: Graph) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from ..lib import samples
@@ -14,6 +16,8 @@ from ..lib.storage.fingerprint import file_sha256
 from ..lib.vocabulary import Library, UserError
 from . import sockets
 from .layout import to_image, to_photos
+
+log = logging.getLogger(__name__)
 
 SAMPLE_ALBUM = "sample album"  # where a folder could be named, so that a workflow runs before there is one
 PORTRAIT, EDIT = "portrait", "edited portrait"
@@ -215,6 +219,8 @@ class LibraryFromImages(io.ComfyNode):
 
 
 def report(library: Library) -> str:
-    """One line per person, then the notes."""
+    """One line per person, then the notes, which also go to the log: in most workflows nobody reads this text."""
+    for note in library.notes:
+        log.warning("Album: %s", note)
     people = [f"{person.name}: {len(person.references)} picture(s)" for person in library.people]
     return "\n".join([*people, *library.notes]) or "The library is empty."

@@ -59,7 +59,7 @@ def test_everything_between_the_values_and_the_sheet_runs_once_for_each_cell(sma
         "save": {"class_type": "SaveImage", "inputs": {"images": ["sheet", 0], "filename_prefix": "sheet"}},
         "table": {"class_type": "PreviewAny", "inputs": {"source": ["sheet", 1]}},
     }
-    results = run_graph(graph, NODES, bars=False)
+    results = run_graph(graph, NODES)
     sheet = pixels(folders.output / "sheet_00001_.png")
     assert results.ui["table"]["text"][0].splitlines() == ["scale,seed", "0.5,1", "1,1", "0.5,2", "1,2"]
     single = {name: node for name, node in graph.items() if name in ("photo", "size", "damage")}
@@ -69,7 +69,7 @@ def test_everything_between_the_values_and_the_sheet_runs_once_for_each_cell(sma
             "damage": {"class_type": "PR_Degrade", "inputs": graph["damage"]["inputs"] | {"seed": row}},
             "save": {"class_type": "SaveImage", "inputs": {"images": ["damage", 0], "filename_prefix": f"one{row}"}},
         }
-        run_graph(alone, NODES, bars=False)
+        run_graph(alone, NODES)
         one = pixels(folders.output / f"one{row}_00001_.png").astype(int)
         shown = sheet[len(sheet) - (3 - row) * 104 :, -136:][:96, :128]
         assert np.abs(shown - one).max() <= 1, "the sheet rounds what SaveImage cuts off"

@@ -167,6 +167,12 @@ def test_failures_are_listed_and_tried_again_on_demand_or_when_they_change(tmp_p
     assert lines(tmp_path / "out" / "failed.jsonl") == []
 
 
+def test_videos_in_a_folder_are_said_to_be_left_as_they_are(photos_folder, restored, capsys):
+    (photos_folder / "1931/party.MOV").write_bytes(b"")
+    restored(photos_folder)
+    assert "1 videos in the folder are left as they are" in capsys.readouterr().out
+
+
 def test_the_output_is_never_taken_for_input(tmp_path, photos_folder, restored, capsys):
     inside = "--out", str(photos_folder / "restored")
     assert restored(photos_folder, *inside) == (0, ["b.jpg", "c d.jpg", "a.png", "b.jpg"])

@@ -15,13 +15,24 @@ def square(top: int, left: int, side: int = 6) -> np.ndarray:
     return mask
 
 
+def figures(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    return old.found_figures(old.found_counts(true, found))
+
+
 def test_a_mask_within_two_pixels_counts_as_found_and_one_further_away_does_not():
     true = square(10, 10)
-    assert old.found_figures(true, square(12, 12)) == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
-    assert old.found_figures(true, square(10, 30))["f1"] == 0
-    assert old.found_figures(true, np.zeros_like(true)) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-    more = old.found_figures(true, square(10, 10) | square(30, 30))
+    assert figures(true, square(12, 12)) == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert figures(true, square(10, 30))["f1"] == 0
+    assert figures(true, np.zeros_like(true)) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    more = figures(true, square(10, 10) | square(30, 30))
     assert more["precision"] == 0.5 and more["recall"] == 1
+
+
+def test_a_photograph_counts_in_the_pooled_mask_as_much_as_its_damage():
+    heavy, light = square(2, 2, 30), square(10, 10, 2)
+    rows = [old.found_counts(heavy, heavy), old.found_counts(light, np.zeros_like(light))]
+    pooled = old.pooled({f"pixels_{name}": value for name, value in row.items()} for row in rows)
+    assert pooled["precision"] == 1 and pooled["recall"] == pytest.approx(900 / 904, abs=1e-4)
 
 
 def test_the_area_under_the_curve_is_the_chance_that_damage_scores_higher():

@@ -77,6 +77,16 @@ def test_a_smooth_result_of_a_blurred_photograph_is_supported(subject):
     )
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (40, 40)])
+@pytest.mark.parametrize("damage", [CLEAN, CLEAN | {"blur_sigma": 2.0, "noise_sigma": 3.0}], ids=["clean", "damaged"])
+def test_flat_and_tiny_pictures_give_numbers(shape, damage):
+    for level in (0.0, 0.4, 1.0):
+        flat = torch.full((3, *shape), level)
+        found = evidence(flat, flat, damage)
+        for part in (found.supported, found.contradicted, found.silent, pulled_back(flat, flat, damage)):
+            assert part.isfinite().all()
+
+
 def test_a_larger_result_is_judged_at_its_own_size(pairs, subject):
     damaged, scalars = pairs[0]
     large = F.interpolate(subject.picture[None], scale_factor=2, mode="bicubic").clamp(0, 1)[0]

@@ -35,3 +35,13 @@ def test_the_sample_album_needs_no_folder():
     library, said = LoadLibrary.execute("sample album").args
     assert [person.name for person in library.people] == ["Eileen Collins"] and said == "Eileen Collins: 4 picture(s)"
     assert LoadLibrary.fingerprint_inputs("sample album") == "sample album"
+
+
+def test_what_of_an_album_cannot_be_used_is_logged(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(folders, "input", tmp_path)
+    (tmp_path / "album" / "Ada").mkdir(parents=True)
+    LoadLibrary.execute("album")
+    assert "The album is empty" in caplog.text
+    (tmp_path / "album" / "Ada" / "broken.jpg").write_text("no picture")
+    LoadLibrary.execute("album")
+    assert "broken.jpg" in caplog.text

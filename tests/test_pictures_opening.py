@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 
@@ -113,3 +114,10 @@ def test_a_picture_that_memory_cannot_hold_is_refused(tmp_path, monkeypatch):
     for read in (read_picture, comfy_files.load_image):
         with pytest.raises(UserError, match=r"a\.png has 64 x 48 pixels.*GB"):
             read(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="pipe.jpg: this is no file"):
+        read_picture(tmp_path / "pipe.jpg")

@@ -9,9 +9,16 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from personal_restore.cli import own
 from personal_restore.lib.standin.convert import to_api
-from personal_restore.lib.standin.core_nodes import CORE_NODES, without_path, without_paths
+from personal_restore.lib.standin.core_nodes import (
+    CORE_NODES,
+    ImageScaleBy,
+    ImageStitch,
+    without_path,
+    without_paths,
+)
 from personal_restore.lib.standin.graph import GraphError, apply_overrides, kinds, load_graph
 from personal_restore.lib.standin.validate import checked
 from personal_restore.lib.vocabulary import UserError
@@ -115,3 +122,12 @@ def test_texts_lose_every_kind_of_path():
         )
     for text in ("a / b", "sub/x.png", "about ~ 3", "", "Eileen"):
         assert without_path(text) == text
+
+
+def test_nothing_left_of_a_picture_is_said():
+    small, wide = torch.zeros(1, 30, 40, 3), torch.zeros(1, 2, 400, 3)
+    for method in ("lanczos", "area"):
+        with pytest.raises(UserError, match="leaves nothing of a picture of 40x30 pixels"):
+            ImageScaleBy.execute(small, method, 0.0156)
+    with pytest.raises(UserError, match="leaves nothing of image2"):
+        ImageStitch.execute(small[:, :1], "down", True, 0, "white", wide[:, :1])

@@ -23,10 +23,10 @@ SHORT = Schedule(steps=2, batch=2, learning_rate=1e-3, workers=0)
 @pytest.fixture
 def sources(tmp_path, monkeypatch) -> pictures.Sources:
     """Drawn pictures in the place of photographs; shards of two."""
-    for module in (pictures, filler):
+    for module in (pictures, filler, samples):
         monkeypatch.setattr(module, "SHARD", 2)
     monkeypatch.setattr(filler, "TESTED", 2)
-    paths = [tmp_path / f"{number}.jpg" for number in range(2)]
+    paths = tuple(tmp_path / f"{number}.jpg" for number in range(2))
     for number, path in enumerate(paths):
         cv2.imwrite(str(path), procedural.draw_picture(number, 160))
     return pictures.Sources(paths, paths, paths)
@@ -52,6 +52,29 @@ def test_pictures_samples_and_both_trainings_from_files_to_weights(sources, tmp_
         assert all(
             torch.allclose(a, b, atol=1e-3) for a, b in zip(loaded.parameters(), network.parameters(), strict=True)
         )
+
+
+class Bright(torch.nn.Conv2d):
+    """Takes what is bright for damage."""
+
+    multiple = 2
+
+    def __init__(self):
+        super().__init__(3, 1, 1)
+        torch.nn.init.constant_(self.weight, 10)
+        torch.nn.init.constant_(self.bias, -15)
+
+
+def test_the_hardest_samples_are_undamaged_ones_in_which_the_most_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "SHARD", 2)
+    monkeypatch.setattr(samples, "HARDEST", 1)
+    dark_and_bright = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (20, 235)])
+    for number in range(4):
+        np.save(tmp_path / f"shard_{number:05d}.npy", dark_and_bright)
+    samples.write_hard_samples(tmp_path, tmp_path / "hard", Bright())
+    (path,) = (tmp_path / "hard").iterdir()
+    hard = np.load(path)
+    assert hard.shape == (2, 64, 64, 4) and not hard[..., 3].any() and hard[..., :3].mean() > 128
 
 
 def test_what_looks_like_damage_is_drawn_and_the_same_for_the_same_seed():

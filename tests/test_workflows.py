@@ -407,7 +407,7 @@ def test_mirrored_orientation_is_applied_too(tmp_path, small):
 def test_a_missing_album_or_a_senseless_strength_is_a_clear_error(tmp_path, small, capsys):
     photo = picture(tmp_path / "photo.png", small)
     assert restore(photo, "--album", tmp_path / "nowhere") == 1
-    assert "nowhere: the folder does not exist" in capsys.readouterr().err
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
     assert restore(photo, "--strength", 2) == 1
     assert "between 0 and 1" in capsys.readouterr().err
 

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from ...lib.pictures.files import is_video
 from ...lib.pictures.mirror import photographs
 from ...lib.storage.whole import check_room, exclusive
 from ...lib.vocabulary import UserError
@@ -34,13 +35,15 @@ class Wanted:
 
 @dataclass
 class Counts:
-    """Of photographs. results: pictures in the input folder that are results of this command, which are not restored again."""
+    """Of photographs. results: pictures in the input folder that are results of this command, which are not restored again; videos: files
+    beside them that are left as they are."""
 
     found: int = 0
     pending: int = 0
     done: int = 0
     failed: int = 0
     results: int = 0
+    videos: int = 0
 
 
 def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
@@ -56,7 +59,7 @@ def run(job: Job, restoring: Restoring, wanted: Wanted) -> Counts:
         workshop.mkdir(parents=True)
         manifest, counts = Manifest(job.out), Counts()
         try:
-            manifest.find(found(job.folder, job.out, job.album))
+            manifest.find(found(job.folder, job.out, job.album, counts))
             counts.pending = manifest.plan(_pending(job, manifest, wanted, counts))
             _restore(manifest, restoring, counts)
         except OutputError as error:
@@ -84,15 +87,19 @@ def check_folders(folder: Path, out: Path, album: Path) -> None:
         raise UserError(f"--out {out}: the photographs themselves are there. Choose another folder for the results.")
     if not is_output(out) and any(taken := [name for name in (NAME, FAILED, PAGE) if (out / name).exists()]):
         raise UserError(f"--out {out}: {taken[0]} in it is not from this command. Choose another folder.")
-    if next(found(folder, out, album), None) is None and not is_output(out):
+    if next(found(folder, out, album, Counts()), None) is None and not is_output(out):
         raise UserError(f"There are no pictures to restore in {folder}.")
     check_room(out, 0, f"--out {out}")
 
 
-def found(folder: Path, out: Path, album: Path) -> Iterator[str]:
-    """The folder's photographs, without the album, this output and others that lie in it."""
+def found(folder: Path, out: Path, album: Path, counts: Counts) -> Iterator[str]:
+    """The folder's photographs, without the album, this output and others that lie in it. Its videos are counted."""
+
+    def count(file: Path) -> None:
+        counts.videos += is_video(file)
+
     try:
-        yield from photographs(folder, lambda inner: inner in (out, album) or is_output(inner))
+        yield from photographs(folder, lambda inner: inner in (out, album) or is_output(inner), count)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.") from error
 
@@ -138,7 +145,8 @@ def _restore(manifest: Manifest, restoring: Restoring, counts: Counts) -> None:
             counts.done += 1
             counts.failed += bool(entry.reason)
             if entry.reason:
-                bar.write(f"{entry.photograph}: {entry.reason}")
+                name = PurePosixPath(entry.photograph).name
+                bar.write(f"{entry.photograph}: {entry.reason.removeprefix(f'{name}: ')}")
             bar.set_postfix(failed=counts.failed, refresh=False)
             bar.update()
 
@@ -149,6 +157,8 @@ def summary(counts: Counts, out: Path) -> Iterator[str]:
     yield f"{counts.done - counts.failed} restored, {counts.failed} failed, {current} were up to date."
     if counts.results:
         yield f"{counts.results} results of earlier runs in the folder are skipped. Name one to restore it."
+    if counts.videos:
+        yield f"{counts.videos} videos in the folder are left as they are. Name one to restore it."
     if counts.failed:
         yield f"-> {out / FAILED}"
     yield f"-> {out / PAGE}"

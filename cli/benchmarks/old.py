@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def bench(photos: Path | None, target: Path, *, real: Path | None = None, side: 
         "draws": draws,
         "damaged": len(strips),
         "figures": means_over_photographs(rows),
+        "mask_of_all_pixels": pooled(figures for _, figures in rows if "pixels_found" in figures),
         "pictures": list(written),
         "page_is_real": order if real else [],
         "rows": [{"photo": name, **values} for name, values in rows],
@@ -108,7 +110,9 @@ def damaged_figures(drawn: Drawn) -> tuple[dict[str, float], list[NDArray[np.uin
     probability = find_damage(drawn.damaged, ready.finder(keep))
     found = mask_of(probability, THRESHOLD, 0)[0, 0].numpy() > 0
     true = drawn.damage >= DAMAGED
-    figures = {f"mask_{name}": value for name, value in found_figures(true, found).items()}
+    counts = found_counts(true, found)
+    figures = {f"mask_{name}": value for name, value in found_figures(counts).items()}
+    figures |= {f"pixels_{name}": value for name, value in counts.items()}
     figures["mask_auc"] = mask_auc(probability[0, 0].numpy(), true)
     masks = {"true": widened(drawn.damage > 0.03, GROW), "found": widened(found, GROW)}
     inside = torch.from_numpy(masks["true"])
@@ -180,12 +184,31 @@ def real_strip(scan: torch.Tensor) -> list[NDArray[np.uint8]]:
     return row_of([scan, red, fill_damage(scan, mask, 1.0, ready.filler(keep))])
 
 
-def found_figures(true: Mask, found: Mask) -> dict[str, float]:
-    """Precision, recall and F1 of a mask, ``NEAR`` pixels of distance allowed."""
-    precision = float((found & widened(true, NEAR)).sum() / max(found.sum(), 1)) if found.any() else 0.0
-    recall = float((true & widened(found, NEAR)).sum() / true.sum())
+def found_counts(true: Mask, found: Mask) -> dict[str, float]:
+    """How many pixels of a mask are found, rightly found, truly damaged, and of those found; ``NEAR`` pixels of distance allowed."""
+    counts = {
+        "found": found,
+        "right": found & widened(true, NEAR),
+        "damaged": true,
+        "seen": true & widened(found, NEAR),
+    }
+    return {name: float(mask.sum()) for name, mask in counts.items()}
+
+
+def found_figures(counts: Mapping[str, float]) -> dict[str, float]:
+    """Precision, recall and F1 of the `found_counts` of one mask, or of the sums over several."""
+    precision = counts["right"] / max(counts["found"], 1)
+    recall = counts["seen"] / max(counts["damaged"], 1)
     both = precision + recall
     return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / both if both else 0.0}
+
+
+def pooled(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """`found_figures` over all pixels of all photographs, so that one with a few specks counts as little as they do."""
+    sums = Counter[str]()
+    for row in rows:
+        sums.update({name: row[f"pixels_{name}"] for name in ("found", "right", "damaged", "seen")})
+    return {name: round(value, 5) for name, value in found_figures(sums).items()}
 
 
 def mask_auc(probability: NDArray[np.float32], true: Mask) -> float:
@@ -234,6 +257,8 @@ def table(report: dict) -> str:
         "photographs.",
         "mask within 2 px: "
         + ", ".join(f"{name} {cell(f'mask_{name}', 3)}" for name in ("precision", "recall", "f1", "auc")),
+        "over the pixels of all photographs: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in report["mask_of_all_pixels"].items()),
         f"undamaged photographs: {cell('clean_masked', 3, 100)} % of the pixels masked",
         f"{'':22} {'PSNR inside':>15} {'PSNR outside':>15} {'SSIM inside':>17} {'SSIM outside':>17}",
     ]

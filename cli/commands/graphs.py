@@ -28,14 +28,12 @@ def _run(options: argparse.Namespace) -> int:
     from ...lib.standin.host import folders
     from ...lib.standin.runner import run_graph
     from ...nodes import NODES
+    from ..progress import GraphProgress
 
     folders.input, folders.output = options.input, options.out
-    results = run_graph(
-        load_graph(options.workflow),
-        NODES,
-        overrides=options.set,
-        on_node=lambda name, index, count: print(f"[{index + 1}/{count}] {name}", flush=True),
-    )
+    graph = load_graph(options.workflow)
+    with GraphProgress() as progress:
+        results = run_graph(graph, NODES, overrides=options.set, on_node=progress.node, on_progress=progress.step)
     for shown in results.ui.values():
         for text in shown.get("text", ()):
             print(text)

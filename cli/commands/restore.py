@@ -113,7 +113,7 @@ def _restore(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as nobody:
         album = options.album or Path(nobody)
         if not album.is_dir():
-            raise UserError(f"--album {album}: the folder does not exist.")
+            raise UserError(f"--album {album}: there is no such folder.")
         graph = own.with_album(graph, own.opened_album(album))
         graph = own.with_seed(own.with_strength(graph, options.strength), options.seed)
         graph = apply_overrides(graph, options.set, kinds((*CORE_NODES, *NODES)))
@@ -127,7 +127,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _check_kinds(options: argparse.Namespace, folder: bool) -> None:
     """Raises UserError for options that are not for what is named."""
-    from ..video.source import is_video
+    from ...lib.pictures.files import is_video
 
     clips = options.clip or any(map(is_video, options.photos))
     for name in () if folder and not options.clip else FOR_FOLDERS:
@@ -178,8 +178,8 @@ def _restoring(job: Job, options: argparse.Namespace) -> Restoring:
 
 
 def _file(graph: Graph, album: Path, options: argparse.Namespace, path: Path) -> Path:
+    from ...lib.pictures.files import is_video
     from ..restore import restore_file
-    from ..video.source import is_video
 
     if is_video(path):
         return _clip(graph, album, options, path)

@@ -12,14 +12,14 @@ from .train_album import tested_people
 if TYPE_CHECKING:
     from ...training.old_photo.pictures import Sources
 
-STAGES = ("old-pictures", "old-samples", "old-finder", "old-filler", "old-colors")
+STAGES = ("old-pictures", "old-samples", "old-finder", "old-hard-samples", "old-filler", "old-colors")
 
 
 def run_old_stage(options: argparse.Namespace) -> int:
     """One stage; each finds what the ones before it left in ``--out``."""
     import torch
 
-    from ...lib.bridge import place
+    from ...lib.bridge import keep, place
     from ...models.old_photo import ready
 
     out: Path = options.out
@@ -38,6 +38,10 @@ def run_old_stage(options: argparse.Namespace) -> int:
 
             finder, figures = train_finder(drawn, out / "finder", place("training", torch.bfloat16))
             ready.save_network(finder, figures, ready.FINDER)
+        case "old-hard-samples":
+            from ...training.old_photo.samples import write_hard_samples
+
+            write_hard_samples(pictures, drawn, ready.finder(keep)())
         case "old-filler":
             from ...training.old_photo.filler import train_filler
 
@@ -78,4 +82,4 @@ def _sources(options: argparse.Namespace) -> Sources:
     for (name, folder), found in zip(wanted.items(), (people, portraits, scenes), strict=True):
         if not found:
             raise UserError(f"train old-pictures: {name} {folder} holds no .jpg pictures that may be used.")
-    return Sources(people, portraits, scenes)
+    return Sources(people, portraits, tuple(scenes))

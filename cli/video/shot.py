@@ -83,7 +83,7 @@ class Shots:
     def _run(self, graph: Graph, frame: Frame) -> dict[str, Any]:
         self._now.frame, self._now.taken = frame.image, {}
         if graph:  # without faces or codes in the workflow there is nothing to look for
-            run_graph(graph, self._nodes, bars=False, kept=self._kept)
+            run_graph(graph, self._nodes, kept=self._kept)
         return self._now.taken
 
 

@@ -18,9 +18,6 @@ from ...lib.pictures.files import is_picture
 from ...lib.vocabulary import UserError
 from ..photograph import Photograph, prepared_photograph
 
-VIDEOS = frozenset(
-    [".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"]
-)
 UNSAID = 2  # what a file calls a matrix of colors that it does not know
 HD = 720  # lines from which such a file is taken to be BT.709, as players do
 
@@ -39,10 +36,6 @@ class Frame:
     def pixels(self) -> np.ndarray:
         """uint8 ``[H, W, 3]``."""
         return (self.image[0].numpy() * 255).round().astype(np.uint8)
-
-
-def is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS
 
 
 class FolderSource:

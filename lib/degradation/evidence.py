@@ -203,7 +203,7 @@ def _silent(result: Tensor, zones: Sequence[Zone], factor: int) -> Tensor:
     light = luma(result)
     parts = []
     for zone in zones:
-        kept = mirror_filtered(light, _survived(light, zone.scalars, factor, float(light.var()))[1])[0]
+        kept = mirror_filtered(light, _survived(light, zone.scalars, factor, float(light.var(correction=0)))[1])[0]
         lost = _blurred((light[0] - kept).square(), DETAIL_WINDOW * factor)
         shown = _blurred((kept - _blurred(kept, BROAD * factor)).square(), DETAIL_WINDOW * factor)
         parts.append(lost / (lost + shown + FAINT**2))

@@ -70,7 +70,7 @@ def merge_libraries(first: Library, second: Library) -> Library:
     if first.people and second.people and first.embedder != second.embedder:
         raise UserError(
             f"One library was made with the identity embedding {first.embedder}, the other with {second.embedder}. "
-            "Make both with the same one. Make both with the same one."
+            "Make both with the same one."
         )
     people = {person.name: person for person in first.people}
     # Notes about an empty library no longer apply.

@@ -40,11 +40,10 @@ def compose_faces(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The scenes ``[B, 3, h, w]`` with every restored face blended in, and where that was: ``[B, h, w]`` in 0..1.
 
-    The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice.
-    levels: of the pyramid, as in `blend_faces`. align: warp every face by a few pixels first, as `align_faces` finds it.
-    mask: ``[B, H, W]`` in the photograph's or the scene's size, instead of the face's own mask.
-    grain: 0..1, the share of the scene's noise that is added to a face that lacks it (``grain.py``); seed: of that
-    noise. progress: called after every scene; may raise to cancel.
+    The scene may be a whole multiple of the photograph's size: geometry is scaled once, nothing is resampled twice. levels: of the
+    pyramid, as in `blend_faces`. align: warp every face by a few pixels first, as `align_faces` finds it. mask: ``[B, H, W]`` in the
+    photograph's or the scene's size, instead of the face's own mask. grain: 0..1, the share of the scene's noise that is added to a
+    face that lacks it (``grain.py``); seed: of that noise. progress: called after every scene; may raise to cancel.
     Raises UserError for sizes that do not belong together and for ``per_face`` texts that cannot be read.
     """
     factor = scale_of(scenes, faces, "Blend Faces")

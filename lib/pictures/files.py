@@ -15,10 +15,19 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
 
+VIDEOS = frozenset(
+    [".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"]
+)
+
 
 def is_picture(path: Path) -> bool:
     """Whether the file name is that of a picture. Hidden files, such as thumbnails and resource forks, are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file name is that of a video."""
+    return path.suffix.lower() in VIDEOS
 
 
 def read_picture(path: str | Path) -> Tensor:

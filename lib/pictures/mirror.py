@@ -86,11 +86,16 @@ class Remaining:
         return turn
 
 
-def photographs(folder: Path, leave_out: Callable[[Path], bool] = lambda folder: False) -> Iterator[str]:
+def photographs(
+    folder: Path,
+    leave_out: Callable[[Path], bool] = lambda folder: False,
+    others: Callable[[Path], None] = lambda file: None,
+) -> Iterator[str]:
     """The pictures in a folder and in the folders below it, as paths relative to it with forward slashes, in no order.
 
-    Hidden folders, links to folders (which may form a circle) and folders that ``leave_out`` says are passed over. Nothing is
-    held in memory but one open folder per level. Raises OSError for a folder that cannot be read.
+    Hidden folders, links to folders (which may form a circle) and folders that ``leave_out`` says are passed over. ``others`` is
+    told of every file that is no picture. Nothing is held in memory but one open folder per level. Raises OSError for a folder that
+    cannot be read.
     """
     pending = [folder]
     while pending:
@@ -102,6 +107,8 @@ def photographs(folder: Path, leave_out: Callable[[Path], bool] = lambda folder:
                         pending.append(path)
                 elif is_picture(path):
                     yield path.relative_to(folder).as_posix()
+                else:
+                    others(path)
 
 
 def mirrored(photograph: str) -> str:

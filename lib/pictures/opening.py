@@ -191,6 +191,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> Opened:
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise UserError(f"{path.name}: this is no file. Choose a picture.")
     try:
         return Opened(Image.open(path))
     except (OSError, ValueError, SyntaxError, zlib.error):

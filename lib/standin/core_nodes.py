@@ -160,7 +160,12 @@ class ImageScaleBy(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: torch.Tensor, upscale_method: str, scale_by: float) -> io.NodeOutput:
-        size = tuple(round(side * scale_by) for side in image.shape[1:3])
+        height, width = image.shape[1:3]
+        size = round(height * scale_by), round(width * scale_by)
+        if 0 in size:
+            raise UserError(
+                f"scale_by: {scale_by:g} leaves nothing of a picture of {width}x{height} pixels. Choose a larger one."
+            )
         if upscale_method == "lanczos":
             return io.NodeOutput(lanczos(image, size))
         return io.NodeOutput(F.interpolate(image.movedim(-1, 1), size, mode=upscale_method).movedim(1, -1))
@@ -208,6 +213,10 @@ class ImageStitch(io.ComfyNode):
         color = torch.tensor(COLORS[spacing_color])
         if match_image_size:
             length = int(pair[0].shape[across] * (pair[1].shape[along] / pair[1].shape[across]))
+            if length == 0:
+                raise UserError(
+                    "match_image_size leaves nothing of image2, which is too narrow for image1. Turn it off, or crop image2."
+                )
             sides = (pair[0].shape[across], length) if along == 2 else (length, pair[0].shape[across])
             pair[1] = lanczos(pair[1], sides)
         widest = max(one.shape[across] for one in pair)

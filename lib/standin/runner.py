@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ..vocabulary import UserError
 from . import host, io
@@ -51,13 +50,14 @@ def run_graph(
     *,
     overrides: Sequence[str] = (),
     on_node: Callable[[str, int, int], None] | None = None,
-    bars: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
     kept: Kept | None = None,
 ) -> Results:
     """Checks the graph, then runs everything that leads to an output node, each node once.
 
-    ``overrides`` are ``NODE.INPUT=VALUE``; ``on_node(name, index, count)`` is called before each node; ``bars`` shows the progress
-    of single nodes; ``kept`` is taken over from the last run, and filled for the next one.
+    ``overrides`` are ``NODE.INPUT=VALUE``; ``on_node(name, index, count)`` is called before each node, and
+    ``on_progress(done, total)`` with the progress of the one that runs; ``kept`` is taken over from the last run, and filled for the
+    next one.
     Raises `GraphError` before anything runs, `UserError` naming the node in which something failed, and a
     KeyboardInterrupt that says where Ctrl-C struck.
     """
@@ -79,7 +79,7 @@ def run_graph(
             if kept and id in kept.values:
                 values[id] = kept.values[id]
             else:
-                with _named(id, node), _progress_bar(node, kind) if bars else nullcontext():
+                with _named(id, node), host.reporting(on_progress) if on_progress else nullcontext():
                     values[id], shown = _run_node(node, kind, hidden, values)
             if kept and id in constant:
                 kept.values[id] = values[id]
@@ -169,23 +169,3 @@ def _named(id: str, node: Node) -> Iterator[None]:
         raise UserError(f"{node_label(id, node)}: {error}") from error
     except Exception as error:
         raise UserError(f"{node_label(id, node)} failed: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _progress_bar(node: Node, kind: Kind) -> Iterator[None]:
-    """A bar for this node, once it reports progress."""
-    bar: tqdm | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, desc=title(node) or kind.schema.display_name or node["class_type"])
-        bar.total = total
-        bar.update(done - bar.n)
-
-    try:
-        with host.reporting(report):
-            yield
-    finally:
-        if bar is not None:
-            bar.close()

@@ -53,11 +53,11 @@ def _curve(start: np.ndarray, turn: float, length: float, bend: float, rng: np.r
 
 
 def hair(plane: Plane, rng: np.random.Generator) -> None:
-    """A lock of nearly parallel strands, or a few stray ones."""
+    """A lock of nearly parallel strands: what a single one is can't be told from a scratch."""
     size = np.array(plane.shape[::-1])
     start, turn, bend = rng.uniform(0, 1, 2) * size, rng.uniform(0, 6.3), rng.normal(0, 1)
     length, spread = rng.uniform(0.1, 0.6) * size[0], rng.uniform(0.02, 0.12) * size[0]
-    for _ in range(int(np.exp(rng.uniform(0, np.log(70))))):
+    for _ in range(int(np.exp(rng.uniform(np.log(12), np.log(90))))):
         own = start + rng.normal(0, spread, 2)
         _line(plane, _curve(own, turn + rng.normal(0, 0.12), length, bend + rng.normal(0, 0.2), rng), rng.uniform(1, 4))
 
@@ -144,16 +144,13 @@ def wrinkles(plane: Plane, rng: np.random.Generator) -> None:
 
 
 def highlights(plane: Plane, rng: np.random.Generator) -> None:
-    """Specular spots and edges: small, hard, often in rows; buttons, beads, stars, glints."""
+    """Rows of specular spots: buttons, beads, glints. Scattered ones can't be told from dust."""
     size = np.array(plane.shape[::-1])
-    row = rng.random() < 0.5
     start, step = rng.uniform(0, 1, 2) * size, rng.normal(0, 40, 2)
     radius = rng.uniform(1.5, 14)
-    for number in range(int(rng.integers(1, 20))):
-        place = start + number * step if row else rng.uniform(0, 1, 2) * size
-        axes = tuple(
-            int(v) for v in np.ceil(radius * rng.uniform([0.4, 0.4], [1, 1]) * (1 if row else rng.uniform(0.3, 1.5)))
-        )
+    for number in range(int(rng.integers(4, 20))):
+        place = start + number * step
+        axes = tuple(int(v) for v in np.ceil(radius * rng.uniform(0.4, 1, 2)))
         cv2.ellipse(plane, tuple(int(v) for v in place), axes, float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
 
 

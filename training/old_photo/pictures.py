@@ -7,12 +7,15 @@ scenes, other sharpness, tone, grain and compression.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from ...lib.storage.whole import whole
@@ -24,10 +27,12 @@ from .lookalikes import draw_lookalikes
 SIDE = 320
 SHARD = 64  # pictures a file
 HELD_BACK = 2  # shards that are never trained on
-# Share of each kind of picture: drawn alone, a photograph of a person, a person in front of a drawn scene, a larger photograph.
-KINDS = {"drawn": 0.25, "person": 0.25, "composed": 0.2, "scene": 0.3}
-# Of the larger photographs: how many are left as sharp as they are, and the sides that a crop is reduced from, as shares of SIDE.
-AS_THEY_ARE, REDUCED = 0.5, (0.8, 4.0)
+# Share of each kind of picture: drawn alone, a photograph of a person, people in front of a scene, a larger photograph. Drawn scenes are
+# few, since their small shapes look like dust.
+KINDS = {"drawn": 0.05, "person": 0.2, "composed": 0.15, "scene": 0.6}
+# Of the larger photographs: how many are left as sharp as they are, and the least side of a crop, as a share of SIDE; the largest is
+# the whole photograph.
+AS_THEY_ARE, LEAST_CROP = 0.5, 0.8
 # Photographs in the scikit-image wheel, in the public domain or under CC0. The astronaut is not among them: she is for tests.
 SAMPLES = (
     *(
@@ -42,8 +47,10 @@ SAMPLES = (
     ),
     *("gravel.png", "hubble_deep_field.jpg", "clock_motion.png", "page.png", "text.png", "moon.png"),
 )
-SAMPLE = 0.35  # share of them among the larger photographs
-LOOKALIKES = 0.5  # share of the pictures with what resembles damage and is none
+DRAWN_BEHIND = 0.3  # share of the scenes behind people that are drawn
+SAMPLE = 0.15  # share of them among the larger photographs
+# Share of the pictures with drawn things that resemble damage and are none. With more, the finder learns that marks are mostly things.
+LOOKALIKES = 0.12
 MONOCHROME = 0.5  # share in gray or sepia
 
 
@@ -53,7 +60,7 @@ class Sources:
 
     made_up: Sequence[Path]
     portraits: Sequence[Path]
-    scenes: Sequence[Path]
+    scenes: tuple[Path, ...]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Float32 ``[H, W, 3]`` in 0..1 of one person."""
@@ -83,11 +90,22 @@ def _photograph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     """A part of a larger photograph, mostly reduced, so that it is as sharp as photographs are."""
     folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
     samples = [folder / name for name in SAMPLES]
-    group = samples if rng.random() < SAMPLE else sources.scenes
-    picture = read_photograph(group[rng.integers(len(group))]).astype(np.float32) / 255
+    path = (
+        samples[rng.integers(len(samples))]
+        if rng.random() < SAMPLE
+        else rng.choice(sources.scenes, p=_by_pixels(sources.scenes))
+    )
+    picture = read_photograph(path).astype(np.float32) / 255
     most = min(picture.shape[:2])
-    wanted = SIDE * np.exp(rng.uniform(*np.log(REDUCED)))
+    wanted = np.exp(rng.uniform(*np.log([LEAST_CROP * SIDE, max(most, LEAST_CROP * SIDE)])))
     return _crop(picture, rng, least=int(min(most, wanted)), most=int(min(most, 1.3 * wanted)))
+
+
+@cache
+def _by_pixels(photographs: tuple[Path, ...]) -> np.ndarray:
+    """How often each is drawn: as its pixels are many, since more can be cut out of it."""
+    pixels = np.array([math.prod(Image.open(path).size) for path in photographs], float)
+    return pixels / pixels.sum()
 
 
 def _scene(rng: np.random.Generator) -> np.ndarray:
@@ -109,8 +127,8 @@ def _crop(picture: np.ndarray, rng: np.random.Generator, least: int, most: int |
 
 
 def _composed(sources: Sources, rng: np.random.Generator) -> np.ndarray:
-    """One to three people, each in an oval or a frame, on a drawn scene."""
-    canvas = _scene(rng)
+    """One to three people, each in an oval or a frame, on a scene."""
+    canvas = _scene(rng) if rng.random() < DRAWN_BEHIND else _photograph(sources, rng)
     for _ in range(int(rng.integers(1, 4))):
         person = sources.draw(rng)
         height = int(rng.uniform(60, 260))

@@ -14,14 +14,20 @@ from tqdm import tqdm
 
 from ...lib.degradation.layers import LAYERS
 from ...lib.degradation.old_photo import draw_old_photo, local_damage
-from ...lib.degradation.recipe import Recipe
+from ...lib.degradation.recipe import Recipe, Step
 from ...lib.storage.whole import whole
-from .pictures import HELD_BACK, opened_pictures
+from ...models.old_photo.apply import find_damage
+from ...models.old_photo.finder import Finder
+from .pictures import HELD_BACK, SHARD, opened_pictures
 
 # Pictures along a side of the square, and how often.
 SQUARES = {1: 0.4, 2: 0.4, 3: 0.2}
 # Shares of the squares without local damage, and of those without any.
 UNDAMAGED, UNTOUCHED = 0.2, 0.08
+# What changes a pixel by less than so many levels cannot be seen: it counts neither as damaged nor as undamaged, see `finder.targets`.
+SEEN, UNCOUNTED = 5 / 255, 0.2
+# Of every shard of pictures: how many become hard samples, and the number of their first shard.
+HARDEST, HARD_FROM = 8, 10_000
 
 
 def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> None:
@@ -38,6 +44,33 @@ def write_samples(pictures: Path, out: Path, numbers: range, seed: int = 0) -> N
         samples = _damaged_shard(np.array(shards[number if number < HELD_BACK else again]), rng)
         with whole(path) as partial, partial.open("wb") as file:
             np.save(file, samples)
+
+
+def write_hard_samples(pictures: Path, out: Path, finder: Finder, seed: int = 0) -> None:
+    """Shards of undamaged samples in which a finder finds the most (Sung and Poggio 1998): of every shard of pictures that is not held
+    back, as old prints without local damage, the ``HARDEST``. Those that are there are kept."""
+    shards = opened_pictures(pictures)[HELD_BACK:]
+    together = SHARD // HARDEST
+    for number in tqdm(range(len(shards) // together), desc="hard samples", disable=None):
+        path = out / f"shard_{HARD_FROM + number:05d}.npy"
+        if path.is_file():
+            continue
+        rng = np.random.default_rng((seed, HARD_FROM + number))
+        hardest = [_hardest(np.array(one), finder, rng) for one in shards[number * together : (number + 1) * together]]
+        with whole(path) as partial, partial.open("wb") as file:
+            np.save(file, np.concatenate(hardest))
+
+
+def _hardest(pictures: np.ndarray, finder: Finder, rng: np.random.Generator) -> np.ndarray:
+    samples = []
+    for picture in pictures:
+        steps = draw_old_photo(rng, float(rng.beta(2, 1.2)), *picture.shape[:2])
+        intact = tuple(step for step in steps if step.operator not in LAYERS)
+        samples.append(_sample(_applied(intact, int(rng.integers(2**31)), picture), np.zeros(picture.shape[:2])))
+    shown = torch.from_numpy(np.stack(samples)[..., :3]).permute(0, 3, 1, 2).float() / 255
+    wrong = torch.cat([find_damage(some, lambda: finder) for some in shown.split(8)])
+    order = (wrong * (wrong > 0.5)).sum((1, 2, 3)).argsort(descending=True)
+    return np.stack(samples)[order[:HARDEST].numpy()]
 
 
 def _damaged_shard(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -68,11 +101,24 @@ def damaged_square(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Uint8 ``[S, S, 3]`` to ``[S, S, 4]``, damaged, with its local damage."""
     side, kind = square.shape[0], rng.random()
     steps = draw_old_photo(rng, float(rng.beta(2, 1.2)), side, side)
+    intact = tuple(step for step in steps if step.operator not in LAYERS)
     if kind < UNTOUCHED:
         steps = ()
     elif kind < UNDAMAGED:
-        steps = tuple(step for step in steps if step.operator not in LAYERS)
+        steps = intact
+    seed = int(rng.integers(2**31))
+    damaged, damage = _applied(steps, seed, square), local_damage(steps, side, side)
+    if damage.any():
+        seen = np.abs(damaged - _applied(intact, seed, square)).max(2) >= SEEN
+        damage = np.where(seen, damage, np.minimum(damage, UNCOUNTED))
+    return _sample(damaged, damage)
+
+
+def _sample(picture: np.ndarray, damage: np.ndarray) -> np.ndarray:
+    return (np.dstack([picture, damage]) * 255).round().astype(np.uint8)
+
+
+def _applied(steps: tuple[Step, ...], seed: int, square: np.ndarray) -> np.ndarray:
+    """Uint8 ``[S, S, 3]`` to float32 in 0..1; the same seed gives the same noise, whatever the local damage."""
     picture = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
-    damaged = Recipe(steps, int(rng.integers(2**31))).apply(picture)[0].permute(1, 2, 0).numpy()
-    planes = np.concatenate([damaged, local_damage(steps, side, side)[..., None]], 2)
-    return (planes * 255).round().astype(np.uint8)
+    return Recipe(steps, seed).apply(picture)[0].permute(1, 2, 0).numpy()

@@ -41,12 +41,11 @@ def make_persona(
 ) -> Persona:
     """Trains a persona; net is unchanged. base: the net's name, stored in the persona.
 
-    folder: for checkpoints, from which training resumes with the result of an uninterrupted run; removed at the end.
-    keep: receives the persona so far if the report (or anything else) stops training; show: called every so many steps,
-    0 for never. finished: receives the persona before the checkpoints are removed. processes: those that train
-    together; each calls this with the same material and gets the same persona. Works inside inference mode. Raises
-    UserError for an unknown method, for a method that needs a part that the base lacks, and for an album without
-    pictures.
+    folder: for checkpoints, from which training resumes with the result of an uninterrupted run; removed at the end. keep: receives the
+    persona so far if the report (or anything else) stops training; show: called every so many steps, 0 for never. finished: receives
+    the persona before the checkpoints are removed. processes: those that train together; each calls this with the same material and
+    gets the same persona. Works inside inference mode. Raises UserError for an unknown method, for a method that needs a part that the
+    base lacks, and for an album without pictures.
     """
     with torch.inference_mode(False), torch.enable_grad():
         tuned, material, stages = prepared_training(net, material, settings)
