@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ NOT_OF_CORE = "personal_restore", "facerestore_models"
 
 SINGLE = torch.float32, torch.float64
 
+# The layers of ``torch.nn`` that have a twin in ``comfy.ops``, whose weights come to the device when it is used.
+STREAMED = "Linear", "Conv1d", "Conv2d", "ConvTranspose2d", "GroupNorm", "LayerNorm"
+
 IN_COMFYUI = {"nodes", "folder_paths", "comfy_api"} <= sys.modules.keys()
 
 if not IN_COMFYUI:  # first, because a type checker takes the types of the first branch
@@ -49,6 +53,7 @@ else:
     import comfy.cli_args
     import comfy.model_management as model_management
     import comfy.model_patcher
+    import comfy.ops
     import comfy.patcher_extension
     import comfy.utils
     import folder_paths
@@ -61,8 +66,10 @@ __all__ = [
     "ExecutionBlocker",
     "adapted_model",
     "adapted_vae",
+    "as_file",
     "clip_vocabulary",
     "device",
+    "eight_bits",
     "input_folder",
     "io",
     "keep",
@@ -107,8 +114,17 @@ def place(part: Literal["unet", "vae", "training", "embedded"], half: torch.dtyp
     elif part == "vae":
         allowed = model_management.vae_dtype(where, [half]) not in SINGLE
     else:
-        allowed = model_management.unet_dtype(where, supported_dtypes=[half, torch.float32]) not in SINGLE
+        kinds = [half, torch.float32]
+        stored = model_management.unet_dtype(where, supported_dtypes=kinds)
+        computed = model_management.unet_manual_cast(stored, where, kinds) if stored.itemsize == 1 else stored
+        allowed = computed not in SINGLE
     return Place(where, half if allowed else torch.float32)
+
+
+def eight_bits() -> torch.dtype | None:
+    """How the weights of a UNet are stored where the user wants them in 8 bits (``--fp8_e4m3fn-unet`` and the like), else None."""
+    wanted = model_management.unet_dtype(device()) if IN_COMFYUI else None
+    return wanted if wanted is not None and wanted.itemsize == 1 else None
 
 
 def multiplies_bfloat16() -> bool:
@@ -145,6 +161,15 @@ def tell(text: str) -> None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id)
+
+
+def as_file(text: str, suffix: str) -> dict[str, list[dict[str, str]]]:
+    """A text in the temp folder, as part of what a node shows: app mode shows a text only if it is a file. suffix: ``.txt``, ``.json``."""
+    folder = temp_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"report_{secrets.token_hex(8)}{suffix}"
+    (folder / name).write_text(text, "utf-8")
+    return {"files": [{"filename": name, "subfolder": "", "type": "temp"}]}
 
 
 def preview_side() -> int:
@@ -209,18 +234,44 @@ class _Holder(torch.nn.Module):
         self.module = module
 
 
-def keep(module: torch.nn.Module, unloaded: Callable[[], None] | None = None) -> Callable[..., Any]:
-    """Puts a network under the host's memory management, to be loaded and unloaded as a whole.
+def keep(
+    module: torch.nn.Module, unloaded: Callable[[], None] | None = None, streamed: bool = False
+) -> Callable[..., Any]:
+    """Puts a network under the host's memory management.
 
     Returns ``load(memory_required=0)``, which gives the module on `device`; ``memory_required`` is what it will need
     beside its weights, in bytes. The network lives as long as this loader. unloaded: called when the host has unloaded
-    the network, because memory is short or because the user wants it back.
+    the network, because memory is short or because the user wants it back. streamed: in ComfyUI, not all of the network has to fit
+    on the device, which then cannot be told from its weights; else it is loaded and unloaded as a whole. Nothing but the layers
+    themselves may read the weights of a streamed network's layers.
     """
+    streams = streamed and IN_COMFYUI
+    if streams:
+        _use_comfy_layers(module)
     patcher = _patcher(module) if IN_COMFYUI else None
     if patcher is not None and unloaded is not None:
         event = comfy.patcher_extension.CallbacksMP.ON_DETACH
         patcher.add_callback(event, lambda patcher, whole: unloaded() if whole else None)
-    return _loader(module.eval().requires_grad_(False), module, patcher)
+    return _loader(module.eval().requires_grad_(False), module, patcher, streams)
+
+
+def _use_comfy_layers(module: torch.nn.Module) -> None:
+    """Makes PyTorch's layers those that ComfyUI builds its own networks of, in place.
+
+    Ours are built by diffusers, which takes no other layers. A layer of ``comfy.ops`` is PyTorch's with another ``forward``, so that
+    its class is all that has to change.
+    """
+    twins = {getattr(torch.nn, name): getattr(comfy.ops.manual_cast, name) for name in STREAMED}
+    for layer in module.modules():
+        if type(layer) in twins and layer.weight is not None:
+            layer.__class__ = twins[type(layer)]
+
+
+def _move_the_rest(module: torch.nn.Module, where: torch.device) -> None:
+    """To the device: what is no layer of ``comfy.ops``, which ComfyUI leaves where it is when memory is short."""
+    for part in module.modules():
+        if not hasattr(part, "comfy_cast_weights"):
+            part._apply(lambda tensor: tensor.to(where), recurse=False)
 
 
 def keep_upscaler(upscale_model: Any) -> Callable[..., Any]:
@@ -238,12 +289,15 @@ def _patcher(module: torch.nn.Module) -> Any:
     return comfy.model_patcher.CoreModelPatcher(_Holder(module), load_device=device(), offload_device=offload)
 
 
-def _loader(value: Any, module: torch.nn.Module, patcher: Any) -> Callable[..., Any]:
+def _loader(value: Any, module: torch.nn.Module, patcher: Any, streams: bool = False) -> Callable[..., Any]:
     def load(memory_required: int = 0) -> Any:
         if patcher is not None:
-            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=True)
-        # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.
-        module.to(device())
+            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=not streams)
+        if streams:
+            _move_the_rest(module, device())
+        else:
+            # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.
+            module.to(device())
         return value
 
     return load

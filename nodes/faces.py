@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..lib.bridge import io, progress, tell, ui, weight_folders
+from ..lib.bridge import as_file, io, progress, tell, ui, weight_folders
 from ..lib.faces.broken import reasons
 from ..lib.faces.embed import best_embedder
 from ..lib.faces.extract import ALIGNMENTS
@@ -196,7 +196,8 @@ class MatchFaces(io.ComfyNode):
             return io.NodeOutput(matched, report)
         photos = to_photos(image)
         check_same_photos("Match Faces", photos, matched)
-        return io.NodeOutput(matched, report, ui=picker(cls, photos, matched, library))
+        shown = picker(cls, photos, matched, library) | as_file(report, ".txt")
+        return io.NodeOutput(matched, report, ui=shown)
 
 
 def picker(node: type[io.ComfyNode], photos: torch.Tensor, faces: Faces, library: Library) -> dict[str, list[Any]]:

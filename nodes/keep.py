@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from ..lib.bridge import io, progress, weight_folders
+from ..lib.bridge import as_file, io, progress, weight_folders
 from ..lib.faces.detect import detect_faces
 from ..lib.faces.embed import best_embedder
 from ..lib.restoring.keep import Result, keep_people
@@ -27,6 +27,7 @@ class KeepPerson(io.ComfyNode):
             "of the photograph, finds out where it shows what, and puts the restored faces back, in the light, the colors and the grain of "
             "the edit. Everything else in the edit stays as it is.",
             search_aliases=["kontext", "qwen edit", "identity", "face swap", "likeness", "supir", "seedvr"],
+            is_output_node=True,  # so that app mode can show its report
             inputs=[
                 io.Image.Input(
                     "edit",
@@ -115,9 +116,11 @@ class KeepPerson(io.ComfyNode):
             told(number + 1, len(photos))
         known, embedder = library or Library(), best_embedder(folders)
         summary = table(results, known, embedder)
+        report = json.dumps(summary, indent=2, ensure_ascii=False)
         return io.NodeOutput(
             to_image(torch.stack([one.picture for one in results])),
             torch.stack([one.mask for one in results]),
-            json.dumps(summary, indent=2, ensure_ascii=False),
+            report,
             to_image(sheet(results, known, summary)),
+            ui=as_file(report, ".json"),
         )

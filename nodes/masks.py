@@ -64,6 +64,8 @@ class MaskFaces(io.ComfyNode):
         cls, faces: Faces, region: str, segments: torch.Tensor | None = None, segments_report: str = ""
     ) -> io.NodeOutput:
         count, limited = len(faces.frames), 0
+        if segments is not None and not len(segments):  # SAM3 found nobody
+            segments = None
         if segments is not None:
             check_numbers(segments, "The mask")
         if segments is not None and count > 1 and len(segments) != count:

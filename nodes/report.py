@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from ..lib.bridge import io, weight_folders
+from ..lib.bridge import as_file, io, weight_folders
 from ..lib.faces.embed import best_embedder
 from ..lib.report import backends, summarize
 from ..lib.vocabulary import DegradationCode, Faces
@@ -24,6 +24,7 @@ class Report(io.ComfyNode):
             description="Reports as JSON who was found, what each stage used and why, how the photograph was damaged and, if the original "
             "is known, how much the restoration improved it.",
             search_aliases=["psnr", "ssim", "metrics", "quality"],
+            is_output_node=True,  # so that app mode can show it
             inputs=[
                 io.Image.Input("before", tooltip="The damaged photograph."),
                 io.Image.Input("after", tooltip="The restored photograph."),
@@ -71,4 +72,5 @@ class Report(io.ComfyNode):
         if faces is not None:
             summary["used"] = faces.used | ({"scene restorer": scene_restorer} if scene_restorer else {})
             summary["backends"] = backends(weight_folders("personal_restore"))
-        return io.NodeOutput(json.dumps(summary, indent=2, ensure_ascii=False))
+        report = json.dumps(summary, indent=2, ensure_ascii=False)
+        return io.NodeOutput(report, ui=as_file(report, ".json"))

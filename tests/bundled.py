@@ -19,6 +19,11 @@ LOADERS = {
     "PR_Face2SceneRestorer",
     "PR_FaceMeRestorer",
     "CheckpointLoaderSimple",
+    "CLIPLoader",
+    "DualCLIPLoader",
+    "LoadMediaPipeFaceLandmarker",
+    "UNETLoader",
+    "VAELoader",
     "PR_TrainFace2Scene",
     "PR_LoadNextPhotographs",
     "PR_StableSRRestorer",
@@ -28,7 +33,9 @@ LOADERS = {
 }
 # What names a trained model that may not be there, beside those.
 NAMING = {"PR_ApplyFace2Scene", "PR_EstimateDegradation", "PR_FaDeX"}
-IN_COMFYUI_ONLY = {"face2scene_native"}
+# Our nodes around models of core's.
+WITH_CORE = ("old_photo_colorize", "qwen_edit_keep_the_person", "sam3_and_mediapipe", "seedvr2_scene")
+IN_COMFYUI_ONLY = {"face2scene_native", *WITH_CORE}
 
 
 def bundled(name: str) -> dict:

@@ -152,6 +152,8 @@ def test_with_the_photograph_the_faces_are_shown_to_be_clicked_on(image, faces, 
     assert second["box"][0] == pytest.approx(1 - left - width, abs=0.05), "mirrored, in fractions of the photograph"
     for picture in shown["pr_pictures"]:
         assert Image.open(host.folders.temp / picture["file"]["filename"]).size == (256, 256)
+    (text,) = shown["files"]
+    assert (host.folders.temp / text["filename"]).read_text("utf-8").splitlines()[0].startswith("0: nobody")
     assert MatchFaces.execute(both, library, 0.0, "").ui is None
     with pytest.raises(UserError, match="Match Faces: the faces were found in 2 picture"):
         MatchFaces.execute(both, library, 0.0, "", image)
@@ -194,7 +196,9 @@ def test_the_colour_fix_wants_equal_sizes_only_where_it_must(image):
 
 
 def test_the_report_is_json_and_ignores_a_truth_of_another_picture(image):
-    right = json.loads(Report.execute(image * 0.9, image, truth=image).args[0])
+    made = Report.execute(image * 0.9, image, truth=image)
+    right, (file,) = json.loads(made.args[0]), made.ui["files"]
+    assert json.loads((host.folders.temp / file["filename"]).read_text("utf-8")) == right and file["type"] == "temp"
     assert right["quality"]["psnr_after"] == 100 and right["faces"] == [] and right["damage"] is None
     wrong = json.loads(Report.execute(image, image, truth=1 - image).args[0])
     assert wrong["quality"] is None and "different picture" in wrong["quality_note"]

@@ -46,6 +46,11 @@ def test_every_blueprint_is_one_node_with_few_inputs_that_says_in_both_languages
         assert english.isascii() and any("一" <= letter <= "鿿" for letter in chinese)
 
 
+def test_every_blueprint_is_on_the_canvas_of_a_workflow():
+    saved = [json.loads(path.read_text("utf-8")) for path in (ROOT / "workflows").glob("*.json")]
+    assert {piece["name"] for one in saved for piece in one.get("definitions", {}).get("subgraphs", ())} == WANTED
+
+
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
 def test_a_blueprint_does_what_its_part_of_the_workflow_does(path):
     wanted = next(one for one in subgraphs.specified()["blueprint"] if one["name"] == path.stem)
@@ -82,6 +87,21 @@ def test_the_template_of_one_node_computes_what_the_expanded_one_does():
     one, expanded = computed(bundled("face2scene")), computed(bundled("face2scene_expanded"))
     assert {"Restored", "Before and after", "Report", "Show the report"} <= one.keys()
     assert {title: expanded[title] for title in one} == one
+
+
+def test_a_workflow_with_blueprints_on_its_canvas_has_them_as_they_are_now():
+    """Also after their source was changed; link numbers occur once in the whole file."""
+    path = ROOT / "workflows" / "seedvr2_scene.json"
+    saved = json.loads(path.read_text("utf-8"))
+    ids = [one["id"] for one in saved["definitions"]["subgraphs"]]
+    pieces = {id: subgraphs.Piece(piece, {}) for id, piece in zip(ids, saved["definitions"]["subgraphs"], strict=True)}
+    assert subgraphs.with_blueprints(saved, pieces) == saved
+    inner = [link["id"] for piece in saved["definitions"]["subgraphs"] for link in piece["links"]]
+    numbers = [link[0] for link in saved["links"]] + inner
+    assert len(set(numbers)) == len(numbers) and max(numbers) == saved["last_link_id"]
+    pieces[ids[0]].definition["nodes"][0]["title"] = "Changed"
+    changed = subgraphs.with_blueprints(copy.deepcopy(saved), pieces)["definitions"]["subgraphs"][0]
+    assert changed["nodes"][0]["title"] == "Changed" and changed["links"]
 
 
 def subgraph(name: str, nodes: list, links: list, widget: str = "steps") -> dict:
@@ -168,6 +188,15 @@ def test_endless_and_circular_subgraphs_are_refused_and_an_output_that_leads_to_
     assert to_api(through, subgraphs.KNOWN)["3"]["inputs"]["images"] == ["1", 0]
     through["links"][0] = [1, 2, 0, 2, 0, "IMAGE"]
     assert "images" not in to_api(through, subgraphs.KNOWN)["3"]["inputs"]
+
+
+def test_what_becomes_of_a_seed_is_no_input_of_a_node_that_is_unknown_here():
+    names = ("seed", "steps", "cfg")
+    slots = [{"name": name, "widget": {"name": name}, "link": None} for name in names]
+    for values in ([5, "randomize", 20, 1.5], [5, 20, 1.5]):
+        sampler = {"id": 1, "type": "KSampler", "inputs": slots, "widgets_values": values}
+        graph = to_api({"nodes": [sampler], "links": []}, {})
+        assert graph["1"]["inputs"] == {"seed": 5, "steps": 20, "cfg": 1.5}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import copy
 import csv
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -24,7 +25,16 @@ from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.standin.validate import checked
 from personal_restore.nodes import NODES
-from personal_restore.tests.bundled import IN_COMFYUI_ONLY, NAMES, QUICK_FIRST, TRAINING, WORKFLOWS, bundled, node
+from personal_restore.tests.bundled import (
+    IN_COMFYUI_ONLY,
+    NAMES,
+    QUICK_FIRST,
+    TRAINING,
+    WITH_CORE,
+    WORKFLOWS,
+    bundled,
+    node,
+)
 from personal_restore.tests.photographs import picture, pixels, restore
 from PIL import Image, ImageCms
 
@@ -49,6 +59,17 @@ def test_a_workflow_validates_and_has_a_thumbnail(name):
     else:
         assert checked(bundled(name), KNOWN)
     assert Image.open(WORKFLOWS / f"{name}.jpg").size[0] >= 256
+
+
+@pytest.mark.parametrize("name", WITH_CORE)
+def test_a_workflow_around_core_s_models_says_headless_that_it_needs_comfyui(name):
+    """Of every node of core's that the stand-in lacks, and of nothing else."""
+    graph = bundled(name)
+    with pytest.raises(GraphError) as refused:
+        run_graph(graph, NODES)
+    lacking = {one["class_type"] for one in graph.values()} - KNOWN.keys()
+    named = {re.search(r"\((\w+)\) runs only in ComfyUI", problem)[1] for problem in refused.value.problems}
+    assert named == lacking and {"KSampler", "SAM3_Detect"} & named
 
 
 # In no bundled workflow: they need weights that nobody has who has not fetched them, or change files that they name.

@@ -277,6 +277,19 @@ def with_piece(
     return made
 
 
+def with_blueprints(workflow: dict[str, Any], pieces: dict[str, Piece]) -> dict[str, Any]:
+    """A workflow saved with blueprints on its canvas, with these as they are now. pieces: by the ids of their definitions."""
+    made, last = copy.deepcopy(workflow), max(link[0] for link in workflow["links"])
+    for at, saved in enumerate(made["definitions"]["subgraphs"]):
+        definition = copy.deepcopy(pieces[saved["id"]].definition)
+        ends = [*definition["inputs"], *definition["outputs"]]
+        _renumber({one["id"]: one for one in definition["nodes"]}, definition["links"], ends, last + 1)
+        last += len(definition["links"])
+        definition["state"]["lastLinkId"] = last
+        made["definitions"]["subgraphs"][at] = definition
+    return made | {"last_link_id": last}
+
+
 def _app(wanted: dict[str, Any], host: str) -> dict[str, Any]:
     """What app mode shows, as the editor saves it: widgets and output nodes in their order."""
     inputs = [[host if id == "piece" else id, name] for id, name in wanted["inputs"]]
@@ -301,7 +314,7 @@ def specified() -> dict[str, Any]:
 
 
 def made_files() -> dict[Path, str]:
-    """What each blueprint, and each workflow that is built from one, should contain."""
+    """What each blueprint, and each workflow that is built from one or has one on its canvas, should contain."""
     wanted = specified()
     blueprints = {one["name"]: one for one in wanted["blueprint"]}
     sources = {
@@ -317,6 +330,10 @@ def made_files() -> dict[Path, str]:
         files[ROOT / "workflows" / f"{one['name']}.json"] = with_piece(
             sources[cut_out["source"]], one, pieces[one["blueprint"]], cut_out
         )
+    known = {piece.definition["id"]: piece for piece in pieces.values()}
+    for path in (ROOT / "workflows").glob("*.json"):
+        if path not in files and "definitions" in (saved := json.loads(path.read_text("utf-8"))):
+            files[path] = with_blueprints(saved, known)
     return {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for path, content in files.items()}
 
 

@@ -12,6 +12,7 @@ from .subgraphs import flattened
 
 MUTED, BYPASSED = 2, 4
 VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+SEEDS = {"seed", "noise_seed"}  # whatever is called so has another widget: what becomes of it after a run
 
 
 def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
@@ -48,8 +49,7 @@ def to_api(workflow: dict[str, Any], known: Kinds) -> Graph:
             schema = known[node["type"]].schema
             widgets, display_name = _widgets(schema), schema.display_name
         else:
-            # Current frontends list them among the inputs, in their order.
-            widgets, display_name = [s["name"] for s in node.get("inputs") or () if "widget" in s], None
+            widgets, display_name = _listed_widgets(node, len(values)), None
             if len(widgets) != len(values):
                 raise GraphError(
                     [
@@ -141,6 +141,15 @@ def _widgets(schema: io.Schema) -> list[str | None]:
                 names += [item.id, None] if item.options.get("control_after_generate") else [item.id]
         if not optional and any(item.options.get("image_upload") for item in shown):
             names.append(None)
+    return names
+
+
+def _listed_widgets(node: dict[str, Any], count: int) -> list[str | None]:
+    """The same for a node that is unknown here: current frontends list its widgets among its inputs, but not what becomes of a
+    seed after a run. count: of the values."""
+    names: list[str | None] = [slot["name"] for slot in node.get("inputs") or () if "widget" in slot]
+    if len(names) != count:
+        names = [one for name in names for one in ((name, None) if name in SEEDS else (name,))]
     return names
 
 

@@ -240,15 +240,19 @@ COLORS = {
 # Not a complete list of core nodes, only those likely to be used with this pack, for a better error message.
 COMFYUI_ONLY = frozenset(
     {
-        "BasicGuider", "BasicScheduler", "CFGGuider", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode",
-        "CLIPVisionLoader", "CheckpointLoaderSimple", "ConditioningCombine", "ConditioningZeroOut",
-        "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DisableNoise", "DualCLIPLoader", "EmptyImage",
-        "EmptyLatentImage", "ImageBatch", "ImageBlend", "ImageBlur", "ImageCrop", "ImageInvert",
-        "ImagePadForOutpaint", "ImageScale", "ImageSharpen", "ImageToMask",
+        "BasicGuider", "BasicScheduler", "CFGGuider", "CFGNorm", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode",
+        "CLIPVisionLoader", "CheckpointLoaderSimple", "ConditioningCombine", "ConditioningZeroOut", "ControlNetApply",
+        "ControlNetApplyAdvanced", "ControlNetLoader", "DisableNoise", "DualCLIPLoader", "EmptyImage",
+        "EmptyLatentImage", "FluxGuidance", "FluxKontextImageScale", "ImageBatch", "ImageBlend", "ImageBlur",
+        "ImageCrop", "ImageInvert", "ImagePadForOutpaint", "ImageScale", "ImageSharpen", "ImageToMask",
         "ImageUpscaleWithModel", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "LatentMultiply", "LatentUpscale",
-        "LoadImageMask", "LoadImageOutput", "LoraLoader", "LoraLoaderModelOnly", "MaskToImage", "RandomNoise",
-        "SDTurboScheduler", "SamplerCustom", "SamplerCustomAdvanced", "SetLatentNoiseMask", "UNETLoader", "UpscaleModelLoader",
-        "VAEDecode", "VAEDecodeTiled", "VAEEncode", "VAEEncodeForInpaint", "VAEEncodeTiled", "VAELoader",
+        "LoadImageMask", "LoadImageOutput", "LoadMediaPipeFaceLandmarker", "LoraLoader", "LoraLoaderModelOnly",
+        "MaskToImage", "MediaPipeFaceLandmarker", "MediaPipeFaceMask", "MediaPipeFaceMeshVisualize", "ModelPatchLoader",
+        "ModelSamplingAuraFlow", "RandomNoise", "ReferenceLatent", "SAM3_Detect", "SDTurboScheduler", "SUPIRApply",
+        "SamplerCustom", "SamplerCustomAdvanced", "SeedVR2Conditioning", "SeedVR2PostProcessing", "SeedVR2Preprocess",
+        "SetLatentNoiseMask", "TextEncodeQwenImageEdit", "TextEncodeQwenImageEditPlus", "UNETLoader",
+        "UpscaleModelLoader", "VAEDecode", "VAEDecodeTiled", "VAEEncode", "VAEEncodeForInpaint", "VAEEncodeTiled",
+        "VAELoader",
     }
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...lib.extras import require
 from ..shared.kept import kept
+from ..shared.precision import in_eight_bits
 from ..shared.sd_turbo_restorer import SDTurboRestorer
 from ..shared.weight_files import checkpoint_and
 from . import network as face2scene
@@ -26,4 +27,5 @@ def _built(keep: Callable, turbo: Path, trained: Path) -> SDTurboRestorer:
 
     weights = face2scene.read_face2scene(trained)
     net = face2scene.Face2Scene(sd_turbo.load_settled(turbo), weights)
-    return SDTurboRestorer(keep(net), *weights.prompts, name=face2scene.NAME)
+    in_eight_bits(net.turbo.unet)
+    return SDTurboRestorer(keep(net, streamed=True), *weights.prompts, name=face2scene.NAME)

@@ -11,7 +11,7 @@ import torch
 
 from ...lib.extras import require
 from ..shared.kept import kept
-from ..shared.precision import settle_precision
+from ..shared.precision import in_eight_bits, settle_precision
 from ..shared.weight_files import NONE, checkpoint_and
 
 if TYPE_CHECKING:
@@ -43,4 +43,5 @@ def _built(keep: Callable, base: Path, control: Path, mix: Path, photomaker: Pat
     identify = ArcFace(arcface).embed
     net = network.load_faceme(network.Files(base, control, mix, photomaker))
     settle_precision([net.unet, net.controlnet], [net.vae], torch.float16)
-    return FaceMeRestorer(keep(net), identify)
+    in_eight_bits(net.unet, net.controlnet)
+    return FaceMeRestorer(keep(net, streamed=True), identify)

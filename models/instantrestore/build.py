@@ -10,7 +10,7 @@ import torch
 from ...lib.extras import require
 from ...lib.vocabulary import UserError
 from ..shared.kept import kept
-from ..shared.precision import settle_precision
+from ..shared.precision import in_eight_bits, settle_precision
 from ..shared.weight_files import weight_files
 from .restorer import InstantRestoreRestorer
 
@@ -38,4 +38,5 @@ def _built(keep: Callable, path: Path) -> InstantRestoreRestorer:
 
     net = load_instantrestore(path)
     settle_precision([net.unet, net.reference_unet], [net.vae, net.reference_vae], torch.float16)
-    return InstantRestoreRestorer(keep(net))
+    in_eight_bits(net.unet, net.reference_unet)
+    return InstantRestoreRestorer(keep(net, streamed=True))

@@ -11,6 +11,7 @@ import torch
 
 from ...lib.extras import require
 from ..shared.kept import file_stamp, kept
+from ..shared.precision import in_eight_bits
 from ..shared.sd_turbo_restorer import SDTurboRestorer
 from ..shared.weight_files import checkpoint_and, own_files
 
@@ -41,8 +42,9 @@ def _built(keep: Callable, turbo: Path, *files: Path) -> SDTurboRestorer:
     from . import network as s3diff
 
     net = s3diff.S3Diff(sd_turbo.load_settled(turbo), s3diff.read_s3diff(*files))
+    in_eight_bits(net.turbo.unet)
     none = torch.empty(0)  # in the place of prompts, which every restorer gets for itself
-    return SDTurboRestorer(keep(net), none, none)
+    return SDTurboRestorer(keep(net, streamed=True), none, none)
 
 
 @lru_cache(maxsize=1)

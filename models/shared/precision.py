@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ...lib.bridge import place
+from ...lib.bridge import eight_bits, place
+from ...lib.diffusion.lora import LoraLayer
 
 VAE = torch.bfloat16  # whose range float16 has not: it overflows in the VAE of some pictures
 
@@ -19,6 +20,20 @@ def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half
             nn.Module.to(
                 part, place(kind, precision).dtype
             )  # diffusers' own warns of layers that it does not even have
+
+
+def in_eight_bits(*unets: nn.Module) -> None:
+    """Stores the weights of the layers of streamed UNets and ControlNets in 8 bits where ComfyUI's user wants it; they compute in the
+    precision of their input. Adapters stay, and so does the first layer, whose precision tells what that of the input has to be."""
+    kind = eight_bits()
+    if kind is None:
+        return
+    for unet in unets:
+        adapters = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
+        exact = {unet.conv_in} | {one for adapter in adapters for one in (adapter.down, adapter.up)}
+        for layer in unet.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in exact:
+                layer.weight.data = layer.weight.data.to(kind)
 
 
 def embedded_precision() -> torch.dtype:

@@ -68,6 +68,13 @@ class SDTurbo(nn.Module):
     def __init__(self, unet: UNet2DConditionModel, vae: AutoencoderKL):
         super().__init__()
         self.unet, self.vae = unet, vae
+        # Follows the network; its weights may stay in main memory until they are used.
+        self.register_buffer("place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.place.device
 
     def encode(self, picture: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Scaled latent: a draw from the posterior with standard normal noise of the latent's shape, or without it the mean."""

@@ -94,7 +94,7 @@ class SDTurboRestorer:
         return as_memory_allows(run, self.tile, self.overlap, stride=8).to(latent)
 
     def _restore_one(self, net: Network, picture: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        picture = picture.float().to(net.turbo.vae.device)
+        picture = picture.float().to(net.turbo.device)
         damage = net.damage(picture, conditions.code)
         if self.scale != 1:
             picture = F.interpolate(picture, scale_factor=self.scale, mode="bilinear")

@@ -122,6 +122,13 @@ class Server:
         messages = self._run(graph)["status"]["messages"]
         return next(message["exception_message"] for event, message in messages if event == "execution_error")
 
+    def refused(self, graph: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """What ComfyUI's validation says against a graph, by node. Outputs that are not concerned run to their end."""
+        answer = self._post(graph)
+        if "prompt_id" in answer:
+            self._wait(answer["prompt_id"])
+        return {id: told["errors"] for id, told in answer["node_errors"].items()}
+
     def _history(self, graph: dict[str, Any]) -> dict[str, Any]:
         """Fails the test where ComfyUI refuses the graph or a node raises."""
         history = self._run(graph)
@@ -131,13 +138,21 @@ class Server:
 
     def _run(self, graph: dict[str, Any]) -> dict[str, Any]:
         """Fails the test where ComfyUI refuses the graph."""
+        answer = self._post(graph)
+        if "prompt_id" not in answer:
+            pytest.fail(f"ComfyUI {self.version} refuses the graph: {answer}", pytrace=False)
+        return self._wait(answer["prompt_id"])
+
+    def _post(self, graph: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/prompt", body)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                prompt_id = json.load(answer)["prompt_id"]
+                return json.load(answer)
         except urllib.error.HTTPError as error:
-            pytest.fail(f"ComfyUI {self.version} refuses the graph: {error.read().decode()}", pytrace=False)
+            return json.load(error)
+
+    def _wait(self, prompt_id: str) -> dict[str, Any]:
         end = time.monotonic() + RUN_SECONDS
         while not (done := self.get(f"/history/{prompt_id}")):
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""What S3Diff holds in a real ComfyUI is given back on /free, and cancelling stops it within one tile."""
+"""What S3Diff holds in a real ComfyUI is given back on /free, its layers stream where memory is short, and cancelling stops it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,29 @@ public = tiny.write_public_files(folder)
 def loaded():
     '''What the node returns.'''
     net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
-    return SDTurboRestorer(bridge.keep(net), *tiny.prompts(), cfg=1.1, tile=16, overlap=8), weakref.ref(net)
+    return SDTurboRestorer(bridge.keep(net, streamed=True), *tiny.prompts(), cfg=1.1, tile=16, overlap=8), weakref.ref(net)
+"""
+
+# As load_models_gpu finds it on a device with so much free memory: here the CPU passes for one.
+BUDGET = """
+from unittest import mock
+management = comfy.model_management
+
+@contextlib.contextmanager
+def free(memory):
+    given = {"get_free_memory": lambda *which: management.minimum_inference_memory() + memory, "is_device_cpu": lambda device: False}
+    with mock.patch.multiple(management, vram_state=management.VRAMState.NORMAL_VRAM, **given):
+        yield
+
+@contextlib.contextmanager
+def fetching():
+    '''The layers that fetch their weights from where they are kept.'''
+    fetched, cast = set(), comfy.ops.cast_bias_weight
+    def seen(layer, *given, **named):
+        fetched.add(layer)
+        return cast(layer, *given, **named)
+    with mock.patch.object(comfy.ops, "cast_bias_weight", seen):
+        yield fetched
 """
 
 
@@ -72,5 +94,118 @@ with contextlib.suppress(comfy.model_management.InterruptProcessingException):
         restorer.restore(torch.rand(1, 3, 256, 256), Conditions(progress=bridge.progress()))
     raise AssertionError("it was not cancelled")
 assert len(calls) == 2, calls
+"""
+    )
+
+
+def test_a_network_larger_than_the_free_memory_streams_and_gives_the_same_bits(inside):
+    """Also in the layers of PyTorch, with which it was built and the golden outputs are compared."""
+    inside(
+        SETTING
+        + BUDGET
+        + """
+picture, prompts = torch.rand(1, 3, 128, 128), tiny.prompts()
+net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
+with torch.inference_mode():
+    plain = SDTurboRestorer(lambda: net, *prompts, cfg=1.1, tile=16, overlap=8).restore(picture, Conditions())
+    restorer, net = loaded()
+    assert torch.equal(restorer.restore(picture, Conditions()), plain)
+    (patcher,) = [one.model for one in management.current_loaded_models if one.model.model.module is net()]
+    size, here = patcher.model_size(), patcher.model
+    assert patcher.loaded_size() == size and not here.model_lowvram
+    management.unload_all_models()
+    budget = size // 3
+    with free(budget), fetching() as fetched:
+        assert torch.equal(restorer.restore(picture, Conditions()), plain)
+    assert here.model_lowvram and 0 < patcher.loaded_size() <= budget, (patcher.loaded_size(), budget)
+    left = [one for one in here.modules() if hasattr(one, "comfy_cast_weights") and not getattr(one, "comfy_patched_weights", False)]
+    weights = [weight.numel() * weight.element_size() for one in left for weight in one.parameters(recurse=False)]
+    assert set(left) <= fetched and sum(weights) > size / 2, (len(left), sum(weights), size)
+"""
+    )
+
+
+def test_faceme_streams_too_and_gives_the_same_bits(inside):
+    """The largest of ours: SDXL with a ControlNet and PhotoMaker's encoder."""
+    inside(
+        SETTING
+        + BUDGET
+        + """
+import numpy as np
+from personal_restore.lib.vocabulary import Reference
+from personal_restore.models.faceme import network as faceme
+from personal_restore.models.faceme.restorer import FaceMeRestorer
+from personal_restore.tests import tiny_sdxl
+
+files = tiny_sdxl.write_public_files(folder)
+album = tuple(Reference(str(n), torch.rand(3, 512, 512), np.zeros((5, 2))) for n in range(2))
+identity, face = np.ones(tiny_sdxl.IDENTITY) / tiny_sdxl.IDENTITY**0.5, torch.rand(1, 3, 64, 64)
+
+def made():
+    return faceme.load_faceme(files, tiny_sdxl.TOPOLOGY, tiny_sdxl.CONTROLNET, tiny_sdxl.VISION)
+
+def restored(load):
+    return FaceMeRestorer(load, lambda crop: identity, steps=2, native_size=64).restore(face, Conditions(album))
+
+net = made()
+plain, load = restored(lambda: net), bridge.keep(made(), streamed=True)
+with free(1_000_000), fetching() as fetched:
+    assert torch.equal(restored(load), plain)
+    (patcher,) = [one.model for one in management.current_loaded_models if isinstance(one.model.model.module, faceme.FaceMe)]
+assert patcher.model.model_lowvram and 0 < patcher.loaded_size() <= 1_000_000 < patcher.model_size(), patcher.loaded_size()
+assert {one.__class__.__name__ for one in fetched} >= {"Linear", "Conv2d", "GroupNorm", "LayerNorm"}
+"""
+    )
+
+
+def test_a_layer_that_streams_computes_where_its_input_is(inside):
+    """With weights in main memory and the rest on another device: one without values, as there is no third here."""
+    inside(
+        SETTING
+        + BUDGET
+        + """
+restorer, net = loaded()
+with mock.patch.object(bridge, "device", lambda: torch.device("meta")), mock.patch.object(comfy.model_management, "load_models_gpu"):
+    turbo = restorer.load().turbo
+assert turbo.device.type == "meta" and turbo.unet.conv_in.weight.device.type == "cpu"
+with torch.inference_mode():
+    damage = torch.zeros(1, 2, device="meta")
+    latent = net().encode(torch.zeros(1, 3, 128, 128, device="meta"), damage)
+    noise = net().predict(latent, damage, restorer.positive.to("meta"), restorer.negative.to("meta"), 1.1)
+    picture = turbo.decode(turbo.clean(latent, noise))
+assert picture.device.type == "meta" and picture.shape == (1, 3, 128, 128)
+"""
+    )
+
+
+def test_weights_in_8_bits_compute_in_the_precision_of_the_device(inside):
+    """As ComfyUI's own under --fp8_e4m3fn-unet."""
+    inside(
+        SETTING
+        + """
+from unittest import mock
+from personal_restore.models.shared.precision import in_eight_bits
+picture, prompts = torch.rand(1, 3, 128, 128), tiny.prompts()
+
+def restored(load):
+    with torch.inference_mode():
+        return SDTurboRestorer(load, *prompts, cfg=1.1, tile=16, overlap=8).restore(picture, Conditions())
+
+net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
+exact = restored(lambda: net)
+in_eight_bits(net.turbo.unet)
+assert torch.equal(restored(lambda: net), exact), "nobody has asked for it"
+size = sum(one.numel() * one.element_size() for one in net.turbo.unet.parameters())
+with mock.patch.object(comfy.cli_args.args, "fp8_e4m3fn_unet", True):
+    assert bridge.place("unet", torch.float16).dtype == torch.float32, "a CPU computes in single precision"
+    in_eight_bits(net.turbo.unet)
+stored = sum(one.numel() * one.element_size() for one in net.turbo.unet.parameters())
+assert stored < size / 3.5, (stored, size)
+eight = restored(bridge.keep(net, streamed=True))
+for layer in net.turbo.unet.modules():
+    for weight in layer.parameters(recurse=False):
+        weight.data = weight.data.float()
+assert torch.equal(restored(lambda: net), eight)
+assert 0 < (eight - exact).abs().mean() < 0.1
 """
     )

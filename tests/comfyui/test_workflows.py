@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.storage.names import shown_folder
 from personal_restore.nodes import NODES
 from personal_restore.tests import tiny_perfuse
-from personal_restore.tests.bundled import QUICK_FIRST, bundled, then_and_now
+from personal_restore.tests.bundled import QUICK_FIRST, WITH_CORE, WORKFLOWS, bundled, node, then_and_now
 from PIL import Image
 
 pytestmark = pytest.mark.comfyui
@@ -159,11 +160,59 @@ def test_the_native_graph_is_core_s_own_and_says_which_model_is_missing(comfyui)
     """The checkpoint is refused by core; what does not need it runs as far as FaDeX, whose map is shown."""
     graph = bundled("face2scene_native")
     info = comfyui.object_info()
-    for node in graph.values():
-        named = info[node["class_type"]]["input"]
-        assert node["inputs"].keys() - {"compare_view"} <= {**named["required"], **named.get("optional", {})}.keys()
-        assert named["required"].keys() - {"compare_view"} <= node["inputs"].keys()
+    for one in graph.values():
+        named = info[one["class_type"]]["input"]
+        assert one["inputs"].keys() - {"compare_view"} <= {**named["required"], **named.get("optional", {})}.keys()
+        assert named["required"].keys() - {"compare_view"} <= one["inputs"].keys()
     assert "face2scene.safetensors" in comfyui.error(graph)
+
+
+def around_core(comfyui, name: str) -> dict:
+    """A workflow around core's models; skips the test where this core is too old for it."""
+    graph = bundled(name)
+    lacking = {one["class_type"] for one in graph.values()} - comfyui.object_info().keys()
+    if lacking:
+        pytest.skip(f"ComfyUI {comfyui.version} has no {', '.join(sorted(lacking))}")
+    return graph
+
+
+@pytest.mark.parametrize("name", WITH_CORE)
+def test_a_workflow_around_core_s_models_lacks_only_the_files_that_its_note_names(comfyui, name):
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))["nodes"]
+    weights = next(one for one in nodes if one.get("title") == "The weights")
+    named = set(re.findall(r"`([\w.-]+\.safetensors)`", weights["widgets_values"][0]))
+    problems = [one for found in comfyui.refused(around_core(comfyui, name)).values() for one in found]
+    assert {one["type"] for one in problems} == {"value_not_in_list"}, problems
+    assert {one["extra_info"]["received_value"] for one in problems} == named and named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_CORE)
+def test_a_workflow_around_core_s_models_runs_with_their_pictures_and_masks_from_elsewhere(comfyui, name):
+    """What the model gives comes from a node of core's that needs no weights, through the same socket."""
+    graph = around_core(comfyui, name)
+    titled = {one["_meta"]["title"]: id for id, one in graph.items()}
+    if "The edit" in titled:
+        photo = graph[node(graph, "PR_KeepPerson")]["inputs"]["photograph"]
+        size = {"upscale_method": "lanczos", "width": 640, "height": 560, "crop": "center"}
+        graph[titled["The edit"]] = {"class_type": "ImageScale", "inputs": {"image": photo, **size}}
+    elif "The scene" in titled:
+        graph[titled["The scene"]] = graph[titled["Twice the size"]]
+    else:
+        whole = {"value": 1.0, "width": 512, "height": 512}
+        graph[titled["One mask per person"]] = {"class_type": "SolidMask", "inputs": whole}
+        del graph[node(graph, "PR_DetectFaces")]["inputs"]["landmarks"]
+    shown, pictures = comfyui.queue(graph)
+    report = json.loads(shown[titled["Show the report"]]["text"][0])
+    assert [face["person"] for face in report["faces"]] == ["Eileen Collins"]
+    result = Image.open(next(picture.path for picture in pictures if picture.node == saved(graph)))
+    if "The edit" in titled:
+        assert result.size == (640, 560) and report["edits"][0]["registered"] and report["faces"][0]["put_back"]
+    elif "The scene" in titled:
+        quality = report["quality"]["face"]
+        assert result.size == (1024, 1024) and quality["psnr_after"] > quality["psnr_before"] + 1
+    else:
+        assert report["used"]["masks"] == "head, limited to a segment in 1 of 1 faces"
 
 
 def test_a_rerun_recomputes_only_what_changed(comfyui, tmp_path):
