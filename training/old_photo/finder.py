@@ -27,7 +27,7 @@ FAINT, DAMAGED = 0.08, 0.3
 # Near damage a pixel more or less is no fault.
 NEAR, NEAR_WEIGHT = 2, 0.25
 THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-MOST_FOUND = 5e-4  # share of the pixels of undamaged samples
+MOST_FOUND = 4e-4  # share of the pixels of undamaged samples
 FRAMED = 0.08  # share of the crops that get a border
 # Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
 RARE, SOUGHT, TRIES = 4.0, 0.6, 8
