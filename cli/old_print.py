@@ -14,7 +14,7 @@ from ..models.old_photo.apply import THRESHOLD, find_damage, mask_of
 
 SIDE = 1024  # pixels of the longer side: enough for damage that anybody sees, and half a second
 # Share of the picture that is found, and in how many of 8 x 8 cells some is that does not touch the border. Of 91 photographs the two
-# scratched prints have at least .019 and 13; a border or padding has as large a share but few cells, a busy picture the other way round.
+# scratched prints have at least .015 and 16; a border or padding has as large a share but few cells, a busy picture the other way round.
 SHARE, CELLS, GRID = 0.01, 12, 8
 NOTE = "this looks like a scratched print: add --old"
 
