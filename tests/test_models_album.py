@@ -30,7 +30,7 @@ from personal_restore.models.album.gate import (
 )
 from personal_restore.models.album.ready import load_gate
 from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
-from personal_restore.models.album.restorer import AlbumRestorer, likest, resized, working_side
+from personal_restore.models.album.restorer import AlbumRestorer, album_meshes, likest, resized, working_side
 
 SIDE = 128
 MIDDLE = (slice(None), slice(50, 105), slice(38, 90))
@@ -172,6 +172,13 @@ def soft(crop) -> tuple[torch.Tensor, Conditions]:
     blurred = torch.from_numpy(cv2.GaussianBlur(crop.permute(1, 2, 0).numpy(), (0, 0), 8.0)).permute(2, 0, 1)
     album = (Reference("monday.jpg", other_day(crop), None), Reference("friday.jpg", other_day(crop, -4), None))
     return blurred, Conditions(album, code=code(blur_sigma=2.0, noise_sigma=12.0), pixel=4.0)
+
+
+def test_the_mesh_of_an_album_picture_is_the_same_whatever_it_is_asked_for_with(crop):
+    """Servers keep meshes, and a picture has to be restored to the same bits whether they were there already."""
+    first, second = other_day(crop), other_day(crop, -4)
+    together = album_meshes([first, second])
+    assert all(np.array_equal(*pair) for pair in zip(together, (mesh(first), mesh(second)), strict=True))
 
 
 def test_lost_detail_comes_back_from_another_day(crop, soft):

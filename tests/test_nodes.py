@@ -242,27 +242,6 @@ def test_the_pack_imports_no_slow_library():
     assert not slow & set(loaded.split())
 
 
-def test_the_pack_adds_less_than_three_tenths_of_a_second_to_the_start():
-    """Processor time on top of what ComfyUI's own nodes have imported, as far as it is installed; the best of three, since two
-    threads share a core."""
-    script = """
-import contextlib
-for name in ("aiohttp", "av", "kornia.filters", "scipy.stats", "torchvision", "transformers"):
-    with contextlib.suppress(ImportError):
-        __import__(name)
-start = time.process_time()
-run.load_package()
-from personal_restore.nodes import NODES, library_files, sources
-from personal_restore.nodes import faces as node_faces
-from personal_restore.nodes import fusion as node_fusion
-from personal_restore.nodes import personas as node_personas
-for node in NODES:
-    node.define_schema()
-print(time.process_time() - start)
-"""
-    assert min(float(imported(script)) for _ in range(3)) < 0.3
-
-
 def test_s3diff_says_what_is_missing_and_which_prompts_do_not_fit(monkeypatch, tmp_path):
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path))
     text = torch.rand(1, 77, 1024)

@@ -135,12 +135,11 @@ def mesh_of(crop: Tensor) -> np.ndarray:
 
 
 def album_meshes(crops: Sequence[Tensor]) -> list[np.ndarray]:
-    """The mesh of each crop of an album, kept as long as the crop is. New ones of one size are looked for together."""
-    new = list({id(crop): crop for crop in crops if id(crop) not in _meshes}.values())
-    for side in {crop.shape[-1] for crop in new}:
-        same = [crop for crop in new if crop.shape[-1] == side]
-        for crop, mesh in zip(same, mesh_points(torch.stack(same)).cpu().double().numpy(), strict=True):
-            _meshes[id(crop)] = mesh
+    """The mesh of each crop of an album, kept as long as the crop is. One after the other: in a batch a mesh would differ in the last
+    bits, and so would pixels, by what else was asked for at the same time."""
+    for crop in crops:
+        if id(crop) not in _meshes:
+            _meshes[id(crop)] = mesh_of(crop)
             finalize(crop, _meshes.pop, id(crop))
     return [_meshes[id(crop)] for crop in crops]
 
