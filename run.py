@@ -83,7 +83,12 @@ def install(command: str) -> None:
 
 
 def main() -> int:
-    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if len(sys.argv) == 1:
+        print(
+            "Say what to do, for example: python run.py demo. The README lists the commands, and --help does once packages are installed."
+        )
+        return 2
+    command = sys.argv[1]
     if Path(sys.prefix).resolve() != ENVIRONMENT.resolve():
         install(command)
         return subprocess.run([PYTHON, str(ROOT / "run.py"), *sys.argv[1:]]).returncode

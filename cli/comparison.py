@@ -1,4 +1,4 @@
-"""A comparison picture: before | after with the faces marked, and two enlarged details of both."""
+"""A comparison picture: before | after with the faces marked, and enlarged details of both: known faces, and the background."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..lib.faces.review import mark
 
 LONGEST, GAP, CAPTION, FOOTNOTE = 1000, 12, 30, 18
+MOST_SHOWN = 3  # known faces that are enlarged
 PAPER, INK = (250, 250, 248), (40, 40, 40)
 Box = tuple[int, int, int, int]
 
@@ -20,10 +21,7 @@ def comparison(before: Image.Image, after: Image.Image, faces: list[dict[str, An
     before = before.resize(after.size, Image.Resampling.BICUBIC) if factor != 1 else before
     boxes = [tuple(round(v * factor) for v in face["box"]) for face in faces]
     rows = [("before", "after", _fit(_marked(before, faces, boxes)), _fit(_marked(after, faces, boxes)))]
-    windows = []
-    if boxes:
-        name, box = _shown(faces, boxes)
-        windows.append((name, _square(box, after.size, 1.3)))
+    windows = [(name, _square(box, after.size, 1.3)) for name, box in _shown(faces, boxes)]
     windows.append(("background", _detailed(after, boxes)))
     for name, window in windows:
         side = rows[0][2].width
@@ -32,15 +30,16 @@ def comparison(before: Image.Image, after: Image.Image, faces: list[dict[str, An
     return _sheet(rows, footnote)
 
 
-def _shown(faces: list[dict[str, Any]], boxes: list[Box]) -> tuple[str, Box]:
-    """The face that is enlarged, and its title: the largest known one, or else the largest."""
+def _shown(faces: list[dict[str, Any]], boxes: list[Box]) -> list[tuple[str, Box]]:
+    """The faces that are enlarged, with their titles: the largest known ones, or else the largest."""
 
-    def rank(index: int) -> tuple[bool, int]:
+    def area(index: int) -> int:
         left, top, right, bottom = boxes[index]
-        return faces[index]["person"] is not None, (right - left) * (bottom - top)
+        return (right - left) * (bottom - top)
 
-    chosen = max(range(len(boxes)), key=rank)
-    return faces[chosen]["person"] or "face", boxes[chosen]
+    order = sorted(range(len(boxes)), key=area, reverse=True)
+    known = [index for index in order if faces[index]["person"] is not None]
+    return [(faces[index]["person"] or "face", boxes[index]) for index in known[:MOST_SHOWN] or order[:1]]
 
 
 def _sheet(rows, footnote: str) -> Image.Image:

@@ -18,7 +18,7 @@ def demo(graph: Graph, out: Path) -> dict:
     """Leaves restored.png, comparison.png and report.json in ``out``; returns the report."""
     print("With the album:", flush=True)
     with_people = restore(graph)
-    print("Without the album:", flush=True)
+    print("Without the album, for comparison:", flush=True)
     with tempfile.TemporaryDirectory(prefix="personal_restore_") as empty:
         allow_folder(empty)
         without = restore(with_album(graph, Path(empty).resolve()))

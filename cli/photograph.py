@@ -127,7 +127,7 @@ def summary_line(report: dict[str, Any]) -> str:
 def _recognized(face: Mapping[str, Any]) -> str:
     """The person, with how much of the face came from the album and whether that is who it is, where the report says it."""
     album, doubt = face.get("album"), face.get("doubt")
-    notes = [f"{sum(album.values()):.0%} from the album"] if isinstance(album, dict) else []
+    notes = [f"{sum(album.values()):.0%} of the face from the album"] if isinstance(album, dict) else []
     notes += [str(doubt)] if doubt else []
     return f"{face['person']} ({', '.join(notes)})" if notes else str(face["person"])
 

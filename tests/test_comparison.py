@@ -24,3 +24,16 @@ def test_a_known_face_is_enlarged_before_a_larger_stranger():
     sheet = np.asarray(comparison(picture, picture, faces))
     red = np.abs(sheet.astype(int) - (200, 30, 30)).max(2) < 30
     assert red.mean() > 0.05, "Anna fills a window"
+
+
+def test_every_known_face_is_enlarged_and_no_stranger_beside_them():
+    picture = Image.new("RGB", (200, 160), (90, 120, 90))
+    picture.paste((200, 30, 30), (10, 10, 40, 40))
+    picture.paste((30, 30, 200), (100, 10, 130, 40))
+    faces = [
+        {"person": name, "box": box}
+        for name, box in (("Anna", [12, 12, 38, 38]), ("Bo", [102, 12, 128, 38]), (None, [60, 60, 140, 150]))
+    ]
+    sheet = np.asarray(comparison(picture, picture, faces))
+    for color in ((200, 30, 30), (30, 30, 200)):
+        assert (np.abs(sheet.astype(int) - color).max(2) < 30).mean() > 0.05

@@ -43,5 +43,5 @@ def test_the_last_line_says_who_was_recognized_how_much_the_album_gave_and_what_
     line = summary_line({"faces": faces, "damage": {"words": "noise"}})
     assert (
         line
-        == "faces: Ada (31% from the album), Bo (0% from the album, not sure: check), Cy, 1 not recognized; damage: noise"
+        == "faces: Ada (31% of the face from the album), Bo (0% of the face from the album, not sure: check), Cy, 1 not recognized; damage: noise"
     )

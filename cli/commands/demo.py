@@ -28,5 +28,7 @@ def _demo(options: argparse.Namespace) -> int:
                 f"{name}: PSNR {figures['psnr_before']:.2f} -> {figures['psnr_after']:.2f} dB, "
                 f"SSIM {figures['ssim_before']:.3f} -> {figures['ssim_after']:.3f}"
             )
+    if face := quality["without_album"].get("face"):
+        print(f"face without the album: PSNR {face['psnr_after']:.2f} dB, SSIM {face['ssim_after']:.3f}")
     print(f"The pictures are in {options.out.resolve()}: restored.png, comparison.png; the figures in report.json.")
     return 0
