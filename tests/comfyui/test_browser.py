@@ -153,7 +153,10 @@ class Frontend:
     def open_templates(self) -> None:
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         self.page.get_by_text(self.server.folder, exact=True).first.click()
-        self.page.get_by_test_id(f"template-workflow-{NAMES[0]}").wait_for()
+        ours = [f"template-workflow-{name}" for name in NAMES]  # of which the list shows some, in an order of its own
+        self.page.wait_for_function(
+            "ours => ours.some((id) => document.querySelector(`[data-testid='${id}']`))", arg=ours
+        )
 
     def open_template(self, name: str) -> None:
         self.open_templates()
