@@ -26,7 +26,7 @@ from .pictures import HELD_BACK, SHARD, opened_pictures
 
 SIDE = 128
 TESTED = 128  # crops
-SCHEDULE = Schedule(steps=2400, batch=16, learning_rate=1e-3, warmup=150, workers=0)
+SCHEDULE = Schedule(steps=5200, batch=16, learning_rate=1e-3, warmup=150, workers=0)
 # Shares of the holes that leave some damage around them, and that are a pixel wider than it.
 SMEARED, WIDER = 0.5, 0.35
 # Below this an error counts in squares: noise cannot be guessed.

@@ -21,7 +21,7 @@ from ..randomness import seeded
 from .pictures import HELD_BACK, opened_pictures
 
 SIDE = 256
-SCHEDULE = Schedule(steps=6600, batch=8, learning_rate=1e-3, warmup=200, workers=0)
+SCHEDULE = Schedule(steps=16000, batch=8, learning_rate=1e-3, warmup=200, workers=0)
 # From how much local damage on a pixel counts as damaged; between the two it is not counted.
 FAINT, DAMAGED = 0.08, 0.3
 # Near damage a pixel more or less is no fault.
