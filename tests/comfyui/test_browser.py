@@ -478,4 +478,4 @@ def test_the_examples_of_the_help_can_be_wired_and_are_the_pictures_of_its_pages
             Path(HELP_PICTURES).mkdir(parents=True, exist_ok=True)
             picture = Image.open(io.BytesIO(frontend.page.screenshot(clip=drawn["clip"]))).convert("RGB")
             picture.thumbnail((1000, 1000))
-            picture.save(Path(HELP_PICTURES) / f"{node}.webp", quality=75, method=6)
+            picture.save(Path(HELP_PICTURES) / f"{node}.webp", quality=60, method=6)
