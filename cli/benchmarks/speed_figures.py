@@ -123,7 +123,7 @@ def _faces_cost(count: int) -> float:
         before = name, now
 
     given_node = _given(photo.movedim(1, -1), Library(tuple(people), album.embedder))
-    run_graph(_faces_graph(), [*NODES, given_node], on_node=on_node, bars=False)
+    run_graph(_faces_graph(), [*NODES, given_node], on_node=on_node)
     return seconds
 
 
