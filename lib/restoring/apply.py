@@ -72,7 +72,6 @@ def restore_faces(
             def inner(_step, _steps):
                 return progress(done, total)
 
-            shares: list[torch.Tensor] = []
             conditions = Conditions(
                 references,
                 persona,
@@ -81,16 +80,9 @@ def restore_faces(
                 progress=inner,
                 person=face.person,
                 certainty=certainty(library.embedder, face.confidence),
-                borrow=shares.append,
             )
-            if scenes is None:
-                restored = restore_crop(photos[number], face, restorer, conditions)
-            else:
-                restored = take_crop(scenes[number], face.similarity.scaled(restorer.scale))[0]
-            out = replace(
-                face,
-                restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored,
-                borrowed=_borrowed(face, references, shares, strength),
+            out = _restored(
+                photos[number], None if scenes is None else scenes[number], face, restorer, conditions, strength
             )
             show(number, out)
         done += 1
@@ -99,6 +91,27 @@ def restore_faces(
 
     frames = tuple(tuple(change(number, face) for face in frame) for number, frame in enumerate(faces.frames))
     return replace(faces, frames=frames)
+
+
+def _restored(
+    photo: torch.Tensor,
+    scene: torch.Tensor | None,
+    face: Face,
+    restorer: Restorer,
+    conditions: Conditions,
+    strength: float,
+) -> Face:
+    """The face with its restored crop, and what of it came from the references. scene: see `restore_faces`."""
+    shares: list[torch.Tensor] = []
+    if scene is None:
+        restored = restore_crop(photo, face, restorer, replace(conditions, borrow=shares.append))
+    else:
+        restored = take_crop(scene, face.similarity.scaled(restorer.scale))[0]
+    return replace(
+        face,
+        restored=torch.lerp(face.best, restored, strength) if strength < 1 else restored,
+        borrowed=_borrowed(face, conditions.references, shares, strength),
+    )
 
 
 def _check_scenes(scenes: torch.Tensor | None, photos: torch.Tensor, restorer: Restorer) -> None:
