@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .pictures.files import is_picture, read_picture
+from .pictures.files import pictures_below, read_picture
 from .vocabulary import UserError
 
 PERSON = "Eileen Collins"
@@ -118,7 +118,7 @@ def load_photographs(folder: Path | None, side: int) -> Iterable[tuple[str, torc
     if folder is None:
         yield "portrait", shrink(photograph(), side)
         return
-    files = sorted(path for path in folder.rglob("*") if is_picture(path))
+    files = pictures_below(folder)
     if not files:
         raise UserError(f"--photos {folder}: there is no picture in it.")
     for path in files:

@@ -31,7 +31,7 @@ from ..lib.faces.align import take_crop
 from ..lib.faces.detect import Folders
 from ..lib.faces.embed import Embedder
 from ..lib.fusion.mask import border_fade
-from ..lib.pictures.files import is_picture, read_picture, to_pil
+from ..lib.pictures.files import pictures_below, read_picture, to_pil
 from ..lib.restoring.apply import restore_crop
 from ..lib.storage.resume import SETTINGS, settle_folder
 from ..lib.storage.whole import exclusive, whole_folder, write_whole
@@ -112,7 +112,7 @@ def build_dataset(
     Raises UserError if ``photos`` contains no picture, if ``out`` was started with different settings, or if another process is
     building in it.
     """
-    files = sorted(file for file in photos.rglob("*") if is_picture(file))
+    files = pictures_below(photos)
     if not files:
         raise UserError(f"{called[0]} {photos}: the folder contains no pictures.")
     if out.resolve().is_relative_to(photos.resolve()):

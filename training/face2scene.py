@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..lib.pictures.files import is_picture, read_picture
+from ..lib.pictures.files import pictures_below, read_picture
 from ..lib.vocabulary import Place, UserError
 from ..models.embedded import weights as embedded
 from ..models.embedded.mapnet import with_tokens
@@ -273,7 +273,7 @@ def run_from_files(
     reader: Path = embedded.EXTRACTOR,
 ) -> Path:
     """`train_face2scene` on SD-Turbo from a diffusers folder or a single file. Raises UserError that says what is missing."""
-    files = sorted(file for file in photos.rglob("*") if is_picture(file)) if photos else []
+    files = pictures_below(photos) if photos else []
     if photos and not files:
         raise UserError(f"--photos {photos}: the folder contains no pictures.")
     positive, negative = sd_turbo.embed_prompts(base, PROMPTS)

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from ..lib.pictures.files import is_picture, read_picture
+from ..lib.pictures.files import pictures_below, read_picture
 from ..lib.vocabulary import UserError
 
 
 def pictures_in(folder: Path, node: str) -> list[Path]:
     """All pictures in a folder and below. Raises UserError, which begins with the node's name, if there are none."""
-    files = sorted(path for path in folder.rglob("*") if is_picture(path))
+    files = pictures_below(folder)
     if not files:
         raise UserError(
             f"{node}: {folder.name} contains no pictures. Put photographs of faces there, one face in the middle of each."

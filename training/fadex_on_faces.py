@@ -10,6 +10,7 @@ Departures from the paper: gradients are clipped, as in all our trainings, and t
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import math
@@ -101,6 +102,12 @@ class OperatorPairs(Dataset):
         """Pairs in an epoch."""
         return sum(map(len, self.operators.values()))
 
+    def of_length(self, length: int) -> OperatorPairs:
+        """The same pairs, of which every file was looked at once, for so many items."""
+        other = copy.copy(self)
+        other.length = length
+        return other
+
     def __len__(self) -> int:
         return self.length
 
@@ -176,19 +183,17 @@ def train_fadex(
         optimizer = torch.optim.AdamW(groups, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     # An item of the published recipe holds two of the batch's pairs; ours counts items.
     items = max(schedule.batch // 2, 1) if config.recipe == PUBLISHED else schedule.batch
-    drawn = _pairs_of(dataset, config)
+    pairs = OperatorPairs(dataset, config.window, schedule.seed, 0)
     given = replace(schedule, batch=items)
-    task = train_loop(folder, task, optimizer, drawn, lambda module, batch: module(batch), given, place, report)
+    task = train_loop(
+        folder, task, optimizer, pairs.of_length, lambda module, batch: module(batch), given, place, report
+    )
     provenance = {
         "trained_by": "Train FaDeX",
         "config": asdict(config),
-        "data": f"{drawn(0).count} face pairs under {len(drawn(0).labels)} degradations",
+        "data": f"{pairs.count} face pairs under {len(pairs.labels)} degradations",
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "accelerate")},
     }
     target = folder / "fadex.safetensors"
     embedded.save(target, "extractor", task.extractor, config.extractor, provenance)
     return target
-
-
-def _pairs_of(dataset: Path, config: Config) -> Callable[[int], OperatorPairs]:
-    return lambda length: OperatorPairs(dataset, config.window, config.schedule.seed, length)

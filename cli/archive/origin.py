@@ -10,7 +10,7 @@ from typing import Any
 
 from ...lib.bridge import weight_folders
 from ...lib.faces.embed import best_embedder
-from ...lib.pictures.files import is_picture
+from ...lib.pictures.files import pictures_below
 from ...lib.standin.graph import Graph
 from ...lib.storage.fingerprint import file_sha256
 from ...lib.vocabulary import UserError
@@ -42,7 +42,7 @@ def origin(graph: Graph, album: Path) -> Origin:
     recognizers are, and every file of a folder of weights that the graph names.
     """
     plain = json.dumps(_without(graph, str(album)), sort_keys=True)
-    pictures = sorted(path for path in album.rglob("*") if is_picture(path))
+    pictures = pictures_below(album)
     try:
         return Origin(
             hashlib.sha256(plain.encode()).hexdigest()[:DIGITS],

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 from PIL import Image
 
-from ...lib.pictures.files import is_picture
+from ...lib.pictures.files import pictures_below
 from ...lib.pictures.opening import large_pictures
 from ...lib.standin.graph import Graph
 from ...lib.standin.runner import Results
@@ -65,7 +65,7 @@ class Server:
         """Uploads the album. Raises Lost if the server does not answer."""
         self._call("GET", "/system_stats")
         self._upload(b"The pictures beside this file are an album.", "album.txt", self._album)
-        for path in sorted(path for path in self._job.album.rglob("*") if is_picture(path)):
+        for path in pictures_below(self._job.album):
             beside = path.relative_to(self._job.album).parent.as_posix()
             self._upload(path.read_bytes(), path.name, self._album if beside == "." else f"{self._album}/{beside}")
 

@@ -28,7 +28,7 @@ from ...lib.faces.align import crop_face
 from ...lib.faces.embed import Embedder, by_name
 from ...lib.faces.library import album_fingerprint, load_library
 from ...lib.faces.match import match_faces
-from ...lib.pictures.files import is_picture, read_picture
+from ...lib.pictures.files import pictures_below, read_picture
 from ...lib.pictures.metrics import psnr, ssim
 from ...lib.vocabulary import Library, UserError
 from ...models.album import face_mesh
@@ -156,7 +156,7 @@ def sets(
 def pictures_of(album: Path) -> list[Target]:
     """Every picture of every person with at least two. Raises UserError if there is none."""
     folders = [one for one in sorted(album.iterdir()) if one.is_dir()] if album.is_dir() else []
-    people = {one.name: sorted(path for path in one.rglob("*") if is_picture(path)) for one in folders}
+    people = {one.name: pictures_below(one) for one in folders}
     found = [Target("people", name, path) for name, paths in people.items() if len(paths) > 1 for path in paths]
     if not found:
         raise UserError(

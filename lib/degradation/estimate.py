@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from ..faces.paste import Region, covered_region, unwarp
 from ..vocabulary import Face, FacePairs, Faces, Size, UserError
 
-SMALLEST = (
-    16  # pixels, the paper's smallest face; at the eighth of the resolution where tokens are made, its grid is 2x2
-)
+# Pixels, the paper's smallest face; at the eighth of the resolution, where tokens are made, its grid is 2x2.
+SMALLEST = 16
 # Windows beside what was filled: shares of the pair's sides, places tried along each, and how much of one may be filled.
 WINDOWS, TRIES, HARDLY = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3), 8, 0.002
 LARGEST = 384  # pixels: more adds no information about a homogeneous degradation

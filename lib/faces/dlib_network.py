@@ -106,5 +106,7 @@ def _layers(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
 
 def _integer(content: bytes, at: int) -> tuple[int, int]:
     """An integer, and where the next one begins: a byte with their number is before its bytes, the lowest first."""
+    if at >= len(content):
+        raise ValueError("it ends within a layer")
     end = at + 1 + (content[at] & 15)
     return int.from_bytes(content[at + 1 : end], "little"), end

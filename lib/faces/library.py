@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..pictures.files import is_picture, read_picture
+from ..pictures.files import is_picture, pictures_below, read_picture
 from ..vocabulary import Face, Library, Person, Reference, UserError
 from .align import moved
 from .detect import Folders, detect_portrait, make_face
@@ -111,18 +111,13 @@ def _state(path: Path) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Also in folders below; those that are links are not entered, because they may form a circle."""
-    return sorted(path for path in folder.rglob("*") if is_picture(path))
-
-
 def _everything(folder: Path) -> Iterator[tuple[str, list[Path]]]:
     """Every subfolder's name with its pictures, and those beside the subfolders, under the folder's own name."""
     content = sorted(folder.iterdir())
     yield folder.resolve().name, [path for path in content if is_picture(path)]
     for sub in content:
         if sub.is_dir() and not sub.name.startswith("."):
-            yield sub.name, _pictures(sub)
+            yield sub.name, pictures_below(sub)
 
 
 def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:

@@ -25,6 +25,11 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures in a folder and in the folders below it, sorted; links to folders, which may form a circle, are not entered."""
+    return sorted(path for path in folder.rglob("*") if is_picture(path))
+
+
 def is_video(path: Path) -> bool:
     """Whether the file name is that of a video."""
     return path.suffix.lower() in VIDEOS

@@ -7,7 +7,6 @@ scenes, other sharpness, tone, grain and compression.
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -104,8 +103,11 @@ def _photograph(sources: Sources, rng: np.random.Generator) -> np.ndarray:
 @cache
 def _by_pixels(photographs: tuple[Path, ...]) -> np.ndarray:
     """How often each is drawn: as its pixels are many, since more can be cut out of it."""
-    pixels = np.array([math.prod(Image.open(path).size) for path in photographs], float)
-    return pixels / pixels.sum()
+    pixels = []
+    for path in photographs:
+        with Image.open(path) as file:
+            pixels.append(file.width * file.height)
+    return np.array(pixels) / sum(pixels)
 
 
 def _scene(rng: np.random.Generator) -> np.ndarray:
