@@ -169,22 +169,26 @@ def _given(photo: Any, library: Any) -> type:
 
 
 def album_costs() -> Figures:
-    """An album of portraits, per picture."""
+    """An album of portraits, per picture of one megapixel and of twelve."""
     import tempfile
 
     import torch
     from personal_restore.lib import samples
+    from personal_restore.lib.faces.detect import get_detector
     from personal_restore.lib.faces.embed import best_embedder
     from personal_restore.lib.faces.library import load_library
     from personal_restore.lib.pictures.files import to_pil
 
-    photo = torch.nn.functional.interpolate(samples.photograph(), scale_factor=2.0, mode="bicubic").clamp(0, 1)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(ALBUM):
-            to_pil(photo[:, number:, number:]).save(Path(folder) / f"{number}.jpg", quality=95)
-        embedder = best_embedder()
-        seconds = _timed(lambda: load_library(folder, embedder)) / ALBUM
-    return {"album_picture_s": seconds, "saved_300_pictures_s": _saved_library_cost(photo)}
+    embedder, figures = best_embedder(), {}
+    get_detector()
+    for name, part, side in (("album_picture_s", 512, 1024), ("album_12_megapixels_s", 320, 3464)):
+        portrait = samples.photograph()[:, :, :part, (512 - part) // 2 :][..., :part]
+        photo = torch.nn.functional.interpolate(portrait, size=(side, side), mode="bicubic").clamp(0, 1)[0]
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(ALBUM):
+                to_pil(photo[:, number:, number:]).save(Path(folder) / f"{number}.jpg", quality=95)
+            figures[name] = _timed(lambda folder=folder: load_library(folder, embedder)) / ALBUM
+    return {**figures, "saved_300_pictures_s": _saved_library_cost(photo)}
 
 
 def _saved_library_cost(photo: Any) -> float:
