@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     for add_subject in (
         *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
-        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed),
+        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed, _add_peers),
     ):
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
 
@@ -263,6 +263,29 @@ def _add_speed(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return speed
 
 
+def _add_peers(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    peers = bench.add_parser("peers", help="other restorers on the same photographs and damage: quality, time, memory")
+    peers.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    peers.add_argument("--side", type=int, default=384, help="longest side of the photographs (default: 384)")
+    peers.add_argument("--draws", type=int, default=1, help="damaged versions per photograph and damage (default: 1)")
+    peers.add_argument(
+        "--noise",
+        choices=("estimated", "true"),
+        default="estimated",
+        help="which noise level the denoisers are told (default: estimated from the damaged picture)",
+    )
+    peers.add_argument(
+        "--models",
+        type=_words,
+        default=(),
+        metavar="NAME,NAME",
+        help="upscale models of yours, from models/upscale_models",
+    )
+    peers.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the plot")
+    peers.set_defaults(run=_bench_peers)
+    return peers
+
+
 def _bench_quality(options: argparse.Namespace) -> int:
     require("run.py bench quality", "training")
     from ..benchmarks import quality
@@ -386,6 +409,23 @@ def _bench_speed(options: argparse.Namespace) -> int:
     from ..benchmarks import costs
 
     return _show(costs, costs.bench(options.before, options.runs, options.figures, options.threads), options.json)
+
+
+def _bench_peers(options: argparse.Namespace) -> int:
+    require("run.py bench peers", "training")
+    from ..benchmarks import peers
+
+    figures = peers.bench(
+        options.photos,
+        options.out,
+        side=options.side,
+        draws=options.draws,
+        noise=options.noise,
+        models=options.models,
+    )
+    _show(peers, figures, options.json)
+    print(f"Plot: {(options.out / 'peers.png').resolve()}.")
+    return 0
 
 
 def _bench_clip(options: argparse.Namespace) -> int:
