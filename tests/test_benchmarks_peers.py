@@ -69,6 +69,11 @@ def test_the_table_says_what_was_measured():
     assert lines[-1] == f"| other | {cell} | {cell} | {cell} | 100.0 | 5 |"
 
 
+def test_the_documented_table_is_that_of_the_figures():
+    figures = json.loads((ROOT / "docs" / "peers.json").read_text("utf-8"))
+    assert peers.table(figures) in (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+
+
 @pytest.mark.slow
 def test_every_method_runs_in_a_process_of_its_own(tmp_path):
     command = ["bench", "peers", "--side", "96", "--out", str(tmp_path), "--json", str(tmp_path / "peers.json")]

@@ -154,16 +154,19 @@ def draw_plot(figures: dict[str, Any], path: Path) -> None:
     methods = figures["methods"]
     plot, panels = pyplot.subplots(1, len(DAMAGES), figsize=(12, 4), sharex=True, layout="constrained")
     for kind, axes in zip(DAMAGES, panels, strict=True):
-        for name, row in methods.items():
+        for number, (name, row) in enumerate(methods.items()):
             if name == DAMAGED:
                 continue
-            gain = row["damage"][kind]["psnr"][0] - methods[DAMAGED]["damage"][kind]["psnr"][0]
-            axes.plot(row["seconds_per_megapixel"], gain, "o")
-            axes.annotate(
-                name, (row["seconds_per_megapixel"], gain), xytext=(4, 4), textcoords="offset points", fontsize=8
+            point = (
+                row["seconds_per_megapixel"],
+                row["damage"][kind]["psnr"][0] - methods[DAMAGED]["damage"][kind]["psnr"][0],
             )
+            axes.plot(*point, "o")
+            # By turns above and below, so that labels side by side can be read.
+            beside = (4, 4 if number % 2 else -11)
+            axes.annotate(name, point, xytext=beside, textcoords="offset points", fontsize=8)
         axes.axhline(0, color="gray", linewidth=0.8)
-        axes.margins(0.25)
+        axes.margins(0.35, 0.25)
         axes.set(title=kind, xscale="log", xlabel="seconds per megapixel, one core", ylabel="PSNR gained, dB")
     plot.savefig(path, dpi=110)
     pyplot.close(plot)
