@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from personal_restore.cli.benchmarks import peers, peers_methods
 from personal_restore.cli.benchmarks.peers_methods import Measured
+from personal_restore.lib import extras
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import UserError
 
@@ -47,21 +49,22 @@ def test_ours_with_the_damage_read_differs_from_ours_alone(astronaut):
 
 
 def test_what_is_not_installed_is_skipped_with_the_reason(astronaut, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "bm3d", None)
-    with pytest.raises(UserError, match="pip install bm3d"):
-        peers_methods.method("BM3D")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "bm3d" else found(name))
+    with pytest.raises(UserError, match='pip install "bm3d'):
+        peers_methods.restorer_named("BM3D")
     monkeypatch.setattr(peers, "_in_own_process", peers_methods.run_method)
     figures = peers.bench(None, tmp_path, side=96, draws=1, noise="true", methods=["BM3D", "OpenCV non-local means"])
     assert list(figures["methods"]) == ["damaged", "OpenCV non-local means"]
     assert (tmp_path / "peers.png").is_file()
-    assert "Not measured: BM3D. The package bm3d is not installed." in peers.table(figures)
+    assert "Not measured: BM3D. BM3D needs bm3d, which is not installed." in peers.table(figures)
 
 
 def test_the_table_says_what_was_measured():
     truth, zeros = torch.full((1, 3, 32, 32), 0.6), np.full((1, 3, 32, 32), 0.5, np.float32)
     cases = [(kind, photo) for kind in peers.DAMAGES for photo in ("one", "other")]
     done = Measured([zeros] * 6, [0.1024] * 6, 5e6)
-    row = peers.scored(cases, [truth] * 6, done)
+    row = peers.peer_scores(cases, [truth] * 6, done)
     assert row["seconds_per_megapixel"] == 100 and row["memory_mb"] == 5
     figures = {"photographs": 2, "longest_side": 32, "draws": 1, "noise": "true", "skipped": {}}
     lines = peers.table(figures | {"methods": {"damaged": row, "other": row}}).splitlines()

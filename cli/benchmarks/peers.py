@@ -63,11 +63,11 @@ def bench(
                 cases.append((kind, name))
                 sigmas.append(recipe.summary()["noise_sigma"] if noise == "true" else estimated_sigma(picture))
     lpips = perceptual.at_hand(weight_folders("personal_restore"))
-    rows = {DAMAGED: scored(cases, truths, Measured(damaged, [0.0] * len(damaged), 0.0), lpips)}
+    rows = {DAMAGED: peer_scores(cases, truths, Measured(damaged, [0.0] * len(damaged), 0.0), lpips)}
     skipped: dict[str, str] = {}
     for name in tqdm([*(methods or METHODS), *models], desc="methods"):
         try:
-            rows[name] = scored(cases, truths, _in_own_process(name, damaged, sigmas), lpips)
+            rows[name] = peer_scores(cases, truths, _in_own_process(name, damaged, sigmas), lpips)
         except UserError as error:
             skipped[name] = str(error)
     figures = {
@@ -115,7 +115,7 @@ def _in_own_process(name: str, damaged: Sequence[np.ndarray], sigmas: Sequence[f
         return pool.submit(run_method, name, damaged, sigmas).result()
 
 
-def scored(
+def peer_scores(
     cases: Sequence[tuple[str, str]],
     truths: Sequence[torch.Tensor],
     done: Measured,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...lib.bridge import keep
 from ...lib.extras import require
 from ...lib.pictures.files import to_pil
-from ...lib.vocabulary import Conditions, UserError
+from ...lib.vocabulary import Conditions
 from ...models.embedded import ready
 from ...models.embedded.estimate import estimate_code
 from ...models.shared.diffusion_restorer import first_stage
@@ -44,7 +44,7 @@ def run_method(name: str, damaged: Sequence[Picture], sigmas: Sequence[float]) -
     torch.set_num_threads(1)
     pictures, seconds = [], []
     with peak() as memory, torch.inference_mode():
-        restore = method(name)
+        restore = restorer_named(name)
         restore(torch.from_numpy(damaged[0][..., :96, :96]), sigmas[0])  # what is loaded late is loaded now
         for picture, sigma in zip(damaged, sigmas, strict=True):
             before = time.process_time()
@@ -53,7 +53,7 @@ def run_method(name: str, damaged: Sequence[Picture], sigmas: Sequence[float]) -
     return Measured(pictures, seconds, memory[0])
 
 
-def method(name: str) -> Restore:
+def restorer_named(name: str) -> Restore:
     """By its name in `METHODS`, or that of an upscale model. Raises UserError if what it needs is not installed."""
     return METHODS[name]() if name in METHODS else _upscale_model(name)
 
@@ -89,10 +89,8 @@ def _scikit_image() -> Restore:
 
 def _bm3d() -> Restore:
     """BM3D (Dabov et al. 2007; package ``bm3d`` of its authors, not for commercial use) for colors."""
-    try:
-        import bm3d
-    except ImportError as error:
-        raise UserError("The package bm3d is not installed. Run: pip install bm3d") from error
+    require("BM3D", "peers")
+    import bm3d
 
     def restore(picture: torch.Tensor, sigma: float) -> torch.Tensor:
         if sigma == 0:
