@@ -232,7 +232,9 @@ def training_costs() -> Figures:
         step(side, 0)
         return _timed(lambda: [step(side, seed) for seed in range(STEPS)]) / STEPS
 
-    seconds = (1 - halved) * cost(CROP) + (halved and halved * cost(CROP // 2))
+    seconds = cost(CROP)
+    if halved:
+        seconds = (1 - halved) * seconds + halved * cost(CROP // 2)
     return {"training_step_s": seconds, **_memory("training_memory_gb")}
 
 
