@@ -16,6 +16,7 @@ from personal_restore.models.stablesr import network as stablesr
 from personal_restore.nodes import diffbir as diffbir_nodes
 from personal_restore.nodes import generation as generation_nodes
 from personal_restore.nodes import stablesr as stablesr_nodes
+from personal_restore.nodes import stage_one
 from personal_restore.tests import tiny_s3diff, tiny_sd
 from personal_restore.training import generator
 from personal_restore.training.personas import base_model, presets, prior
@@ -58,7 +59,8 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.VARIANTS, presets.GENERATIVE, ("album", {"steps": 2}))
     monkeypatch.setattr(prior, "COUNT", 1)
     monkeypatch.setattr(prior, "SAMPLES", 1)
-    monkeypatch.setattr(base_model, "EPOCHS", 1)
+    for module in (base_model, stage_one):
+        monkeypatch.setattr(module, "EPOCHS", 1)
     monkeypatch.setitem(base_model.PUBLISHED, "batch", 1)
     monkeypatch.setitem(generator.MODELS, "published, 512 px", (ADM, 2, 2))
     for table, name, values in (
@@ -123,4 +125,5 @@ WRITERS: dict[str, Callable[[Path, Path], None]] = {
     "train_bases": _stablesr,
     "s3diff_scene": _s3diff,
     "face2scene_train": _s3diff,
+    "face2scene_stages": _s3diff,
 }

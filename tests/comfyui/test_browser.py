@@ -54,6 +54,7 @@ NOT_OURS = (
     "user.css",
     "favicon.ico",
     "huggingface.co",
+    ".sentry.io",
     "graph accessed before initialization",
     "ERR_NAME_NOT_RESOLVED",
 )

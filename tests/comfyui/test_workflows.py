@@ -23,7 +23,16 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.comfyui
 LONG = 1800  # seconds for a workflow that learns a person, or restores many times, on a machine that is busy with other things
 # What the workflows that only train write.
-TRAINED = {"train_bases": {"pfstorer base", "faces 512"}, "face2scene_train": {"face2scene"}}
+TRAINED = {
+    "train_bases": {"pfstorer base", "faces 512"},
+    "face2scene_train": {"face2scene"},
+    "face2scene_stages": {"fadex", "face2scene"},
+}
+# What has no preset that `few_steps` could change, as small as it can be.
+SMALLEST = {
+    "PR_TrainFace2Scene": {"steps": 2, "batch": 1, "crop": 64},
+    "PR_BuildDataset": {"versions": 2, "operators": 1, "short_side": 200, "side": 256},
+}
 
 
 def saved(graph: dict) -> str:
@@ -296,7 +305,7 @@ def test_a_workflow_on_a_published_base_gives_the_same_pixels_with_narrow_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train_bases", "face2scene_train"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_training_on_a_published_base_gives_the_same_weights_with_narrow_files(
     narrow_comfyui, name, tmp_path, monkeypatch
 ):
@@ -305,8 +314,7 @@ def test_a_training_on_a_published_base_gives_the_same_weights_with_narrow_files
         narrow_comfyui.upload(sample(tmp_path).replace(tmp_path / f"{number}.png"), "photographs")
     graph = bundled(name)
     for one in graph.values():
-        if one["class_type"] == "PR_TrainFace2Scene":
-            one["inputs"] |= {"steps": 2, "batch": 1, "crop": 64}
+        one["inputs"] |= SMALLEST.get(one["class_type"], {})
     narrow_comfyui.queue(graph)
     monkeypatch.setattr(folders, "input", narrow_comfyui.base / "input")
     monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
