@@ -17,7 +17,7 @@ from personal_restore.lib.pictures.color import luma
 from personal_restore.lib.pictures.metrics import psnr
 from personal_restore.lib.vocabulary import Borrowed, Conditions, DegradationCode, Reference
 from personal_restore.models.album.face_mesh import mesh_points
-from personal_restore.models.album.fusion import filtered
+from personal_restore.models.album.fusion import filtered, with_lost_detail
 from personal_restore.models.album.gate import (
     COMMON,
     EACH,
@@ -29,7 +29,7 @@ from personal_restore.models.album.gate import (
     joined_bands,
 )
 from personal_restore.models.album.ready import load_gate
-from personal_restore.models.album.registration import Frame, expression, facing, nearer_in_pose
+from personal_restore.models.album.registration import Frame, Registered, expression, facing, nearer_in_pose
 from personal_restore.models.album.restorer import AlbumRestorer, album_meshes, likest, resized, working_side
 
 SIDE = 128
@@ -188,6 +188,37 @@ def test_lost_detail_comes_back_from_another_day(crop, soft):
     assert after > before + 1.0
     fine = [energy(resized(one, SIDE)[MIDDLE[0], 50:98, 40:88])[1] for one in (face, out, crop)]
     assert fine[1] > fine[0] + 0.2 * (fine[2] - fine[0])
+
+
+def registered(*pictures: torch.Tensor, likeness: float = 0.9) -> list[Registered]:
+    sure = torch.ones(1, SIDE, SIDE)
+    return [Registered(picture, sure, 0.8 * sure, likeness) for picture in pictures]
+
+
+def test_all_that_was_lost_comes_from_the_album_and_what_survived_does_not(crop):
+    """At every frequency the result holds the face's share that survived and the album's that did not."""
+    face, other = resized(crop, SIDE), resized(other_day(crop), SIDE)
+    fx, fy = frequencies(SIDE * 3 // 2, 1.0)
+    survives = (-((fx.square() + fy.square()) / 0.1**2)).exp()
+    found, origins, sure = with_lost_detail(face, registered(other, other), survives)
+    assert (found - filtered(face, survives) - filtered(other, 1 - survives)).abs().max() < 1e-5
+    assert torch.allclose(origins.sum(0), torch.ones(SIDE, SIDE)) and float(sure.min()) == 1
+
+
+def test_a_mark_that_only_one_album_picture_shows_is_at_most_half_as_strong(crop):
+    face = resized(crop, SIDE)
+    marked = face.clone()
+    marked[:, 80:88, 50:58] = 0
+    nothing = torch.zeros(SIDE * 3 // 2, SIDE * 3 // 4 + 1)
+    found, *_ = with_lost_detail(face, registered(marked, face, face), nothing)
+    there = (slice(None), slice(80, 88), slice(50, 58))
+    assert (face - found)[there].mean() < 0.51 * (face - marked)[there].mean()
+
+
+def test_nothing_is_taken_unasked_from_an_album_that_is_not_like_the_face(crop):
+    face = resized(crop, SIDE)
+    nothing = torch.zeros(SIDE * 3 // 2, SIDE * 3 // 4 + 1)
+    assert float(with_lost_detail(face, registered(face, likeness=0.1), nothing)[2].max()) == 0
 
 
 def test_hair_and_background_stay_the_photographs(soft):

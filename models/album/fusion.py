@@ -48,6 +48,26 @@ def fuse_album(
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
 
 
+def with_lost_detail(
+    face: Tensor, references: Sequence[Registered], survives: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The face ``[3, S, S]`` with all that it lost from the album; how much of that came from each reference ``[K, S, S]``, summing to
+    1; and how sure it is that they show the same there, ``[1, S, S]`` in 0..1, 0 where the face as a whole is not like them.
+
+    Half of the detail is the locally best reference's, half is the median of all, in which what only one shows is missing.
+    """
+    best = choose_patches(references)
+    pictures = torch.stack([one.picture for one in references])
+    album = ((best * pictures).sum(0) + pictures.quantile(0.5, 0)) / 2
+    lost = 1 - survives
+    confidence = sum(weight * one.confidence for weight, one in zip(best, references, strict=True))
+    return (
+        face + filtered(album - face, lost),
+        (best[:, 0] + 1 / len(references)) / 2,
+        resemblance(references) * confidence,
+    )
+
+
 def resemblance(references: Sequence[Registered]) -> float:
     """How far the face as a whole is believed to be the album's, 0..1, by the album photograph that is most like it."""
     return min(max((max(one.likeness for one in references) - UNLIKE) / (LIKE - UNLIKE), 0.0), 1.0)

@@ -27,6 +27,8 @@ STIFFNESS = 1e-4
 # Flow, in shares of the crop's side: its smoothness, and how far it may correct the meshes.
 FLOW_SMOOTHING, FURTHEST_FLOW = 6 / 128, 0.04
 FLOW_SIDE = 256
+# How much of it is believed: it follows noise, too, and bends the features of the person.
+FLOW_BELIEVED = 0.5
 # The share of the disagreement that the flow has to remove to be believed.
 LEAST_GAIN = 0.02
 # Shares of the crop's side: an expression that differs by this much is no longer the same.
@@ -233,7 +235,7 @@ def dense_flow(fixed: np.ndarray, moving: np.ndarray, side: int) -> np.ndarray:
     )
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*pictures, None)
     flow = gaussian_blur(cv2.resize(flow, (side, side), interpolation=cv2.INTER_LINEAR) / factor, FLOW_SMOOTHING * side)
-    return flow.clip(-FURTHEST_FLOW * side, FURTHEST_FLOW * side)
+    return (FLOW_BELIEVED * flow).clip(-FURTHEST_FLOW * side, FURTHEST_FLOW * side)
 
 
 def sampled_at(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
