@@ -50,9 +50,7 @@ def fuse_album(
     return (face + believed * detail).clamp(0, 1), weights[:, 0] * believed
 
 
-def with_lost_detail(
-    face: Tensor, references: Sequence[Registered], survives: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def with_lost_detail(face: Tensor, references: Sequence[Registered], survives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The face ``[3, S, S]`` with all that it lost from the album; how much of that came from each reference ``[K, S, S]``, summing to
     1; and how sure it is that they show the same there, ``[1, S, S]`` in 0..1, 0 where the face as a whole is not like them.
 
