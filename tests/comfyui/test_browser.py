@@ -130,7 +130,8 @@ def chromium():
     with sync_api.sync_playwright() as playwright:
         if path is None and not Path(playwright.chromium.executable_path).is_file():
             pytest.skip("no Chromium: install one, name it in CHROMIUM, or run: playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        # Where a busy machine starves the process that stands in for a graphics card, pages wait for a frame that never comes.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
