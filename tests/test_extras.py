@@ -79,8 +79,8 @@ def test_every_package_that_is_imported_is_a_requirement_or_in_an_extra():
 
 def test_every_requirement_is_used():
     used = set().union(*(third_party(path) for room in ROOMS for path in (ROOT / room).rglob("*.py")))
-    # Of these two, only files are read: the detector's weights and the sample photograph.
-    assert {module_of(one) for one in REQUIRED} - used == {"facenet_pytorch", "skimage"}
+    # Of this one, only files are read: the detector's weights.
+    assert {module_of(one) for one in REQUIRED} - used == {"facenet_pytorch"}
 
 
 def test_every_extra_that_is_asked_for_exists():
@@ -98,8 +98,8 @@ def test_torch_is_in_no_extra():
 
 
 def test_run_py_installs_every_extra_but_the_ones_on_request():
-    tested = {one for extra, packages in PROJECT.items() if extra not in ("codeformer", "metrics", "mesh-labels", "low-memory", "cluster")
-              for one in packages}  # fmt: skip
+    on_request = {"codeformer", "metrics", "mesh-labels", "low-memory", "cluster", "peers"}
+    tested = {one for extra, packages in PROJECT.items() if extra not in on_request for one in packages}
     assert tested <= set(run.wanted("test"))
     usual = set(run.wanted("demo"))
     assert {*PROJECT["segmentation"], *PROJECT["training"]} <= usual and not set(PROJECT["test"]) & usual

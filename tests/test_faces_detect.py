@@ -138,6 +138,7 @@ def test_small_faces_of_a_portrait_are_looked_for_if_no_large_one_must_be_the_ma
     )
     monkeypatch.setattr(detect, "get_detector", lambda *_: detector)
     monkeypatch.setattr(detect, "search", lambda scan, looks, *_: scan(looks[0]))
+    monkeypatch.setattr(detect, "search_upright", lambda scan, looks: scan(looks[0]))
     found = detect.detect_portrait(torch.zeros(3, 400, 700))
     assert sorted(set(looks), reverse=True) == sorted(scanned, reverse=True)
     assert max(face.box[2] for face in found) == (70 if scanned == ["large"] else 310)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from personal_restore.lib.faces import detect, embed, gate, library, mtcnn
 from personal_restore.lib.faces.embed import Classical
-from personal_restore.lib.pictures.files import read_picture
+from personal_restore.lib.pictures.files import read_picture, to_pil
 from personal_restore.lib.standin import host
 from personal_restore.lib.vocabulary import Library, Person, Reference, UserError
 from PIL import Image, ImageFilter
@@ -55,6 +55,32 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     picture = read_picture(tmp_path / "deep.png")
     torch.testing.assert_close(picture[1], torch.from_numpy(ramp.astype(np.float32) / 65535))
+
+
+@needs_detector
+def test_a_large_jpeg_is_read_with_fewer_pixels_if_its_face_has_enough_of_them(tmp_path, astronaut, monkeypatch):
+    """Measured: the crop differs by .19 levels in the mean, the landmarks by .01 pixels."""
+    large = torch.nn.functional.interpolate(astronaut[:, :, :260, 90:350], size=(2568, 2568), mode="bicubic")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = torch.rot90(large[0], 1, (1, 2))
+    save(to_pil(turned), tmp_path / "someone" / "large.jpg", quality=95, exif=exif)
+    (reduced,) = library.load_library(tmp_path, Classical()).people[0].references
+    monkeypatch.setattr(library, "REDUCED_CROP", 10**6)
+    (whole,) = library.load_library(tmp_path, Classical()).people[0].references
+    assert not torch.equal(reduced.crop, whole.crop)
+    assert (reduced.crop - whole.crop).abs().mean() < 1 / 255
+    assert reduced.embedding @ whole.embedding > 0.999
+
+
+@needs_detector
+def test_a_small_face_in_a_large_jpeg_is_read_with_all_pixels(tmp_path, astronaut):
+    large = torch.full((3, 2560, 2560), 0.5)
+    large[:, 600:1112, 600:1112] = astronaut[0]
+    save(to_pil(large), tmp_path / "small.jpg", quality=95)
+    picture, found = library._read_portrait(tmp_path / "small.jpg", None)
+    assert torch.equal(picture, read_picture(tmp_path / "small.jpg"))
+    assert [600 < place < 1112 for place in found[0].box] == [True] * 4
 
 
 def test_exif_orientation_is_applied(tmp_path, portrait):

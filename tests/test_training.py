@@ -114,6 +114,12 @@ def test_a_group_holds_two_different_pictures_under_one_label(groups):
     assert torch.equal(groups[5]["damaged"], item["damaged"])
 
 
+def test_the_first_crops_of_a_schedule_have_half_the_side():
+    pictures = np.stack([procedural.draw_picture(0, 96)])
+    half = Groups(pictures, DataConfig(crop=48, seed=2), 16, halved=4)
+    assert [half[index]["damaged"].shape[-1] for index in (0, 3, 4, 15)] == [24, 24, 48, 48]
+
+
 def test_every_picture_reads_its_damage_from_the_other_of_its_group():
     groups = torch.arange(6).view(3, 2)
     assert swapped(groups).tolist() == [1, 0, 3, 2, 5, 4]

@@ -60,13 +60,13 @@ def draw_recipe(config: DataConfig, rng: np.random.Generator) -> Recipe:
 class Groups(Dataset):
     """Item i: two clean crops ``[2, 3, S, S]``, their damaged versions, the operator's label and true scalars ``[4]``.
 
-    Endless by construction: the index is the seed.
+    Endless by construction: the index is the seed. halved: so many items, the first ones, have crops of half the side.
     """
 
     MARGIN = 16  # cropped at random after the damage, so that JPEG's grid has every phase and no border effects remain
 
-    def __init__(self, pictures: np.ndarray, config: DataConfig, length: int):
-        self.pictures, self.config, self.length = pictures, config, length
+    def __init__(self, pictures: np.ndarray, config: DataConfig, length: int, halved: int = 0):
+        self.pictures, self.config, self.length, self.halved = pictures, config, length, halved
 
     def __len__(self) -> int:
         return self.length
@@ -74,10 +74,10 @@ class Groups(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.config.seed, index))
         recipe = draw_recipe(self.config, rng)
-        clean = torch.stack([self._crop(rng) for _ in range(2)])
+        side = self.config.crop // 2 if index < self.halved else self.config.crop
+        clean = torch.stack([self._crop(rng, side + self.MARGIN) for _ in range(2)])
         damaged = recipe.apply(clean)
         top, left = rng.integers(0, self.MARGIN + 1, 2)
-        side = self.config.crop
         window = np.s_[..., top : top + side, left : left + side]
         return {
             "clean": clean[window],
@@ -89,9 +89,8 @@ class Groups(Dataset):
     def describe(self, recipe: Recipe) -> torch.Tensor:
         return torch.tensor(DamageGauge.targets(recipe.summary()))
 
-    def _crop(self, rng: np.random.Generator) -> torch.Tensor:
+    def _crop(self, rng: np.random.Generator, side: int) -> torch.Tensor:
         picture = self.pictures[rng.integers(len(self.pictures))]
-        side = self.config.crop + self.MARGIN
         # Photographs are softer and flatter than drawn pictures: half of the crops are enlarged, a third lose contrast.
         inside = round(side / rng.uniform(1, 3)) if rng.random() < 0.5 else side
         top, left = rng.integers(0, picture.shape[0] - inside + 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models.embedded.fadex import FaDeX
 from ..models.embedded.mapnet import MapNet
@@ -65,7 +66,8 @@ class GuidedLoss(nn.Module):
         pairs = random_window(torch.cat([swapped(batch["clean"]), swapped(batch["damaged"])], 1), 32)
         with torch.no_grad():
             features = self.frozen[0](imperfect(pairs, self.net, 0.5))
-        tokens = self.mapnet(features)
+        with sdpa_kernel(SDPBackend.MATH):  # to so few places, the fused attention takes longer
+            tokens = self.mapnet(features)
         dropped, negative = (
             torch.rand(len(tokens), 1, 1, device=tokens.device) < share for share in (self.drop, self.negative)
         )

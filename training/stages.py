@@ -38,7 +38,7 @@ STAGES = ("blind", "reading", "fadex", "projector", "guided")
 @dataclass(frozen=True)
 class Config:
     """Network sizes, data and the work of every stage. A batch counts groups of two pictures; operators: that the projector's
-    are drawn from."""
+    are drawn from; halved: the share of the guided steps, at the start, whose crops have half the side."""
 
     restorer: dict = field(default_factory=lambda: {"channels": [48, 96, 192], "blocks": [1, 2, 4], "token_width": 192})
     extractor: dict = field(default_factory=lambda: {"widths": [16, 48, 128], "embedding": 256, "spectrum": True})
@@ -49,6 +49,7 @@ class Config:
     projector: Schedule = Schedule(steps=3000, batch=1024, learning_rate=2e-3, seed=6)
     operators: int = 16000
     guided: Schedule = Schedule(steps=4000, batch=8, learning_rate=5e-4, seed=4)
+    halved: float = 0.85
     bound: Schedule = Schedule(steps=500, batch=8, learning_rate=3e-4, seed=5)
 
 
@@ -120,6 +121,7 @@ def run_stage(stage: str, folder: Path, config: Config, place: Place) -> None:
                 drawn = partial(Draws, found, schedule.seed)
             case "guided":
                 task = GuidedLoss(restorer, extractor.mapnet, extractor.fadex)
+                drawn = partial(Groups, pictures, data, halved=round(config.halved * schedule.steps) * schedule.batch)
     learnt = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, schedule.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     train_loop(

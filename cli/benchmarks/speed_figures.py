@@ -18,7 +18,7 @@ Figures = dict[str, float]
 SIDE = 1024  # of the scene
 FACES, ALBUM = 30, 10
 FACE_NODES = "PR_DetectFaces", "PR_RestoreFaces", "PR_MatchFaces", "PR_FacePair", "PR_BlendFaces"
-GROUPS, CROP = 8, 128  # of a training step: two faces a group
+GROUPS, CROP, STEPS = 8, 128, 4  # of a training step: two faces a group
 
 
 def _timed(job: Callable[[], object]) -> float:
@@ -50,16 +50,17 @@ def scene_costs() -> Figures:
     with torch.inference_mode():
         restorer.restore(picture, Conditions())
         seconds = _timed(lambda: restorer.restore(picture, Conditions()))
-    return {"scene_s": seconds, **_memory()}
+    return {"scene_s": seconds, **_memory("scene_memory_gb")}
 
 
-def _memory() -> Figures:
+def _memory(name: str) -> Figures:
+    """The most that the process has taken so far."""
     try:
         import resource
     except ImportError:  # Windows
         return {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"scene_memory_gb": peak / 1e9}
+    return {name: peak / 1e9}
 
 
 def detection_costs() -> Figures:
@@ -169,22 +170,26 @@ def _given(photo: Any, library: Any) -> type:
 
 
 def album_costs() -> Figures:
-    """An album of portraits, per picture."""
+    """An album of portraits, per picture of one megapixel and of twelve."""
     import tempfile
 
     import torch
     from personal_restore.lib import samples
+    from personal_restore.lib.faces.detect import get_detector
     from personal_restore.lib.faces.embed import best_embedder
     from personal_restore.lib.faces.library import load_library
     from personal_restore.lib.pictures.files import to_pil
 
-    photo = torch.nn.functional.interpolate(samples.photograph(), scale_factor=2.0, mode="bicubic").clamp(0, 1)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(ALBUM):
-            to_pil(photo[:, number:, number:]).save(Path(folder) / f"{number}.jpg", quality=95)
-        embedder = best_embedder()
-        seconds = _timed(lambda: load_library(folder, embedder)) / ALBUM
-    return {"album_picture_s": seconds, "saved_300_pictures_s": _saved_library_cost(photo)}
+    embedder, figures = best_embedder(), {}
+    get_detector()
+    for name, part, side in (("album_picture_s", 512, 1024), ("album_12_megapixels_s", 320, 3464)):
+        portrait = samples.photograph()[:, :, :part, (512 - part) // 2 :][..., :part]
+        photo = torch.nn.functional.interpolate(portrait, size=(side, side), mode="bicubic").clamp(0, 1)[0]
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(ALBUM):
+                to_pil(photo[:, number:, number:]).save(Path(folder) / f"{number}.jpg", quality=95)
+            figures[name] = _timed(lambda folder=folder: load_library(folder, embedder)) / ALBUM
+    return {**figures, "saved_300_pictures_s": _saved_library_cost(photo)}
 
 
 def _saved_library_cost(photo: Any) -> float:
@@ -203,24 +208,34 @@ def _saved_library_cost(photo: Any) -> float:
 
 
 def training_costs() -> Figures:
-    """A step of ``train guided``, the second one."""
+    """A step of ``train guided``, in the mean over its schedule, without drawing, for which there is a worker."""
     import torch
     from personal_restore.models.embedded import weights
     from personal_restore.training.restorer import GuidedLoss
+    from personal_restore.training.stages import Config
 
     net, extractor = weights.load_embedded(weights.RESTORER)[0], weights.load_embedded(weights.EXTRACTOR)[0]
+    for network in (net, extractor):
+        network.to(memory_format=torch.channels_last)
     loss = GuidedLoss(net.requires_grad_(True), extractor.mapnet.requires_grad_(True), extractor.fadex)
-    batch = {name: torch.rand(GROUPS, 2, 3, CROP, CROP) for name in ("clean", "damaged")}
+    halved = getattr(Config(), "halved", 0.0)  # older checkouts have no such steps
 
-    def step() -> None:
-        torch.manual_seed(0)
+    def step(side: int, seed: int) -> None:
+        torch.manual_seed(seed)  # of the windows, of which every checkout draws the same
+        batch = {name: torch.rand(GROUPS, 2, 3, side, side) for name in ("clean", "damaged")}
         with torch.autocast("cpu", torch.bfloat16):
             terms = loss(batch)
         terms["loss"].backward()
         loss.zero_grad(set_to_none=True)
 
-    step()
-    return {"training_step_s": _timed(step)}
+    def cost(side: int) -> float:
+        step(side, 0)
+        return _timed(lambda: [step(side, seed) for seed in range(STEPS)]) / STEPS
+
+    seconds = cost(CROP)
+    if halved:
+        seconds = (1 - halved) * seconds + halved * cost(CROP // 2)
+    return {"training_step_s": seconds, **_memory("training_memory_gb")}
 
 
 FIGURES = {

@@ -17,7 +17,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     for add_subject in (
         *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
-        *(_add_context, _add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed),
+        *(
+            _add_context,
+            _add_fullsize,
+            _add_personas,
+            _add_scale,
+            _add_clip,
+            _add_soak,
+            _add_speed,
+            _add_peers,
+            _add_gpu,
+        ),
     ):
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
 
@@ -263,6 +273,42 @@ def _add_speed(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return speed
 
 
+def _add_peers(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    peers = bench.add_parser("peers", help="other restorers on the same photographs and damage: quality, time, memory")
+    peers.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    peers.add_argument("--side", type=int, default=384, help="longest side of the photographs (default: 384)")
+    peers.add_argument("--draws", type=int, default=1, help="damaged versions per photograph and damage (default: 1)")
+    peers.add_argument(
+        "--noise",
+        choices=("estimated", "true"),
+        default="estimated",
+        help="which noise level the denoisers are told (default: estimated from the damaged picture)",
+    )
+    peers.add_argument(
+        "--models",
+        type=_words,
+        default=(),
+        metavar="NAME,NAME",
+        help="upscale models of yours, from models/upscale_models",
+    )
+    peers.add_argument("--out", type=Path, default=Path("output/bench"), help="folder for the plot")
+    peers.set_defaults(run=_bench_peers)
+    return peers
+
+
+def _add_gpu(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    gpu = bench.add_parser("gpu", help="S3Diff at full size with random weights on a graphics card, in several ways")
+    gpu.add_argument(
+        "--s3diff", type=Path, metavar="DIR", help="a checkout of ArcticHare105/S3Diff, to measure its code, too"
+    )
+    gpu.add_argument("--batches", type=_numbers, default=(1, 4), metavar="N,N", help="pictures at once (default: 1,4)")
+    gpu.add_argument("--repeats", type=int, default=3, help="of every way and batch, beside a first one (default: 3)")
+    gpu.add_argument("--minutes", type=float, default=7.0, help="after which nothing new is started (default: 7)")
+    gpu.add_argument("--tiny", action="store_true", help="networks of a few channels and pictures of 64 px, for a CPU")
+    gpu.set_defaults(run=_bench_gpu)
+    return gpu
+
+
 def _bench_quality(options: argparse.Namespace) -> int:
     require("run.py bench quality", "training")
     from ..benchmarks import quality
@@ -386,6 +432,32 @@ def _bench_speed(options: argparse.Namespace) -> int:
     from ..benchmarks import costs
 
     return _show(costs, costs.bench(options.before, options.runs, options.figures, options.threads), options.json)
+
+
+def _bench_peers(options: argparse.Namespace) -> int:
+    require("run.py bench peers", "training")
+    from ..benchmarks import peers
+
+    figures = peers.bench(
+        options.photos,
+        options.out,
+        side=options.side,
+        draws=options.draws,
+        noise=options.noise,
+        models=options.models,
+    )
+    _show(peers, figures, options.json)
+    print(f"Plot: {(options.out / 'peers.png').resolve()}.")
+    return 0
+
+
+def _bench_gpu(options: argparse.Namespace) -> int:
+    require("run.py bench gpu", "diffusion")
+    from ..benchmarks import gpu
+
+    size = gpu.TINY if options.tiny else gpu.FULL
+    figures = gpu.bench(options.s3diff, size, options.batches, repeats=options.repeats, minutes=options.minutes)
+    return _show(gpu, figures, options.json)
 
 
 def _bench_clip(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -25,7 +26,7 @@ from .align import crop_face
 from .broken import attempt, why
 from .detection import Detection, main_face, merge_detections, overlap, reading_order
 from .paste import face_region
-from .turned import search
+from .turned import MARGIN, face_evidence, search, search_upright
 
 log = logging.getLogger(__name__)
 
@@ -83,25 +84,33 @@ def detect_portrait(photo: Tensor, model_folder: Folders = None) -> list[Detecti
     """The faces of a photograph ``[3, H, W]`` in 0..1 of which only the main one counts, in reading order.
 
     Large faces are looked for first. If the main one of them is so large that no smaller one can be it, they alone are the
-    result; otherwise it is all that `detect_faces` finds.
+    result; otherwise smaller ones are looked for, too, but only in the photograph as it stands.
     """
     detector = get_detector("auto", model_folder)
-    if detector is not None and detector.large is not None:
-        scan = _looking(replace(detector, scan=detector.large), detector.threshold)
-        found = search(scan, [photo], detector.threshold, detector.sure)
-        main = main_face(found, photo.shape[-2:]) if found else None
-        if main is not None and main.box[2] - main.box[0] >= MAIN_FACE * min(photo.shape[-2:]):
-            return reading_order(found)
-    return detect_faces(photo, model_folder=model_folder)
+    if detector is None or detector.large is None:
+        return detect_faces(photo, model_folder=model_folder)
+    shortest = min(photo.shape[-2:])
+    # Large faces have enough pixels in a smaller picture.
+    factor = 2 ** int(math.log2(max(shortest / SMALL_PICTURE, 1)))
+    scan = _looking(replace(detector, scan=detector.large), detector.threshold, twice=shortest < SMALL_PICTURE)
+    seen = search(scan, [F.avg_pool2d(photo, factor)], detector.threshold, detector.sure)
+    found = [face.placed(_pixels_of(factor)) for face in seen]
+    main = main_face(found, photo.shape[-2:]) if found else None
+    if main is None or main.box[2] - main.box[0] < MAIN_FACE * shortest:
+        every = search_upright(_looking(detector, detector.threshold), [photo])
+        # Large faces in a turned photograph need more evidence than all that is seen in it as it stands.
+        if face_evidence(found, detector.threshold) <= face_evidence(every, detector.threshold) + MARGIN:
+            found = every
+    return reading_order(found)
 
 
-def _looking(detector: Detector, threshold: float) -> Callable[[Tensor], list[Detection]]:
-    """Scans a picture, a small one and one in which nothing was found at twice its size, too."""
+def _looking(detector: Detector, threshold: float, twice: bool = True) -> Callable[[Tensor], list[Detection]]:
+    """Scans a picture; ``twice``: a small one and one in which nothing was found at twice its size, too."""
 
     def scan(look: Tensor) -> list[Detection]:
         found = detector.scan(look, threshold)
         height, width = look.shape[-2:]
-        if (not found or min(height, width) < SMALL_PICTURE) and 4 * height * width <= ENLARGED_PIXELS:
+        if twice and (not found or min(height, width) < SMALL_PICTURE) and 4 * height * width <= ENLARGED_PIXELS:
             found += _scan_scaled(detector, look, threshold, 2)
         return [face for face in found if face.box[3] - face.box[1] >= SMALLEST_FACE]
 
@@ -161,9 +170,12 @@ def _scan_scaled(detector: Detector, photo: Tensor, threshold: float, factor: fl
     scaled = F.interpolate(
         photo[None], scale_factor=factor, mode="bilinear", antialias=factor < 1, recompute_scale_factor=False
     )[0]
-    back = 1 / factor
-    matrix = np.array([[back, 0, (back - 1) / 2], [0, back, (back - 1) / 2]])
-    return [face.placed(matrix) for face in detector.scan(scaled, threshold)]
+    return [face.placed(_pixels_of(1 / factor)) for face in detector.scan(scaled, threshold)]
+
+
+def _pixels_of(factor: float) -> np.ndarray:
+    """The map ``[2, 3]`` from the pixels of a picture to those of one that is larger by a factor."""
+    return np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
 
 
 def _checked_box(box: dict[str, Any], size: Size, number: int) -> Box:

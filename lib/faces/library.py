@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..pictures.files import is_picture, pictures_below, read_picture
+from ..pictures.files import is_picture, pictures_below, read_picture, read_reduced
 from ..vocabulary import Face, Library, Person, Reference, UserError
-from .align import moved
+from .align import align, moved
 from .detect import Folders, detect_portrait, make_face
-from .detection import main_face
+from .detection import Detection, main_face
 from .embed import Embedder
 from .gate import fine_detail, objection, outliers
 
 MOST_REFERENCES = 10
 FEW_REFERENCES = 3
+# Pixels that a JPEG keeps along its shorter side when fewer are read than it has, and along the crop of its main face.
+REDUCED_SIDE, REDUCED_CROP = 1280, 768
 
 
 def load_library(
@@ -44,7 +46,7 @@ def load_library(
     notes: list[str] = []
     people = []
     for name, paths in _albums(folder, notes):
-        person = _person(name, _read_album(name, paths, notes, allowed), embedder, model_folder, notes)
+        person = _person(name, _read_album(name, paths, notes, allowed, model_folder), embedder, notes)
         if person is not None:
             people.append(person)
     if not people:
@@ -57,8 +59,8 @@ def library_from_images(
 ) -> Library:
     """A library of one person from pictures ``[3, H, W]`` in 0..1 that show them."""
     notes: list[str] = []
-    pictures = ((f"image {number}", image) for number, image in enumerate(images))
-    person = _person(name, pictures, embedder, model_folder, notes)
+    pictures = ((f"image {number}", image, detect_portrait(image, model_folder)) for number, image in enumerate(images))
+    person = _person(name, pictures, embedder, notes)
     return Library((person,) if person else (), _space(embedder), tuple(notes))
 
 
@@ -136,8 +138,9 @@ def _albums(folder: Path, notes: list[str]) -> Iterator[tuple[str, list[Path]]]:
 
 
 def _read_album(
-    name: str, paths: Iterable[Path], notes: list[str], allowed: Callable[[Path], object]
-) -> Iterator[tuple[str, Tensor]]:
+    name: str, paths: Iterable[Path], notes: list[str], allowed: Callable[[Path], object], model_folder: Folders
+) -> Iterator[tuple[str, Tensor, list[Detection]]]:
+    """Every picture that can be read, and its faces."""
     for path in paths:
         try:
             allowed(path)
@@ -145,23 +148,37 @@ def _read_album(
             notes.append(f"{name}: skipped {path.name}, it is a link that leads out of the folders that may be read.")
             continue
         try:
-            picture = read_picture(path)
+            picture, found = _read_portrait(path, model_folder)
         except UserError as error:
             notes.append(f"{name}: skipped {error}")
         else:
-            yield path.name, picture
+            yield path.name, picture, found
+
+
+def _read_portrait(path: Path, model_folder: Folders) -> tuple[Tensor, list[Detection]]:
+    """A picture and its faces. A large one is read with fewer pixels, unless its main face then has too few of them."""
+    picture, reduced = read_reduced(path, REDUCED_SIDE)
+    found = detect_portrait(picture, model_folder)
+    if reduced and not (found and _crop_side(main_face(found, picture.shape[-2:])) >= REDUCED_CROP):
+        picture = read_picture(path)
+        found = detect_portrait(picture, model_folder)
+    return picture, found
+
+
+def _crop_side(detection: Detection) -> float:
+    """Of the aligned crop, in pixels of the picture."""
+    similarity = align(detection.landmarks)
+    return similarity.size / similarity.scale
 
 
 def _person(
     name: str,
-    pictures: Iterable[tuple[str, Tensor]],
+    pictures: Iterable[tuple[str, Tensor, list[Detection]]],
     embedder: Embedder | None,
-    model_folder: Folders,
     notes: list[str],
 ) -> Person | None:
     references = []
-    for file, picture in pictures:
-        found = detect_portrait(picture, model_folder)
+    for file, picture, found in pictures:
         if not found:
             notes.append(f"{name}: skipped {file}, no face was found in it.")
             continue

@@ -9,9 +9,8 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import av
 import numpy as np
 import torch
 from PIL import Image, ImageFile, ImageSequence
@@ -19,6 +18,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..vocabulary import UserError
 from .opening import check_claims, upright
+
+if TYPE_CHECKING:
+    import av
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +47,8 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def quarter_turns(path: Path) -> int:
     """By how many, counterclockwise, `load_image` turns a file, 0 to 3: its decoder may understand less of EXIF than Pillow."""
+    import av
+
     try:
         with _container(path) as container:
             frame = next(container.decode(video=0))
@@ -61,6 +65,8 @@ def pictures(folder: Path) -> list[str]:
 
 def _decode(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Pictures ``[B, H, W, 3]`` (B may be 0) and alpha ``[B, H, W, 1]`` or None."""
+    import av
+
     frames: list[np.ndarray] = []
     with _container(path) as container:
         if not container.streams.video:
@@ -82,6 +88,8 @@ def _decode(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def _container(path: Path) -> av.container.InputContainer:
+    import av
+
     try:
         str(path).encode()
     except UnicodeEncodeError:  # a name in another encoding, which PyAV does not take
@@ -107,6 +115,8 @@ def _pixels(frame: av.VideoFrame, image_format: str) -> np.ndarray:
 
 def _padded(frame: av.VideoFrame) -> av.VideoFrame:
     """Smeared to multiples of 32: the conversion to float reads beyond the right edge of other widths."""
+    import av
+
     right, bottom = -frame.width % 32, -frame.height % 32
     graph = av.filter.Graph()
     nodes = [

@@ -45,6 +45,15 @@ def read_picture(path: str | Path) -> Tensor:
         return from_pil(upright(file.image))
 
 
+def read_reduced(path: str | Path, shortest: int) -> tuple[Tensor, bool]:
+    """As `read_picture`, but a JPEG is decoded at the half, the quarter or the eighth of its size if its shorter side keeps ``shortest``
+    pixels, which takes a fraction of the time; and whether that was done."""
+    with opened_picture(Path(path)) as file:
+        size = file.image.size
+        file.image.draft(None, (shortest, shortest))
+        return from_pil(upright(file.image)), file.image.size != size
+
+
 def from_pil(image: Image.Image) -> Tensor:
     """float32 ``[3, H, W]`` in 0..1, whatever the mode."""
     grey = levels(image)  # Pillow would clip 16-bit gray at 255 instead of scaling it

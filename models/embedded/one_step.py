@@ -64,7 +64,9 @@ class TokenAttention(nn.Module):
             return torch.baddbmm(rows, scores.softmax(2).flatten(1, 2).mT, told)
 
         parts = x.permute(0, 2, 3, 1).flatten(1, 2).split(POSITIONS, 1)
-        return torch.cat([attend(rows) for rows in parts], 1).mT.unflatten(-1, (height, width))
+        # Under autocast, the softmax would copy its numbers into float32 and back.
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.cat([attend(rows) for rows in parts], 1).mT.unflatten(-1, (height, width))
 
     def _matrices(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalized position to scores ``[B, heads * T, C]`` and their offsets ``[B, heads * T, 1]``; weights of the tokens to

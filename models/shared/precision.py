@@ -26,14 +26,16 @@ def in_eight_bits(*unets: nn.Module) -> None:
     """Stores the weights of the layers of streamed UNets and ControlNets in 8 bits where ComfyUI's user wants it; they compute in the
     precision of their input. Adapters stay, and so does the first layer, whose precision tells what that of the input has to be."""
     kind = eight_bits()
-    if kind is None:
-        return
-    for unet in unets:
-        adapters = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
-        exact = {unet.conv_in} | {one for adapter in adapters for one in (adapter.down, adapter.up)}
-        for layer in unet.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in exact:
-                layer.weight.data = layer.weight.data.to(kind)
+    for unet in unets if kind is not None else ():
+        for layer in storable(unet):
+            layer.weight.data = layer.weight.data.to(kind)
+
+
+def storable(unet: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The layers of a UNet whose weights may be stored in 8 bits."""
+    adapters = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
+    exact = {unet.conv_in} | {one for adapter in adapters for one in (adapter.down, adapter.up)}
+    return [layer for layer in unet.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in exact]
 
 
 def embedded_precision() -> torch.dtype:
