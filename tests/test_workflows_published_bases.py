@@ -13,12 +13,11 @@ from personal_restore.lib.standin.host import allow_folder, folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.models.gen2res import adm_unet
 from personal_restore.models.shared.catalogue import entry
-from personal_restore.nodes import NODES, diffbir, stablesr
+from personal_restore.nodes import NODES
 from personal_restore.nodes import generation as generation_nodes
 from personal_restore.tests import tiny_published
 from personal_restore.tests.bundled import WORKFLOWS, bundled, node
 from personal_restore.tests.photographs import picture, pixels
-from personal_restore.training.personas import presets, prior
 
 pytestmark = pytest.mark.usefixtures("separate_folders")
 NEEDED = {
@@ -31,23 +30,6 @@ NEEDED = {
 RUN = ["pfstorer_stablesr", "dualpivot_diffbir", "gen2res_published"]
 
 
-@pytest.fixture
-def few_steps(monkeypatch):
-    """The published presets with as few steps as show that they are used."""
-    for stage, values in presets.PER_STAGE.items():
-        monkeypatch.setitem(presets.PER_STAGE, stage, values | {"steps": 1, "batch": 1})
-    monkeypatch.setitem(presets.VARIANTS, presets.GENERATIVE, ("album", {"steps": 2}))
-    monkeypatch.setattr(prior, "COUNT", 1)
-    monkeypatch.setattr(prior, "SAMPLES", 1)
-    for table, name, values in (
-        (stablesr.PRESETS, "published, PFStorer", {"steps": 2}),
-        (diffbir.PRESETS, "published, Dual-Pivot Tuning", {"steps": 2}),
-        (generation_nodes.PRESETS, "published, 256 px", {"steps": 3}),
-        (generation_nodes.ALBUM_PRESETS, "published", {"count": 2}),
-    ):
-        monkeypatch.setitem(table, name, {**table[name], **values})
-
-
 def small_graph(name: str, folder: Path, small) -> dict:
     """The bundled workflow with a photograph and an album of 128 px."""
     picture(folder / "album" / "Somebody" / "1.png", small)
@@ -57,10 +39,10 @@ def small_graph(name: str, folder: Path, small) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
-def test_it_trains_and_restores_as_published_with_the_published_kinds_of_files(
-    name, small, tmp_path, monkeypatch, few_steps
-):
-    tiny_published.write_public_files(name, tmp_path / "models", monkeypatch)
+def test_it_trains_and_restores_as_published_with_the_published_kinds_of_files(name, small, tmp_path, monkeypatch):
+    tiny_published.write_public_files(name, tmp_path / "models", tmp_path / "models")
+    tiny_published.narrow(monkeypatch)
+    tiny_published.few_steps(monkeypatch)
     graph = small_graph(name, tmp_path, small)
     results = run_graph(graph, NODES)
     file = results.ui[node(graph, "SaveImage")]["images"][0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,11 @@ from personal_restore.cli.main import main
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.storage.names import shown_folder
 from personal_restore.models.face2scene import network as face2scene
-from personal_restore.models.shared import sd_turbo
 from personal_restore.models.shared.catalogue import entry
 from personal_restore.nodes import NODES, training
-from personal_restore.tests import tiny_s3diff as tiny
+from personal_restore.tests import tiny_published
 from personal_restore.tests.bundled import WORKFLOWS, bundled, node
 from personal_restore.tests.photographs import picture, pixels, restore
-from safetensors.torch import save_file
 
 pytestmark = pytest.mark.usefixtures("separate_folders")
 
@@ -27,15 +24,8 @@ pytestmark = pytest.mark.usefixtures("separate_folders")
 def tiny_public_files(tmp_path, monkeypatch) -> Path:
     """SD-Turbo as one file and S3Diff's two, narrow and random, where the workflow looks for them."""
     folder = tmp_path / "models"
-    (folder / "checkpoints").mkdir(parents=True)
-    stability = tiny.single_file(tiny.turbo(), tiny.text_encoder(), sd_turbo.TEXT_PREFIXES[1])
-    save_file(stability, folder / "checkpoints" / "sd_turbo.safetensors")
-    tiny.write_public_files(folder)
-    monkeypatch.setenv("PR_MODELS_DIR", str(folder))
-    monkeypatch.setattr(
-        sd_turbo, "load_sd_turbo", partial(sd_turbo.load_sd_turbo, unet_config=tiny.UNET, vae_config=tiny.VAE)
-    )
-    monkeypatch.setattr(sd_turbo, "embed_prompts", partial(sd_turbo.embed_prompts, config=tiny.TEXT))
+    tiny_published.write_public_files("s3diff_scene", folder, folder)
+    tiny_published.narrow(monkeypatch)
     return folder
 
 

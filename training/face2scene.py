@@ -81,8 +81,7 @@ class Photographs(Groups):
         super().__init__(np.empty(0), config, length)
         self.files = files
 
-    def _crop(self, rng: np.random.Generator) -> torch.Tensor:
-        side = self.config.crop + self.MARGIN
+    def _crop(self, rng: np.random.Generator, side: int) -> torch.Tensor:
         picture = read_picture(self.files[rng.integers(len(self.files))]).permute(1, 2, 0).numpy()
         shortest = min(picture.shape[:2])
         # From the whole photograph, shrunk, to its own pixels; one that is too small is enlarged.

@@ -50,6 +50,18 @@ with contextlib.redirect_stdout(sys.stderr):
         print(json.dumps(answer), file=answers, flush=True)
 """
 
+# The pack's entry in ComfyUI, after which its loaders of published files take narrow ones, and published presets have few steps.
+NARROW = f"""
+import sys
+sys.path.append({str(PACK)!r})
+import pytest, run
+run.load_package()
+from personal_restore import comfy_entrypoint
+from personal_restore.tests import tiny_published
+tiny_published.narrow(patch := pytest.MonkeyPatch())
+tiny_published.few_steps(patch)
+"""
+
 
 def pytest_report_header() -> str:
     where = {"path": [FRONTEND]} if FRONTEND else {}
@@ -101,9 +113,10 @@ class Server:
         target.write_bytes(path.read_bytes())
         return target.relative_to(self.base / "input").as_posix()
 
-    def queue(self, graph: dict[str, Any]) -> tuple[dict[str, Any], list[Picture]]:
-        """Runs a graph to its end; what the nodes showed, by id, and the pictures in the order of their node and batch."""
-        outputs = self._history(graph)["outputs"]
+    def queue(self, graph: dict[str, Any], seconds: int = RUN_SECONDS) -> tuple[dict[str, Any], list[Picture]]:
+        """Runs a graph to its end; what the nodes showed, by id, and the pictures in the order of their node and batch.
+        Fails the test where that takes more seconds."""
+        outputs = self._history(graph, seconds)["outputs"]
         pictures = [
             Picture(node, self.base / picture["type"] / picture["subfolder"] / picture["filename"])
             for node, shown in outputs.items()
@@ -129,19 +142,19 @@ class Server:
             self._wait(answer["prompt_id"])
         return {id: told["errors"] for id, told in answer["node_errors"].items()}
 
-    def _history(self, graph: dict[str, Any]) -> dict[str, Any]:
+    def _history(self, graph: dict[str, Any], seconds: int = RUN_SECONDS) -> dict[str, Any]:
         """Fails the test where ComfyUI refuses the graph or a node raises."""
-        history = self._run(graph)
+        history = self._run(graph, seconds)
         if history["status"]["status_str"] != "success":
             pytest.fail(f"a node failed in ComfyUI {self.version}:\n{history['status']['messages']}", pytrace=False)
         return history
 
-    def _run(self, graph: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, graph: dict[str, Any], seconds: int = RUN_SECONDS) -> dict[str, Any]:
         """Fails the test where ComfyUI refuses the graph."""
         answer = self._post(graph)
         if "prompt_id" not in answer:
             pytest.fail(f"ComfyUI {self.version} refuses the graph: {answer}", pytrace=False)
-        return self._wait(answer["prompt_id"])
+        return self._wait(answer["prompt_id"], seconds)
 
     def _post(self, graph: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
@@ -152,11 +165,11 @@ class Server:
         except urllib.error.HTTPError as error:
             return json.load(error)
 
-    def _wait(self, prompt_id: str) -> dict[str, Any]:
-        end = time.monotonic() + RUN_SECONDS
+    def _wait(self, prompt_id: str, seconds: int = RUN_SECONDS) -> dict[str, Any]:
+        end = time.monotonic() + seconds
         while not (done := self.get(f"/history/{prompt_id}")):
             if time.monotonic() > end:
-                pytest.fail(f"ComfyUI {self.version} has not finished after {RUN_SECONDS} s:\n{self.log()[-3000:]}")
+                pytest.fail(f"ComfyUI {self.version} has not finished after {seconds} s:\n{self.log()[-3000:]}")
             time.sleep(0.1)
         return done[prompt_id]
 
@@ -216,11 +229,24 @@ def mortal_comfyui(comfyui_root: Path, tmp_path: Path) -> Iterator[tuple[Server,
         yield started
 
 
+@pytest.fixture(scope="module")
+def narrow_comfyui(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose pack takes the files of `tiny_published` for the published ones."""
+    with _running(comfyui_root, tmp_path_factory.mktemp("narrow"), NARROW) as (server, _):
+        yield server
+
+
 @contextmanager
-def _running(root: Path, base: Path) -> Iterator[tuple[Server, subprocess.Popen]]:
+def _running(root: Path, base: Path, entry: str = "") -> Iterator[tuple[Server, subprocess.Popen]]:
+    """entry: the script by which ComfyUI enters the pack, if not the pack's own."""
     for name in ("custom_nodes", "input", "output"):
         (base / name).mkdir()
-    (base / "custom_nodes" / FOLDER).symlink_to(PACK, target_is_directory=True)
+    pack = base / "custom_nodes" / FOLDER
+    if entry:
+        pack.mkdir()
+        (pack / "__init__.py").write_text(entry, encoding="utf-8")
+    else:
+        pack.symlink_to(PACK, target_is_directory=True)
     server = Server(root, base, _free_port())
     with (base / "server.log").open("wb") as log:
         process = subprocess.Popen(_command(root, base, server.port), cwd=root, stdout=log, stderr=subprocess.STDOUT)

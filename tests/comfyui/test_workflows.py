@@ -15,19 +15,32 @@ from personal_restore.lib.standin.host import folders
 from personal_restore.lib.standin.runner import run_graph
 from personal_restore.lib.storage.names import shown_folder
 from personal_restore.nodes import NODES
-from personal_restore.tests import tiny_perfuse
-from personal_restore.tests.bundled import QUICK_FIRST, WITH_CORE, WORKFLOWS, bundled, node, then_and_now
+from personal_restore.tests import tiny_perfuse, tiny_published
+from personal_restore.tests.bundled import QUICK_FIRST, SLOW, WITH_CORE, WORKFLOWS, bundled, node, then_and_now
 from PIL import Image
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.comfyui
+LONG = 1800  # seconds for a workflow that learns a person, or restores many times, on a machine that is busy with other things
+# What the workflows that only train write.
+TRAINED = {
+    "train_bases": {"pfstorer base", "faces 512"},
+    "face2scene_train": {"face2scene"},
+    "face2scene_stages": {"fadex", "face2scene"},
+}
+# What has no preset that `few_steps` could change, as small as it can be.
+SMALLEST = {
+    "PR_TrainFace2Scene": {"steps": 2, "batch": 1, "crop": 64},
+    "PR_BuildDataset": {"versions": 2, "operators": 1, "short_side": 200, "side": 256},
+}
 
 
 def saved(graph: dict) -> str:
     return next(id for id, node in graph.items() if node["class_type"] == "SaveImage")
 
 
-def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
-    _, pictures = comfyui.queue(graph)
+def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch, **patience):
+    _, pictures = comfyui.queue(graph, **patience)
     live = next(picture.path for picture in pictures if picture.node == saved(graph))
     monkeypatch.setattr(folders, "input", comfyui.base / "input")
     monkeypatch.setattr(folders, "output", tmp_path)
@@ -39,7 +52,8 @@ def assert_same_pixels(comfyui, graph: dict, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", QUICK_FIRST)
 def test_a_bundled_workflow_gives_the_same_pixels(comfyui, name, tmp_path, monkeypatch):
-    assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch)
+    patience = {"seconds": LONG} if name in SLOW else {}
+    assert_same_pixels(comfyui, bundled(name), tmp_path, monkeypatch, **patience)
 
 
 def test_a_folder_is_restored_run_by_run_until_nothing_is_left(comfyui, tmp_path, monkeypatch):
@@ -264,3 +278,49 @@ def test_perfuse_as_published_gives_the_same_pixels_with_the_public_architecture
     finally:
         for path in files:
             path.unlink()
+
+
+def write_narrow_files(comfyui, name: str, tmp_path: Path, monkeypatch) -> None:
+    """Where ComfyUI and the headless run look for them; the latter expects them from now on."""
+    models = comfyui.base / "models"
+    tiny_published.write_public_files(name, models / "personal_restore", models)
+    tiny_published.write_public_files(name, tmp_path / "models", tmp_path / "models")
+    for file in ("vocab.json", "merges.txt"):  # which ComfyUI has, and takes from nowhere else
+        shutil.copy(comfyui.root / "comfy" / "sd1_tokenizer" / file, tmp_path / "models" / "clip")
+    tiny_published.narrow(monkeypatch)
+    tiny_published.few_steps(monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pfstorer_stablesr", "dualpivot_diffbir", "gen2res_published", "s3diff_scene"])
+def test_a_workflow_on_a_published_base_gives_the_same_pixels_with_narrow_files(
+    narrow_comfyui, name, tmp_path, monkeypatch
+):
+    write_narrow_files(narrow_comfyui, name, tmp_path, monkeypatch)
+    narrow_comfyui.upload(sample(tmp_path), "album/Somebody")
+    face = tmp_path / "face.png"
+    Image.open(sample(tmp_path)).crop((60, 10, 188, 138)).save(face)
+    graph = own.with_album(own.with_photo(bundled(name), Path(narrow_comfyui.upload(face))), Path("album"))
+    assert_same_pixels(narrow_comfyui, graph, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_on_a_published_base_gives_the_same_weights_with_narrow_files(
+    narrow_comfyui, name, tmp_path, monkeypatch
+):
+    write_narrow_files(narrow_comfyui, name, tmp_path, monkeypatch)
+    for number in range(2):
+        narrow_comfyui.upload(sample(tmp_path).replace(tmp_path / f"{number}.png"), "photographs")
+    graph = bundled(name)
+    for one in graph.values():
+        one["inputs"] |= SMALLEST.get(one["class_type"], {})
+    narrow_comfyui.queue(graph)
+    monkeypatch.setattr(folders, "input", narrow_comfyui.base / "input")
+    monkeypatch.setenv("PR_MODELS_DIR", str(tmp_path / "models"))
+    run_graph(graph, NODES)
+    made = [path for path in (tmp_path / "models").glob("*/*.safetensors") if path.parent.name != "checkpoints"]
+    assert {path.stem for path in made} == TRAINED[name]
+    for path in made:
+        theirs = narrow_comfyui.base / "models" / "personal_restore" / path.relative_to(tmp_path / "models")
+        torch.testing.assert_close(load_file(theirs), load_file(path), rtol=0, atol=0)
