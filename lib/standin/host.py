@@ -16,7 +16,8 @@ from ..storage.inputs import existing
 PACK = Path(__file__).resolve().parents[2]
 
 # As ComfyUI sets it for every device: without, attention in half precision rounds otherwise, and a training ends with other weights.
-torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+if hasattr(torch.backends.cuda, "allow_fp16_bf16_reduction_math_sdp"):  # since torch 2.5
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 @dataclass
