@@ -31,6 +31,12 @@ def inverted(matrix: np.ndarray) -> np.ndarray:
     return np.hstack([linear, -linear @ matrix[:, 2:]])
 
 
+def enlargement(x: float, y: float) -> np.ndarray:
+    """float64 ``[3, 3]``: the pixels of a picture to those of the same one ``x`` times as wide and ``y`` times as high."""
+    # Pixel centers are integers, so that the two frames differ by half a pixel, too.
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1.0]])
+
+
 @dataclass(frozen=True)
 class Similarity:
     """Rotation, uniform scale and translation that maps photograph pixels to crop pixels.

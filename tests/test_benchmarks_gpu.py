@@ -15,8 +15,8 @@ def test_every_way_gives_the_same_picture_within_its_precision():
     rows = figures["rows"]
     assert [(row["way"], row["batch"]) for row in rows] == [(way, batch) for way in WAYS for batch in (1, 2)]
     assert all("left_out" not in row and row["picture_s"] > 0 for row in rows)
-    assert rows[4]["picture_s"] > 0 and rows[4]["largest_difference"] < 0.8
-    assert rows[0]["largest_difference"] == 0 < rows[2]["largest_difference"] < 0.5
+    assert rows[0]["largest_difference"] == 0 < rows[2]["largest_difference"] < 0.25
+    assert rows[2]["largest_difference"] < rows[4]["largest_difference"] < 0.6
     assert {"free_s", "load_s"} <= rows[0].keys()
     assert "| ours, bfloat16, channels last | 2 |" in gpu.table(figures)
 

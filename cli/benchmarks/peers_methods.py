@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from ...lib.bridge import keep
 from ...lib.extras import require
-from ...lib.pictures.files import to_pil
 from ...lib.vocabulary import Conditions
 from ...models.embedded import ready
 from ...models.embedded.estimate import estimate_code
 from ...models.shared.diffusion_restorer import first_stage
 from .batch import peak
-from .quality import face_window
+from .quality import face_window, non_local_means
 
 Picture = NDArray[np.float32]  # [1, 3, H, W] in 0..1
 Restore = Callable[[torch.Tensor, float], torch.Tensor]
@@ -59,16 +58,7 @@ def restorer_named(name: str) -> Restore:
 
 
 def _opencv() -> Restore:
-    """Non-local means (Buades et al. 2011) in Lab, on 8 bits, with its usual windows."""
-
-    def restore(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-        strength = OPENCV_STRENGTH * sigma
-        done = cv2.fastNlMeansDenoisingColored(
-            np.asarray(to_pil(picture[0]))[..., ::-1], None, strength, strength, 7, 21
-        )
-        return torch.from_numpy(done[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-
-    return restore
+    return lambda picture, sigma: non_local_means(picture, OPENCV_STRENGTH * sigma)
 
 
 def _scikit_image() -> Restore:

@@ -15,20 +15,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     bench = commands.add_parser("bench", help="measure what the pack does").add_subparsers(
         required=True, metavar="SUBJECT"
     )
-    for add_subject in (
-        *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch),
-        *(
-            _add_context,
-            _add_fullsize,
-            _add_personas,
-            _add_scale,
-            _add_clip,
-            _add_soak,
-            _add_speed,
-            _add_peers,
-            _add_gpu,
-        ),
-    ):
+    for add_subject in SUBJECTS:
         add_subject(bench).add_argument("--json", type=Path, help="write the figures here, too")
 
 
@@ -472,3 +459,9 @@ def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(subject.table(figures))
     return 0
+
+
+SUBJECTS = (
+    *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch, _add_context),
+    *(_add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed, _add_peers, _add_gpu),
+)

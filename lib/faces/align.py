@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..vocabulary import Box, Face, Similarity, Size, UserError, inverted
+from ..vocabulary import Box, Face, Similarity, Size, UserError, enlargement, inverted
 
 TEMPLATE_512 = np.array(
     [
@@ -186,7 +186,7 @@ def warp(
     shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if antialias and shrink > MOST_SAMPLES:
         reduced = int(shrink // (MOST_SAMPLES / 2))
-        matrix = matrix @ np.array([[reduced, 0, (reduced - 1) / 2], [0, reduced, (reduced - 1) / 2], [0, 0, 1]])
+        matrix = matrix @ enlargement(reduced, reduced)
         image = F.avg_pool2d(image[None], reduced, ceil_mode=True)[0]
         shrink /= reduced
     samples = max(1, round(shrink)) if antialias else 1

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..extras import command
-from ..vocabulary import Box, Face, Size, UserError
+from ..vocabulary import Box, Face, Size, UserError, enlargement
 from . import mtcnn
 from .align import crop_face
 from .broken import attempt, why
@@ -94,7 +94,7 @@ def detect_portrait(photo: Tensor, model_folder: Folders = None) -> list[Detecti
     factor = 2 ** int(math.log2(max(shortest / SMALL_PICTURE, 1)))
     scan = _looking(replace(detector, scan=detector.large), detector.threshold, twice=shortest < SMALL_PICTURE)
     seen = search(scan, [F.avg_pool2d(photo, factor)], detector.threshold, detector.sure)
-    found = [face.placed(_pixels_of(factor)) for face in seen]
+    found = [face.placed(enlargement(factor, factor)[:2]) for face in seen]
     main = main_face(found, photo.shape[-2:]) if found else None
     if main is None or main.box[2] - main.box[0] < MAIN_FACE * shortest:
         every = search_upright(_looking(detector, detector.threshold), [photo])
@@ -170,12 +170,8 @@ def _scan_scaled(detector: Detector, photo: Tensor, threshold: float, factor: fl
     scaled = F.interpolate(
         photo[None], scale_factor=factor, mode="bilinear", antialias=factor < 1, recompute_scale_factor=False
     )[0]
-    return [face.placed(_pixels_of(1 / factor)) for face in detector.scan(scaled, threshold)]
-
-
-def _pixels_of(factor: float) -> np.ndarray:
-    """The map ``[2, 3]`` from the pixels of a picture to those of one that is larger by a factor."""
-    return np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
+    back = enlargement(1 / factor, 1 / factor)[:2]
+    return [face.placed(back) for face in detector.scan(scaled, threshold)]
 
 
 def _checked_box(box: dict[str, Any], size: Size, number: int) -> Box:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..pictures.color import luma
-from ..vocabulary import Size
+from ..vocabulary import Size, enlargement
 from .correlation import expected_offset, local_correlation
 from .homography import Homography, ransac_homography, transform
 
@@ -109,8 +109,7 @@ def fine_align(
     if after < LEAST_AGREEMENT:
         return _identity(target, (before, before), "they do not show the same content")
     scale = np.array([width / size[1], height / size[0]])
-    # Pixel centers are integers: the pixel frames differ by half a pixel, too.
-    to_full = np.array([[scale[0], 0, (scale[0] - 1) / 2], [0, scale[1], (scale[1] - 1) / 2], [0, 0, 1]])
+    to_full = enlargement(*scale)
     matrix = to_full @ homography @ np.linalg.inv(to_full)
     enlarged = _resize(best, (height, width)) * best.new_tensor(scale)[:, None, None]
     return Warp(matrix / matrix[2, 2], enlarged, _resize(confidence, (height, width)), (before, after))

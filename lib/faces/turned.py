@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..vocabulary import inverted
+from ..vocabulary import enlargement, inverted
 from .align import PUBLISHED_BORDER, align, warp
 from .detection import Detection, merge_detections
 from .paste import face_region
@@ -99,5 +99,5 @@ def turned(photo: Tensor, angle: int) -> tuple[Tensor, np.ndarray]:
     if angle % 90 == 0:
         return torch.rot90(photo, angle // 90, (1, 2)), matrix
     reduced = int(1 / scale)  # by averages, which takes a fraction of the time
-    smaller = matrix @ np.array([[reduced, 0, (reduced - 1) / 2], [0, reduced, (reduced - 1) / 2], [0, 0, 1]])
-    return warp(F.avg_pool2d(photo, reduced), smaller, tuple(size), PUBLISHED_BORDER), matrix
+    smaller = F.avg_pool2d(photo, reduced)
+    return warp(smaller, matrix @ enlargement(reduced, reduced), tuple(size), PUBLISHED_BORDER), matrix

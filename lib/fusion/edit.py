@@ -19,7 +19,7 @@ from ..faces.align import least_squares_similarity
 from ..faces.detection import Detection
 from ..faces.homography import transform
 from ..pictures.color import luma
-from ..vocabulary import Face, Size, UserError
+from ..vocabulary import Face, Size, UserError, enlargement
 
 # The longer side of the pictures where they are compared, in pixels, at most the photograph's own: what is enlarged is noise.
 # Lengths below are shares of it, unless they say pixels.
@@ -201,9 +201,8 @@ def _even(gray: np.ndarray) -> np.ndarray:
 
 
 def _frame(small: Size, shape: Size) -> np.ndarray:
-    """``[3, 3]``, pixels of the compared picture to those of the whole one. Pixel centers are integers."""
-    x, y = shape[-1] / small[1], shape[-2] / small[0]
-    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1.0]])
+    """``[3, 3]``, pixels of the compared picture to those of the whole one."""
+    return enlargement(shape[-1] / small[1], shape[-2] / small[0])
 
 
 def _matches(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 from ..faces.align import from_template, warp
 from ..faces.outline import covering, outline
 from ..pictures.pyramid import each_plane
-from ..vocabulary import Face, Size, UserError
+from ..vocabulary import Face, Size, UserError, enlargement
 
 # In units of the crop's side, for the five-point template of ``lib/faces/align.py``: forehead to chin and cheek to cheek.
 CENTRE = (0.500, 0.540)
@@ -121,11 +121,7 @@ def segment_of(face: Face, segments: torch.Tensor, size: Size) -> torch.Tensor |
 
 def _in_crop(segment: torch.Tensor, face: Face, size: Size) -> torch.Tensor:
     """A mask ``[h, w]`` of a photograph of ``size`` (H, W) as the face's crop ``[1, S, S]`` shows it."""
-    matrix = face.similarity.matrix.copy()
-    scale = np.array([size[1] / segment.shape[1], size[0] / segment.shape[0]])
-    # Pixel centers are integers, so that the two frames differ by half a pixel, too.
-    matrix[:, 2] += matrix[:, :2] @ ((scale - 1) / 2)
-    matrix[:, :2] *= scale
+    matrix = face.similarity.matrix @ enlargement(size[1] / segment.shape[1], size[0] / segment.shape[0])
     return warp(segment[None].float(), matrix, (face.similarity.size,) * 2, border=(0.0,)).clamp(0, 1)
 
 

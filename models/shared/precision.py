@@ -26,7 +26,9 @@ def in_eight_bits(*unets: nn.Module) -> None:
     """Stores the weights of the layers of streamed UNets and ControlNets in 8 bits where ComfyUI's user wants it; they compute in the
     precision of their input. Adapters stay, and so does the first layer, whose precision tells what that of the input has to be."""
     kind = eight_bits()
-    for unet in unets if kind is not None else ():
+    if kind is None:
+        return
+    for unet in unets:
         for layer in storable(unet):
             layer.weight.data = layer.weight.data.to(kind)
 
