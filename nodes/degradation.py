@@ -33,10 +33,11 @@ class Degrade(io.ComfyNode):
                     options=list(FAMILIES),
                     default="trial",
                     tooltip="The kind of damage. trial: everyday blur, noise, JPEG compression and enlargement. mild, "
-                    "light, clean: progressively less damage. realesrgan, s3diff (x2, x4: from a smaller picture; "
-                    "varying: a lens), pfstorer, codeformer, diffbir, dual_pivot, faceme: what the published "
-                    "restorers were trained on. d1 to d4: Face2Scene's four fixed degradations. old_photo: scratches, "
-                    "folds, dust, stains, and faded colors of old prints.",
+                    "light, clean: progressively less damage. uncompressed: noise and some blur, never saved as JPEG. "
+                    "realesrgan, s3diff (x2, x4: from a smaller picture; varying: a lens), pfstorer, codeformer, "
+                    "diffbir, dual_pivot, faceme: what the published restorers were trained on. d1 to d4: Face2Scene's "
+                    "four fixed degradations. old_photo: scratches, folds, dust, stains, and faded colors of old "
+                    "prints.",
                 ),
                 sockets.seed("Determines the damage and its noise. The same seed gives the same picture."),
                 io.String.Input(

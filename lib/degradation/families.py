@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .old_photo import old_photo
-from .pfstorer import pfstorer_heavy, pfstorer_light
+from .pfstorer import camera_step, pfstorer_heavy, pfstorer_light
 from .presets import PRESETS
 from .recipe import Recipe, Step
 from .second_order import REALESRGAN, S3DIFF, second_order
@@ -75,6 +75,23 @@ def light(seed: int) -> Recipe:
     return Recipe(tuple(steps), seed, "light")
 
 
+def uncompressed(seed: int) -> Recipe:
+    """What a camera, a film or a scanner gives as long as nothing saves it as JPEG: often sharp, sometimes reduced, and noisy:
+    white from 1 to 50 levels, faint as often as strong, or as counting light or a camera's chip makes it."""
+    rng = np.random.default_rng(seed)
+    steps = []
+    if rng.random() < 0.5:
+        sigma = rng.uniform(0.2, 2.5)
+        steps.append(gaussian(21, sigma, sigma * rng.uniform(0.5, 1), rng.uniform(-math.pi, math.pi)))
+    if rng.random() < 0.2:
+        steps.append(resize_step(1 / rng.uniform(1, 3), rng))
+    gray = bool(rng.random() < 0.3)
+    white = Step("gaussian_noise", {"sigma": math.exp(rng.uniform(0, math.log(50))), "gray": gray})
+    shot = Step("poisson_noise", {"scale": rng.uniform(0.3, 3), "gray": gray})
+    steps.append((white, shot, camera_step(rng))[rng.choice(3, p=(0.7, 0.15, 0.15))])
+    return Recipe(tuple(steps), seed, "uncompressed")
+
+
 FAMILIES: dict[str, Callable[[int], Recipe]] = {
     # Everyday damage: the embedded weights are trained and evaluated on it.
     "trial": first_order("trial", (0.2, 3.5), 0.5, 0.5, 4, (1, 30), (30, 95)),
@@ -82,6 +99,7 @@ FAMILIES: dict[str, Callable[[int], Recipe]] = {
     "mild": first_order("mild", (0.1, 1.2), 0.6, 0.25, 2, (0.5, 8), (55, 95)),
     "light": light,
     "clean": lambda seed: Recipe((), seed, "clean"),
+    "uncompressed": uncompressed,
     "realesrgan": second_order(REALESRGAN, "realesrgan"),
     "realesrgan_x4": second_order(REALESRGAN, "realesrgan_x4", 4),
     "s3diff": second_order(S3DIFF, "s3diff"),

@@ -22,7 +22,7 @@ def pfstorer_heavy(seed: int) -> Recipe:
     """Camera noise (.5), motion blur (.05), median blur (.1); blur, downscale of up to 10, noise of up to 15 and JPEG; sinc (.8);
     the same again (.9)."""
     rng = np.random.default_rng(seed)
-    steps = [_camera(rng)] if rng.random() < 0.5 else []
+    steps = [camera_step(rng)] if rng.random() < 0.5 else []
     if rng.random() < 0.05:
         steps.append(Step("motion_blur", {"size": int(rng.integers(2, 13)) * 2 + 1, "angle": rng.uniform(0, math.pi)}))
     if rng.random() < 0.1:
@@ -46,7 +46,7 @@ def _equation_8(rng: np.random.Generator, downscale: float, noise: float) -> lis
     return [*steps, jpeg_step((30, 100), rng)]
 
 
-def _camera(rng: np.random.Generator) -> Step:
+def camera_step(rng: np.random.Generator) -> Step:
     """Gains and noise as cameras have them (Brooks et al., 2019, section 3: log-linear read noise over shot noise)."""
     shot = math.exp(rng.uniform(math.log(1e-4), math.log(1.2e-2)))
     read = math.exp(2.18 * math.log(shot) + 1.2 + rng.normal(0, 0.26))

@@ -16,7 +16,8 @@ from personal_restore.tests import tiny_s3diff as tiny
 from personal_restore.lib.vocabulary import Conditions
 
 tiny.UNET["block_out_channels"], tiny.UNET["attention_head_dim"] = (64, 64, 128, 256), (1, 1, 2, 4)
-folder = pathlib.Path(tempfile.mkdtemp())
+kept = tempfile.TemporaryDirectory()
+folder = pathlib.Path(kept.name)
 public = tiny.write_public_files(folder)
 
 def loaded():
