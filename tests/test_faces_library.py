@@ -263,7 +263,7 @@ def test_a_link_out_of_the_allowed_folders_is_skipped_and_named(tmp_path, portra
 class Hue:
     """Tells people by whether red or blue is stronger in their pictures."""
 
-    name, threshold, proposes = "hue", 0.5, False
+    name, threshold, alone, proposes = "hue", 0.5, 0.5, False
 
     def embed(self, crop: torch.Tensor) -> np.ndarray:
         return np.eye(2, dtype=np.float32)[int(crop[2].mean() > crop[0].mean())]

@@ -16,7 +16,7 @@ from personal_restore.lib.vocabulary import Face, Faces, Library, Person, Refere
 class FakeEmbedder:
     """The embedding of a crop is its mean colour, so that a test paints who a face is."""
 
-    name, threshold, sure, proposes = "fake", 0.9, 0.9, False
+    name, threshold, alone, sure, proposes = "fake", 0.9, 0.85, 0.9, False
 
     def embed(self, crop):
         colour = crop.mean((1, 2)).numpy()
@@ -59,6 +59,15 @@ def test_each_photograph_is_matched_on_its_own_and_strangers_stay_strangers():
     result = matched([BLUE, GREEN, RED], [], [RED])
     assert names(result) == [[None, "Ben", "Anna"], [], ["Anna"]]
     assert [face.confidence > 0.9 for face in result.frames[0]] == [False, True, True]
+
+
+def test_the_only_face_and_the_only_person_need_less_similarity_and_are_doubtful():
+    orange, anna = (1.0, 0.7, 0.1), Library(LIBRARY.people[:1], "fake")
+    alone = matched([orange], library=anna)
+    assert names(alone) == [["Anna"]] and alone.frames[0][0].doubt == "not sure: check"
+    assert names(matched([orange, BLUE], [orange], library=anna)) == [[None, None], ["Anna"]]
+    assert names(matched([orange])) == [[None]], "somebody else of the library is as likely to be meant"
+    assert names(matched([orange], library=anna, threshold=0.9)) == [[None]], "the user's threshold is final"
 
 
 def test_a_person_is_given_to_one_face_only():

@@ -38,7 +38,7 @@ RATE = Fraction(30000, 1001)
 class Space:
     """An embedding space of three directions, one per face."""
 
-    name, threshold, sure, proposes = "dlib", DlibFace.threshold, DlibFace.sure, False
+    name, threshold, alone, sure, proposes = "dlib", DlibFace.threshold, DlibFace.alone, DlibFace.sure, False
     similarity = staticmethod(lambda faces, references: np.clip(faces @ references.T, 0, 1))
 
 

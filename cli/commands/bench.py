@@ -256,6 +256,9 @@ def _add_speed(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help=f"of {', '.join(kinds)} (default: all)",
     )
     speed.add_argument("--threads", type=int, default=1, help="of each process (default: 1)")
+    speed.add_argument(
+        "--comfyui", type=Path, metavar="DIR", help="a ComfyUI, to measure what the pack adds to its start"
+    )
     speed.set_defaults(run=_bench_speed)
     return speed
 
@@ -418,7 +421,8 @@ def _bench_scale(options: argparse.Namespace) -> int:
 def _bench_speed(options: argparse.Namespace) -> int:
     from ..benchmarks import costs
 
-    return _show(costs, costs.bench(options.before, options.runs, options.figures, options.threads), options.json)
+    figures = costs.bench(options.before, options.runs, options.figures, options.threads, options.comfyui)
+    return _show(costs, figures, options.json)
 
 
 def _bench_peers(options: argparse.Namespace) -> int:

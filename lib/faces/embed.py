@@ -38,12 +38,14 @@ DLIB_NORM, DLIB_DISTANCE = 1.45, 0.6
 class Embedder(Protocol):
     """An embedding space.
 
-    name: stored with every library, so that spaces never mix; threshold: minimum similarity of the same person; sure:
-    similarity from which a match needs no check; proposes: its matches are guesses, to be confirmed by the user.
+    name: stored with every library, so that spaces never mix; threshold: minimum similarity of the same person; alone: of the only
+    face of a photograph and the only person of a library; sure: similarity from which a match needs no check; proposes: its matches
+    are guesses, to be confirmed by the user.
     """
 
     name: str
     threshold: float
+    alone: float
     sure: float
     proposes: bool
 
@@ -62,7 +64,7 @@ class ArcFace:
     The threshold is low because a badly degraded face scores little even against its own original.
     """
 
-    name, threshold, sure, proposes = "arcface", 0.3, 0.45, False
+    name, threshold, alone, sure, proposes = "arcface", 0.3, 0.3, 0.45, False
 
     def __init__(self, path: Path) -> None:
         from insightface.model_zoo import get_model
@@ -82,9 +84,11 @@ class DlibFace:
     """dlib's 128-d network (`dlib_network.py`) on a fixed square of the aligned crop and its mirror image.
 
     The crop is aligned already, so no second landmark predictor is needed; the mirror image makes the vector steadier.
+    Soft faces score little: of 211 damaged ones, .5 knows 53 % and takes 2 to 4 % of the others for one given person; .45 knows 76 %
+    and takes 13 %. Whoever gives one album with one face most likely means it.
     """
 
-    name, threshold, sure, proposes = "dlib", 0.5, 0.6, False
+    name, threshold, alone, sure, proposes = "dlib", 0.5, 0.45, 0.6, False
 
     def __init__(self, path: Path) -> None:
         self._network = load_dlib_network(path)
@@ -112,7 +116,7 @@ class Classical:
     .5.
     """
 
-    name, threshold, sure, proposes = "classical", 0.3, 1.0, True
+    name, threshold, alone, sure, proposes = "classical", 0.3, 0.3, 1.0, True
 
     def embed(self, crop: Tensor) -> np.ndarray:
         inner = F.interpolate(crop[None, :, 160:448, 112:400].mean(1, keepdim=True), size=(96, 96), mode="area")

@@ -75,11 +75,11 @@ def match_faces(
 ) -> Faces:
     """The faces with ``person``, ``confidence`` and ``doubt`` filled in, one-to-one within each photograph.
 
-    threshold: minimum similarity, 0..1; None uses the embedder's default. override: see ``parse_override``; its entries
+    threshold: minimum similarity, 0..1; None uses the embedder's default, and its lower one for the only face of a photograph
+    if the library knows one person. override: see ``parse_override``; its entries
     are final and have confidence 1, and the people in it are not matched again in that photograph. progress: called after every
     photograph; may raise to cancel. Raises UserError if the library was made with another embedder.
     """
-    threshold = embedder.threshold if threshold is None else threshold
     if library.people and library.embedder != embedder.name:
         raise UserError(
             f"The library was made with the identity embedding {library.embedder}, but the faces are matched with "
@@ -96,8 +96,14 @@ def match_faces(
 
 
 def _match_frame(
-    frame: tuple[Face, ...], library: Library, embedder: Embedder, threshold: float, fixed: Mapping[int, str | None]
+    frame: tuple[Face, ...],
+    library: Library,
+    embedder: Embedder,
+    threshold: float | None,
+    fixed: Mapping[int, str | None],
 ) -> tuple[Face, ...]:
+    if threshold is None:
+        threshold = embedder.alone if len(frame) == len(library.people) == 1 else embedder.threshold
     free = [index for index in range(len(frame)) if index not in fixed]
     people = tuple(person for person in library.people if person.name not in fixed.values())
     matrix = similarity_matrix([frame[index] for index in free], replace(library, people=people), embedder)

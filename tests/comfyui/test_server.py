@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from personal_restore.cli.benchmarks import costs
 from personal_restore.lib.standin.core_nodes import CORE_NODES
 from personal_restore.lib.standin.io import object_info
+from personal_restore.lib.vocabulary import UserError
 from personal_restore.models.shared.weight_files import NONE
 from personal_restore.nodes import NODES
 
@@ -24,6 +26,17 @@ def test_the_pack_loads_without_a_warning_of_ours(comfyui):
     loading = comfyui.loading_log()
     assert not any(word in loading for word in PROBLEMS), loading
     assert "IMPORT FAILED" not in comfyui.log()
+
+
+@pytest.mark.slow
+def test_what_the_pack_adds_to_the_start_is_measured(comfyui_root):
+    figures = costs.bench(None, 1, (), comfyui=comfyui_root)
+    assert figures["after"].keys() == {"comfyui_start_s"} and figures["after"]["comfyui_start_s"] > 0
+
+
+def test_a_start_cannot_be_measured_without_a_comfyui(tmp_path):
+    with pytest.raises(UserError, match="there is no ComfyUI"):
+        costs.bench(None, 1, (), comfyui=tmp_path)
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
