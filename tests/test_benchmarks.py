@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from personal_restore.cli.benchmarks import blend, context, invariance, quality
+from personal_restore.cli.benchmarks import blend, context, invariance, quality, token_grid
 from personal_restore.cli.benchmarks.quality import Row
 from personal_restore.lib import samples
 from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.embedded import weights
 
 
 def row(damaged: float, blind: float, guided: float) -> Row:
@@ -91,3 +92,22 @@ def test_a_copy_too_many_is_counted():
         view = photo[:, :50]
         kept = [photo.clone(), photo + view.sum()]
     assert held.most == len(kept) == 2
+
+
+def test_the_finer_grid_of_tokens_has_the_places_of_the_shipped_one_and_those_between():
+    extractor = weights.load_embedded(weights.EXTRACTOR)[0]
+    pair = torch.rand(1, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        coarse, fine = extractor.fadex(pair), token_grid.finer(extractor).fadex(pair)
+        embedded = extractor.mapnet.embed(coarse), token_grid.finer(extractor).mapnet.embed(fine)
+    assert coarse.shape[-2:] == (4, 4) and fine.shape[-2:] == (8, 8)
+    assert [one.shape[-1] for one in embedded] == [2, 4], "tokens of their own for all of the 4x4"
+    torch.testing.assert_close(fine[..., ::2, ::2], coarse)
+    torch.testing.assert_close(embedded[1][..., ::2, ::2], embedded[0])
+
+
+def test_the_worth_of_a_finer_grid_is_measured_for_every_size_of_face():
+    figures = token_grid.bench(None, 192, 1)
+    assert len(figures["gains"]) == len(token_grid.SIDES) * 6
+    assert figures["gains"]["96 px, true pair, as it is"]["mean"] > 0
+    assert "16 px, own pair, finer over as it is" in token_grid.table(figures)

@@ -30,8 +30,8 @@ class DataConfig:
     """mixture: family -> share of the draws; crop: side in pixels; pictures: in the bank."""
 
     mixture: tuple[tuple[str, float], ...] = (
-        *(("trial", 0.4), ("s3diff", 0.05), ("s3diff_x2", 0.06), ("s3diff_x4", 0.06), ("uncompressed", 0.15)),
-        *(("pfstorer_light", 0.05), ("pfstorer_heavy", 0.05), ("mild", 0.08), ("light", 0.06), ("clean", 0.04)),
+        *(("trial", 0.34), ("uncompressed", 0.25), ("s3diff", 0.04), ("s3diff_x2", 0.06), ("s3diff_x4", 0.05)),
+        *(("pfstorer_light", 0.04), ("pfstorer_heavy", 0.04), ("mild", 0.08), ("light", 0.06), ("clean", 0.04)),
     )
     crop: int = 128
     pictures: int = 900

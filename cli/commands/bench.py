@@ -31,6 +31,15 @@ def _add_quality(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return quality
 
 
+def _add_tokens(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    tokens = bench.add_parser("tokens", help="what a finer grid of tokens is worth for small faces")
+    tokens.add_argument("--photos", type=Path, help="a folder of undamaged photographs (default: the sample portrait)")
+    tokens.add_argument("--side", type=int, default=384, help="longest side of the photographs (default: 384)")
+    tokens.add_argument("--draws", type=int, default=1, help="damaged versions per photograph (default: 1)")
+    tokens.set_defaults(run=_bench_tokens)
+    return tokens
+
+
 def _add_faces(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     faces = bench.add_parser(
         "faces",
@@ -418,6 +427,12 @@ def _bench_scale(options: argparse.Namespace) -> int:
     return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
 
 
+def _bench_tokens(options: argparse.Namespace) -> int:
+    from ..benchmarks import token_grid
+
+    return _show(token_grid, token_grid.bench(options.photos, options.side, options.draws), options.json)
+
+
 def _bench_speed(options: argparse.Namespace) -> int:
     from ..benchmarks import costs
 
@@ -466,6 +481,6 @@ def _show(subject: ModuleType, figures: dict, file: Path | None) -> int:
 
 
 SUBJECTS = (
-    *(_add_quality, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch, _add_context),
+    *(_add_quality, _add_tokens, _add_faces, _add_keep, _add_old, _add_evidence, _add_blend, _add_batch, _add_context),
     *(_add_fullsize, _add_personas, _add_scale, _add_clip, _add_soak, _add_speed, _add_peers, _add_gpu),
 )

@@ -77,16 +77,16 @@ def light(seed: int) -> Recipe:
 
 def uncompressed(seed: int) -> Recipe:
     """What a camera, a film or a scanner gives as long as nothing saves it as JPEG: often sharp, sometimes reduced, and noisy:
-    white from 1 to 50 levels, faint as often as strong, or as counting light or a camera's chip makes it."""
+    white, or as counting light or a camera's chip makes it."""
     rng = np.random.default_rng(seed)
     steps = []
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         sigma = rng.uniform(0.2, 2.5)
         steps.append(gaussian(21, sigma, sigma * rng.uniform(0.5, 1), rng.uniform(-math.pi, math.pi)))
     if rng.random() < 0.2:
         steps.append(resize_step(1 / rng.uniform(1, 3), rng))
     gray = bool(rng.random() < 0.3)
-    white = Step("gaussian_noise", {"sigma": math.exp(rng.uniform(0, math.log(50))), "gray": gray})
+    white = Step("gaussian_noise", {"sigma": rng.uniform(1, 50), "gray": gray})
     shot = Step("poisson_noise", {"scale": rng.uniform(0.3, 3), "gray": gray})
     steps.append((white, shot, camera_step(rng))[rng.choice(3, p=(0.7, 0.15, 0.15))])
     return Recipe(tuple(steps), seed, "uncompressed")
