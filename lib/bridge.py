@@ -239,11 +239,11 @@ def keep(
 ) -> Callable[..., Any]:
     """Puts a network under the host's memory management.
 
-    Returns ``load(memory_required=0)``, which gives the module on `device`; ``memory_required`` is what it will need
+    Returns ``load(memory_required=0, whole=False)``, which gives the module on `device`; ``memory_required`` is what it will need
     beside its weights, in bytes. The network lives as long as this loader. unloaded: called when the host has unloaded
     the network, because memory is short or because the user wants it back. streamed: in ComfyUI, not all of the network has to fit
     on the device, which then cannot be told from its weights; else it is loaded and unloaded as a whole. Nothing but the layers
-    themselves may read the weights of a streamed network's layers.
+    themselves may read the weights of a streamed network's layers, unless it was loaded with ``whole``.
     """
     streams = streamed and IN_COMFYUI
     if streams:
@@ -290,10 +290,11 @@ def _patcher(module: torch.nn.Module) -> Any:
 
 
 def _loader(value: Any, module: torch.nn.Module, patcher: Any, streams: bool = False) -> Callable[..., Any]:
-    def load(memory_required: int = 0) -> Any:
+    def load(memory_required: int = 0, whole: bool = False) -> Any:
+        all_of_it = whole or not streams
         if patcher is not None:
-            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=not streams)
-        if streams:
+            model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=all_of_it)
+        if not all_of_it:
             _move_the_rest(module, device())
         else:
             # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.

@@ -38,9 +38,15 @@ class Diffusion(nn.Module, ABC):
 
     def __init__(self):
         super().__init__()
+        self.register_buffer("place", torch.empty(0), persistent=False)
         self.control: nn.Module | None = None
         self.text: nn.Module | None = None
         self.cleaner: Callable[[torch.Tensor], torch.Tensor] = lambda picture: picture
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; its weights may be elsewhere, see `bridge.keep`."""
+        return self.place.device
 
     @property
     @abstractmethod
@@ -144,7 +150,7 @@ class Diffusion(nn.Module, ABC):
 
 def fitted(net: Diffusion, pictures: torch.Tensor) -> torch.Tensor:
     """Resizes ``[N, 3, S, S]`` in 0..1 to the size of the net and moves it to the net's device."""
-    side, place = net.native_size, next(net.parameters()).device
+    side = net.native_size
     if pictures.shape[-2:] != (side, side):
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-    return pictures.to(place)
+    return pictures.to(net.device)

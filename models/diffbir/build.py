@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ..shared.bases import PREDICTIONS, base_restorer, tokenizer
 from ..shared.kept import kept
 
 if TYPE_CHECKING:
+    from ...lib.diffusion.base import Diffusion
     from ..shared.diffusion_restorer import DiffusionRestorer
 
 
@@ -44,16 +46,21 @@ def restorer_from(
     # The weights are shared with whoever uses the same files; the first stage is this restorer's own.
     net = None
 
-    def load():
+    def cleaning(load: Callable[[], Diffusion]) -> Diffusion:
         nonlocal net
-        whole = made.load()
+        whole = load()
         if net is None:
             net = copy.copy(whole)
             net.cleaner = first_stage(cleaner)
         return net
 
     return replace(
-        made, load=load, control=control if controlnet else 0.0, skip_guidance=skip_guidance_of(skip_guidance), **more
+        made,
+        load=partial(cleaning, made.load),
+        stream=partial(cleaning, made.stream),
+        control=control if controlnet else 0.0,
+        skip_guidance=skip_guidance_of(skip_guidance),
+        **more,
     )
 
 

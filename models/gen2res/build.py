@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...lib.extras import require
 from ...lib.vocabulary import UserError
+from ..shared.bases import loaders
 from ..shared.kept import kept
 from ..shared.weight_files import NONE, catalogued, weight_files
 
@@ -54,4 +55,4 @@ def _built(keep: Callable, path: Path, published: bool) -> DiffusionRestorer:
     flags = {} if published else adm_unet.read_flags(path)
     net = PixelDiffusion(adm_unet.load_adm_unet(path, **flags), flags.get("image_size", 256))
     kind = NAME if published else "generator"
-    return generation(keep(net), f"{kind} {weights_fingerprint(net)}", net.native_size)
+    return generation(**loaders(keep, net), base=f"{kind} {weights_fingerprint(net)}", native_size=net.native_size)

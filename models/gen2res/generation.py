@@ -97,6 +97,7 @@ def generation(
     load: Callable[[], Diffusion],
     base: str,
     native_size: int,
+    stream: Callable[[], Diffusion] | None = None,
     denoise: float = 0.2,
     skip_guidance: SkipGuidance | None = None,
 ) -> DiffusionRestorer:
@@ -114,5 +115,6 @@ def generation(
         control=0.0,
         keep_colors=False,
         skip_guidance=skip_guidance,
+        stream=stream,
         name="generation",
     )

@@ -135,9 +135,8 @@ def _reference(
     net: Diffusion, persona: Persona, references: torch.Tensor | None, goal: torch.Tensor | None
 ) -> torch.Tensor | None:
     """The reference latent ``[1, C, h, w]`` to use: from the persona or, if it has none, from the references."""
-    place = next(net.parameters()).device
     if "reference" in persona.tensors:
-        latents = persona.tensors["reference"].to(place).float()
+        latents = persona.tensors["reference"].to(net.device).float()
     elif references is not None and len(references):
         latents = net.encode(fitted(net, references))
     else:

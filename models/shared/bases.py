@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from .precision import settle_precision
 from .weight_files import catalogued, weight_files
 
 if TYPE_CHECKING:
+    from ...lib.diffusion.base import Diffusion
     from .diffusion_restorer import DiffusionRestorer
     from .stable_diffusion import StableDiffusion
 
@@ -45,4 +47,10 @@ def base_restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) ->
 
     base = f"{kind} {weights_fingerprint(net)}"
     settle_precision([net], [net.vae], HALF)
-    return DiffusionRestorer(keep(net), base, net.native_size, name=name)
+    return DiffusionRestorer(**loaders(keep, net), base=base, native_size=net.native_size, name=name)
+
+
+def loaders(keep: Callable, net: Diffusion) -> dict[str, Callable[[], Diffusion]]:
+    """``load`` and ``stream`` of a `DiffusionRestorer` on a network in the care of keep."""
+    stream = keep(net, streamed=True)
+    return {"load": partial(stream, whole=True), "stream": stream}

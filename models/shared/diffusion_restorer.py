@@ -30,6 +30,7 @@ def classifier_free(negative: torch.Tensor, positive: torch.Tensor, scale: float
 @dataclass(frozen=True)
 class DiffusionRestorer:
     """load() returns the model on its device; base is its name, stored in the personas that were trained on it.
+    stream() returns it where memory for a part of its weights is enough, if it can: only the layers themselves may then read them.
 
     denoise: how much noise is added to the damaged (or, with control, the cleaned) picture and removed again, 0..1 of the
     linear schedule's 1000 steps, mapped to equal noise in the model's own; steps: of sampling. control: strength
@@ -52,6 +53,7 @@ class DiffusionRestorer:
     blind_negative: bool = False
     keep_colors: bool = True
     skip_guidance: Guidance | None = None
+    stream: Callable[[], Diffusion] | None = None
     name: str = "diffusion"
     scale: int = 1
     tileable: bool = True
@@ -71,14 +73,17 @@ class DiffusionRestorer:
         noise = noise_steps(self.denoise)
         if noise == 0:
             return image
-        net, persona = self.load(), conditions.persona
+        persona, guidance = conditions.persona, self.skip_guidance
+        exact = guidance is not None and guidance.exact
         if persona is not None:
             check_base(persona, self.base)
+        # A persona changes the weights, and an exact gradient needs them all.
+        net = self.load() if self.stream is None or persona is not None or exact else self.stream()
         height, width = image.shape[-2:]
         whole = F.pad(image, (0, -width % net.multiple, 0, -height % net.multiple), mode="replicate")
         if self.control:  # without it, only the damaged picture itself guides the result
             whole = net.cleaner(whole)
-        damaged = net.encode(whole.to(next(net.parameters()).device))
+        damaged = net.encode(whole.to(net.device))
         own_noise = net.schedule.steps_as_noisy_as(linear_schedule(), noise)
         schedule, times = net.schedule.spaced(own_noise, self.steps)
         generator = torch.Generator().manual_seed(conditions.seed)
@@ -89,7 +94,6 @@ class DiffusionRestorer:
         crops = [reference.crop for reference in conditions.references]
         references = torch.stack(crops) if crops else None
         said = f"{persona.prompt if persona is not None and conditions.persona_strength else ''} {self.prompt}".strip()
-        exact, guidance = self.skip_guidance is not None and self.skip_guidance.exact, self.skip_guidance
         if guidance is not None and guidance.every:  # as often as without strides, if there are enough of them
             guidance = replace(guidance, every=max(round(guidance.every * len(times) / noise), 1))
         channels, shrink = damaged.shape[1], whole.shape[-1] // damaged.shape[-1]

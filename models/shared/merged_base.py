@@ -12,13 +12,14 @@ from torch import nn
 from ...lib.storage.fingerprint import weights_fingerprint
 from ...lib.vocabulary import Persona
 from ..personas.wear import check_base, tuned_weights
+from .bases import loaders
 from .diffusion_restorer import DiffusionRestorer
 
 BASE_MODEL = "base_model"  # the kind of persona that is for everybody
 
 
 def merged_base(
-    restorer: DiffusionRestorer, persona: Persona, strength: float, keep: Callable[[nn.Module], Callable[[], nn.Module]]
+    restorer: DiffusionRestorer, persona: Persona, strength: float, keep: Callable[..., Callable[..., nn.Module]]
 ) -> DiffusionRestorer:
     """The restorer on a base of its own name, which can be taught people as the old one could; that stays as it is, and shares
     what did not change. Raises UserError for a persona of another base.
@@ -32,4 +33,4 @@ def merged_base(
             parent, _, last = name.rpartition(".")
             setattr(whole.get_submodule(parent), last, nn.Parameter(value.clone(), False))
     kind = restorer.base.rpartition(" ")[0]
-    return replace(restorer, load=keep(whole), base=f"{kind} {weights_fingerprint(whole)}")
+    return replace(restorer, **loaders(keep, whole), base=f"{kind} {weights_fingerprint(whole)}")

@@ -159,6 +159,80 @@ assert {one.__class__.__name__ for one in fetched} >= {"Linear", "Conv2d", "Grou
     )
 
 
+PERSONAL = (
+    SETTING
+    + BUDGET
+    + """
+import dataclasses
+from personal_restore.lib.vocabulary import Persona
+from personal_restore.models.gen2res.adm_unet import ADMUNet
+from personal_restore.models.gen2res.generation import SkipGuidance
+from personal_restore.models.gen2res.pixel_diffusion import PixelDiffusion
+from personal_restore.models.shared.bases import loaders
+from personal_restore.models.shared.diffusion_restorer import DiffusionRestorer
+from personal_restore.tests import tiny_sd
+
+def pixels():
+    torch.manual_seed(0)
+    unet = ADMUNet(image_size=64, num_channels=32, num_res_blocks=1, attention_resolutions="16")
+    for one in unet.parameters():
+        if not one.any():
+            torch.nn.init.normal_(one, std=0.05)
+    return PixelDiffusion(unet.eval().requires_grad_(False), 64)
+
+BASES = {"diffbir": lambda: tiny_sd.base(folder), "stablesr": lambda: tiny_sd.stablesr(folder), "adm": pixels}
+picture, settings = torch.rand(1, 3, 128, 128), {"denoise": 0.3, "steps": 2}
+
+def kept(net):
+    '''The patcher of a network.'''
+    (patcher,) = [one.model for one in management.current_loaded_models if one.model.model.module is net]
+    return patcher
+
+def restored(given, persona=None, **more):
+    with torch.inference_mode():
+        return DiffusionRestorer(**given, base="tiny", **settings, **more).restore(picture, Conditions(persona=persona))
+"""
+)
+
+
+@pytest.mark.parametrize("base", ["diffbir", "stablesr", "adm"])
+def test_the_bases_of_personas_stream_and_give_the_same_bits(inside, base):
+    inside(
+        PERSONAL
+        + f"""
+net, size = BASES["{base}"](), {{"native_size": 64 if "{base}" == "adm" else tiny_sd.SIDE, "control": float("{base}" != "adm")}}
+plain = restored({{"load": lambda: net}}, **size)
+own = BASES["{base}"]()
+given = loaders(bridge.keep, own)
+budget = sum(one.numel() * one.element_size() for one in net.parameters()) // 3
+with free(budget), fetching() as fetched:
+    assert torch.equal(restored(given, **size), plain)
+    patcher = kept(own)
+    assert patcher.model.model_lowvram and patcher.loaded_size() <= budget < patcher.model_size(), patcher.loaded_size()
+    assert {{one.__class__.__name__ for one in fetched}} >= {{"Linear", "Conv2d", "GroupNorm"}}
+    assert given["load"]() is own and patcher.loaded_size() == patcher.model_size(), "who reads the weights gets them all"
+"""
+    )
+
+
+def test_a_persona_and_an_exact_gradient_have_all_of_the_weights(inside):
+    inside(
+        PERSONAL
+        + """
+net = tiny_sd.base(folder)
+tuned = Persona("replaced", "tiny", {"unet.conv_in.weight": net.unet.conv_in.weight + 0.1})
+guidance = SkipGuidance(scale=0.3, every=1, exact=True)
+for more in ({"persona": tuned}, {"skip_guidance": guidance}):
+    plain = restored({"load": lambda: net}, native_size=tiny_sd.SIDE, **more)
+    own = tiny_sd.base(folder)
+    given = loaders(bridge.keep, own)
+    with free(10_000):
+        assert torch.equal(restored(given, native_size=tiny_sd.SIDE, **more), plain), more
+        assert kept(own).loaded_size() == kept(own).model_size()
+"""
+    )
+
+
 def test_a_layer_that_streams_computes_where_its_input_is(inside):
     """With weights in main memory and the rest on another device: one without values, as there is no third here."""
     inside(
