@@ -32,7 +32,7 @@ from . import invariance, speed
 
 log = logging.getLogger(__name__)
 
-FAMILY_NAMES = ("trial", "s3diff_x2", "s3diff_x4", "pfstorer_light", "pfstorer_heavy", "clean")
+FAMILY_NAMES = ("trial", "uncompressed", "s3diff_x2", "s3diff_x4", "pfstorer_light", "pfstorer_heavy", "clean")
 CROP = 160  # pixels of the pair where a photograph has no face
 Window = tuple[slice, slice]
 
