@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def bench(comfyui: Path, workflows: Sequence[str], runs: int, seed: int) -> dict
     if not (comfyui / "main.py").is_file():
         raise UserError(f"--comfyui {comfyui}: there is no main.py of ComfyUI in this folder.")
     graphs = {name: load_graph(PACK / "workflows" / "api" / f"{name}.json") for name in workflows}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
     done: list[Run] = []
     with (
         tempfile.TemporaryDirectory(prefix="personal_restore_") as folder,
