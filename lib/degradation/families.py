@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from .old_photo import old_photo
-from .pfstorer import camera_step, pfstorer_heavy, pfstorer_light
+from .pfstorer import pfstorer_heavy, pfstorer_light
 from .presets import PRESETS
 from .recipe import Recipe, Step
 from .second_order import REALESRGAN, S3DIFF, second_order
-from .steps import Range, gaussian, jpeg_step, resize_step
+from .steps import Range, camera_step, gaussian, jpeg_step, resize_step
 
 
 def first_order(

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .recipe import Recipe, Step
-from .steps import gaussian, jpeg_step, resize_step, sinc_step
+from .steps import camera_step, gaussian, jpeg_step, resize_step, sinc_step
 
 
 def pfstorer_light(seed: int) -> Recipe:
@@ -44,11 +44,3 @@ def _equation_8(rng: np.random.Generator, downscale: float, noise: float) -> lis
     if rng.random() < 0.4:
         steps.append(Step("gaussian_noise", {"sigma": rng.uniform(0, noise), "gray": bool(rng.random() < 0.4)}))
     return [*steps, jpeg_step((30, 100), rng)]
-
-
-def camera_step(rng: np.random.Generator) -> Step:
-    """Gains and noise as cameras have them (Brooks et al., 2019, section 3: log-linear read noise over shot noise)."""
-    shot = math.exp(rng.uniform(math.log(1e-4), math.log(1.2e-2)))
-    read = math.exp(2.18 * math.log(shot) + 1.2 + rng.normal(0, 0.26))
-    gains = {"red": rng.uniform(1.9, 2.4), "blue": rng.uniform(1.5, 1.9)}
-    return Step("sensor_noise", {**gains, "shot": shot, "read": read})

@@ -32,3 +32,11 @@ def kernel_size(rng: np.random.Generator) -> int:
 def sinc_step(rng: np.random.Generator, lowest: float = math.pi / 3) -> Step:
     """The final sinc filter, cut off between ``lowest`` and pi radians per pixel."""
     return Step("sinc", {"size": kernel_size(rng), "cutoff": rng.uniform(lowest, math.pi)})
+
+
+def camera_step(rng: np.random.Generator) -> Step:
+    """Gains and noise as cameras have them (Brooks et al., 2019, section 3: log-linear read noise over shot noise)."""
+    shot = math.exp(rng.uniform(math.log(1e-4), math.log(1.2e-2)))
+    read = math.exp(2.18 * math.log(shot) + 1.2 + rng.normal(0, 0.26))
+    gains = {"red": rng.uniform(1.9, 2.4), "blue": rng.uniform(1.5, 1.9)}
+    return Step("sensor_noise", {**gains, "shot": shot, "read": read})
