@@ -27,9 +27,13 @@ PEOPLE = {
     "lecun": ("pulid/lecun.jpg",),
     "astronaut": ("scikit-image/astronaut.png",),
 }
-# Where the worst of ten wrong albums, forced on the face, costs more: .2 to .8 dB. In the mean over them a wrong album costs
-# nothing but for the astronaut (.07 and .26 dB): the gate still draws what one album picture alone shows.
-COSTLY = {("cfA", "trial"), ("astronaut", "trial"), ("emoA", "mild"), ("cfA", "mild"), ("astronaut", "mild")}
+# Where the worst of ten wrong albums, forced on the face, costs more: .1 to .8 dB. In the mean over them a wrong album costs
+# nothing but for the astronaut (.07 and .26 dB): the gate still draws what one album picture alone shows. It learned beside the scene
+# restorer's former weights, with which biden and lecun did not cost more.
+COSTLY = {
+    *(("cfA", "trial"), ("astronaut", "trial"), ("emoA", "mild"), ("cfA", "mild"), ("astronaut", "mild")),
+    *(("biden", "mild"), ("lecun", "mild")),
+}
 
 
 def keep(module):

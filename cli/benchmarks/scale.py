@@ -27,7 +27,6 @@ from ..archive.run import Wanted, run
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 ORIGIN = Origin("0" * 16, "1" * 16, "2" * 16)
 IN_FOLDER, STRANGERS = 500, 2  # photographs; strangers' faces on each, of whom every tenth is seen again
-WAYS = {"one process": [], "two workers": ["--workers", "2"]}
 COPY = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "Photograph"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
@@ -35,14 +34,28 @@ COPY = {
 }
 
 
-def bench(counts: list[int], kills: int) -> dict[str, Any]:
+def ways(servers: str, ray: bool) -> dict[str, list[str]]:
+    """The options of every way to restore a folder, by its name. servers: URLs of ComfyUI servers, separated by commas, or nothing."""
+    own = {"one process": [], "two workers": ["--workers", "2"]}
+    return (
+        own
+        | ({"servers": ["--servers", servers]} if servers else {})
+        | ({"Ray": ["--ray", "--workers", "2"]} if ray else {})
+    )
+
+
+def bench(counts: list[int], kills: int, servers: str, ray: bool) -> dict[str, Any]:
     """counts: of photographs, each measured in a process of its own; kills: of a run that restores 40 photographs by copying them, in
-    each of `WAYS`."""
+    each of the `ways`."""
     rows = []
     for count in counts:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(measured_folder, (count,)))
-    return {"rows": rows, "kills": kills, "lost": {way: lost(kills, options) for way, options in WAYS.items() if kills}}
+    return {
+        "rows": rows,
+        "kills": kills,
+        "lost": {way: lost(kills, options) for way, options in ways(servers, ray).items() if kills},
+    }
 
 
 def measured_folder(count: int) -> dict[str, float]:

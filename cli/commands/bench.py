@@ -209,8 +209,10 @@ def _add_scale(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
         metavar="N",
         help="instead, compare the ways to restore N small photographs (2000, for example)",
     )
-    scale.add_argument("--servers", default="", metavar="URL,URL", help="with --ways: by these ComfyUI servers, too")
-    scale.add_argument("--ray", action="store_true", help="with --ways: by a Ray cluster on this machine, too")
+    scale.add_argument(
+        "--servers", default="", metavar="URL,URL", help="compare, or kill, with these ComfyUI servers, too"
+    )
+    scale.add_argument("--ray", action="store_true", help="compare, or kill, with a Ray cluster on this machine, too")
     scale.set_defaults(run=_bench_scale)
     return scale
 
@@ -424,7 +426,8 @@ def _bench_scale(options: argparse.Namespace) -> int:
 
     if options.ways:
         return _show(ways, ways.bench(options.ways, options.servers, options.ray), options.json)
-    return _show(scale, scale.bench(list(options.counts), options.kills), options.json)
+    figures = scale.bench(list(options.counts), options.kills, options.servers, options.ray)
+    return _show(scale, figures, options.json)
 
 
 def _bench_tokens(options: argparse.Namespace) -> int:
