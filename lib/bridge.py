@@ -294,11 +294,11 @@ def _loader(value: Any, module: torch.nn.Module, patcher: Any, streams: bool = F
         all_of_it = whole or not streams
         if patcher is not None:
             model_management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=all_of_it)
-        if not all_of_it:
-            _move_the_rest(module, device())
-        else:
+        if all_of_it:
             # In ComfyUI this moves nothing, unless it runs with --novram, which leaves plain modules where they are.
             module.to(device())
+        else:
+            _move_the_rest(module, device())
         return value
 
     return load

@@ -52,6 +52,7 @@ asyncio.run(nodes_of(pack))
 print(json.dumps({"comfyui_start_s": time.process_time() - began}))
 """
 COMFYUI = "comfyui_start"
+FROM_START = (COMFYUI, FIRST, "imports")  # what is measured from the start on, with imports
 KINDS = (FIRST, *speed_figures.FIGURES)
 
 
@@ -78,11 +79,12 @@ def bench(
     with tempfile.TemporaryDirectory() as compiled:  # Python's files, which every start but the first of a user has
         run = partial(_measured, compiled=compiled, threads=threads, comfyui=comfyui)
         for kind in kinds:
-            for number in range(runs + 1):
+            for checkout in checkouts.values() if kind in FROM_START else ():
+                run(checkout, kind)
+            for _ in range(runs):
                 for name, checkout in checkouts.items():
                     for figure, value in run(checkout, kind).items():
-                        if number:  # the first one compiles
-                            rows[name].setdefault(figure, []).append(value)
+                        rows[name].setdefault(figure, []).append(value)
     figures = {name: {key: round(median(values), 3) for key, values in row.items()} for name, row in rows.items()}
     return {"threads": threads, "runs": runs, "torch": torch.__version__, **figures}
 

@@ -34,7 +34,7 @@ COPY = {
 }
 
 
-def ways(servers: str, ray: bool) -> dict[str, list[str]]:
+def options_of_ways(servers: str, ray: bool) -> dict[str, list[str]]:
     """The options of every way to restore a folder, by its name. servers: URLs of ComfyUI servers, separated by commas, or nothing."""
     own = {"one process": [], "two workers": ["--workers", "2"]}
     return (
@@ -46,7 +46,7 @@ def ways(servers: str, ray: bool) -> dict[str, list[str]]:
 
 def bench(counts: list[int], kills: int, servers: str, ray: bool) -> dict[str, Any]:
     """counts: of photographs, each measured in a process of its own; kills: of a run that restores 40 photographs by copying them, in
-    each of the `ways`."""
+    each of `options_of_ways`."""
     rows = []
     for count in counts:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -54,7 +54,7 @@ def bench(counts: list[int], kills: int, servers: str, ray: bool) -> dict[str, A
     return {
         "rows": rows,
         "kills": kills,
-        "lost": {way: lost(kills, options) for way, options in ways(servers, ray).items() if kills},
+        "lost": {way: lost(kills, options) for way, options in options_of_ways(servers, ray).items() if kills},
     }
 
 

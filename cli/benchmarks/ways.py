@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from .scale import COPY, RUN, content_of, ways
+from .scale import COPY, RUN, content_of, options_of_ways
 
 SIDE, BROKEN = 64, 100  # pixels; of so many photographs one is broken
 SMALL = 10  # a folder with so many times fewer photographs shows what it costs to start
@@ -22,16 +22,16 @@ SMALL = 10  # a folder with so many times fewer photographs shows what it costs 
 def bench(count: int, servers: str, ray: bool) -> dict[str, Any]:
     """The seconds of a folder of ``count`` photographs, which are copied, and of one with a tenth of them, way after way;
     ms: what a photograph costs more; start: the rest; files: how many differ from those of one process."""
-    options = ways(servers, ray)
-    rows: dict[str, dict[str, float]] = {way: {} for way in options}
+    ways = options_of_ways(servers, ray)
+    rows: dict[str, dict[str, float]] = {way: {} for way in ways}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "copy.json").write_text(json.dumps(COPY))
         for size in (count // SMALL, count):
             _write(folder / f"{size}", size)
-            for number, (way, chosen) in enumerate(options.items()):
+            for number, (way, options) in enumerate(ways.items()):
                 out = folder / f"out {size} {number}"
-                given = [folder / f"{size}", "--workflow", folder / "copy.json", "--out", out, *chosen]
+                given = [folder / f"{size}", "--workflow", folder / "copy.json", "--out", out, *options]
                 start = time.perf_counter()
                 subprocess.run([sys.executable, RUN, "restore", *given], capture_output=True)
                 rows[way][f"{size}"] = round(time.perf_counter() - start, 2)
