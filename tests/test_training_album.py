@@ -30,6 +30,7 @@ def samples(tmp_path):
         np.savez(
             tmp_path / f"shard_{number:05d}.npz", truth=truth, photo=flat, face=flat, album=album, confidence=ones,
             agreement=ones, parts=ones[:, 0], survives=np.zeros((4, 4), np.float32),
+            response=np.zeros((4, 48, 25), np.float16), likeness=np.ones((4, 3), np.float32),
         )  # fmt: skip
     return tmp_path
 

@@ -68,6 +68,18 @@ def with_lost_detail(face: Tensor, references: Sequence[Registered], survives: T
     )
 
 
+def taken_unasked(
+    face: Tensor, references: Sequence[Registered], survives: Tensor, parts: Tensor, trust: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is taken from the album without asking the learned gate: the face ``[3, S, S]`` with all of it, the shares of the references
+    in it ``[K, S, S]``, and which part of the result it is, ``[1, S, S]`` in 0..1: ``trust`` times how sure it is.
+
+    The gate was trained to err little, which keeps detail faint wherever the photograph says nothing.
+    """
+    detailed, origins, sure = with_lost_detail(face, references, survives)
+    return detailed, origins * parts, trust * sure * parts
+
+
 def resemblance(references: Sequence[Registered], unlike: float = UNLIKE, like: float = LIKE) -> float:
     """How far the face as a whole is believed to be the album's, 0..1, by the album photograph that is most like it.
 

@@ -15,7 +15,7 @@ from ...lib.degradation.survival import band_survival, cutoff, power, survival
 from ...lib.pictures.color import luma
 from ...lib.vocabulary import Conditions, Reference
 from .face_mesh import mesh_points
-from .fusion import fuse_album, with_lost_detail
+from .fusion import fuse_album, taken_unasked
 from .gate import LEVELS, Candidates, Gate
 from .registration import Frame, Registered
 
@@ -78,11 +78,7 @@ class AlbumRestorer:
     def _chosen(
         self, face: Tensor, photo: Tensor, found: list[Registered], survives: Tensor, frame: Frame
     ) -> tuple[Tensor, Tensor]:
-        """What the learned gate makes of it: result ``[3, S, S]`` and shares ``[K, S, S]``.
-
-        The gate was trained to err little, which keeps detail faint wherever the photograph says nothing. So a part of what was lost,
-        ``trust`` times how sure it is, is taken from the album without asking the gate.
-        """
+        """What the learned gate makes of it, and what is taken without asking it: result ``[3, S, S]`` and shares ``[K, S, S]``."""
         gate = self.load()
         seen = Candidates(
             face[None],
@@ -95,10 +91,9 @@ class AlbumRestorer:
         )
         with torch.inference_mode():
             choice = gate(seen.to(gate.stem.weight.device), self.trust)
-        detailed, origins, sure = with_lost_detail(face, found, survives)
-        unasked = self.trust * sure * seen.parts[0]
+        detailed, origins, unasked = taken_unasked(face, found, survives, seen.parts[0], self.trust)
         result, shares = choice.result[0].float().cpu(), choice.shares[0].float().cpu()
-        return result.lerp(detailed, unasked).clamp(0, 1), shares.lerp(origins * seen.parts[0], unasked)
+        return result.lerp(detailed, unasked).clamp(0, 1), shares.lerp(origins, unasked)
 
 
 def heard_at(certainty: float) -> float:

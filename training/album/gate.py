@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...lib.vocabulary import Place, UserError
+from ...models.album.fusion import taken_unasked
 from ...models.album.gate import LEVELS, Candidates, Choice, Gate, band_passes
 from ...models.album.ready import WEIGHTS, save_gate
+from ...models.album.registration import Registered
+from ...models.album.restorer import AlbumRestorer
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
 from .likeness import Likeness
-from .samples import ALBUM, BYTES, REFERENCES
+from .samples import ALBUM, BYTES, NUMBERS, PICTURES, REFERENCES
 
 SCHEDULE = Schedule(steps=5000, batch=8, learning_rate=6e-4, workers=0)
 FURTHER = Schedule(steps=2200, batch=8, learning_rate=4e-4, workers=0, seed=1)
@@ -42,7 +45,7 @@ class Samples(Dataset):
     def __init__(self, shards: list[Path], length: int, seed: int):
         self.length, self.seed = length, seed
         arrays = [np.load(path) for path in shards]
-        self.data = {name: np.concatenate([one[name] for one in arrays]) for name in (*BYTES, "survives")}
+        self.data = {name: np.concatenate([one[name] for one in arrays]) for name in (*BYTES, *NUMBERS)}
 
     def __len__(self) -> int:
         return self.length
@@ -55,6 +58,8 @@ class Samples(Dataset):
         row |= {name: row[name][order] for name in ALBUM}
         if rng.random() < 0.5:
             row |= {name: row[name][..., ::-1].copy() for name in BYTES}
+            # Row 0 is frequency 0, the others follow in both directions from it.
+            row["response"] = np.roll(row["response"][::-1], 1, 0)
         return row
 
 
@@ -69,8 +74,8 @@ def train_gate(
 ) -> Gate:
     """Trains or resumes in ``work`` and writes the weights. Raises UserError where there are too few samples.
 
-    First by errors alone, then by the detail's strength and the likeness, too. The result is the mean of both (Wortsman et al. 2022):
-    the first is careful with a wrong album, the second brings more faces nearer to the person.
+    First by errors alone, then as it is used, by the detail's strength and the likeness, too. The result is the mean of both (Wortsman et
+    al. 2022): the first is careful with a wrong album, the second brings more faces nearer to the person.
     """
     shards = sorted(samples.glob("shard_*.npz"))
     if len(shards) <= HELD_BACK:
@@ -101,17 +106,30 @@ def train_gate(
 def unpacked(batch: dict[str, Tensor], count: int = REFERENCES) -> tuple[Tensor, Candidates]:
     """Truth ``[B, 3, S, S]`` and candidates with ``count`` album photographs each, from a batch of bytes."""
     values = {name: value.float() / 255 if name in BYTES else value.float() for name, value in batch.items()}
-    values |= {name: values[name][:, :count] for name in ALBUM}
+    values |= {name: values[name][:, :count] for name in PICTURES}
     values["agreement"] = values["agreement"] * 2 - 1
-    return values.pop("truth"), Candidates(**values)
+    return values["truth"], Candidates(**{field.name: values[field.name] for field in fields(Candidates)})
+
+
+def as_used(gate: Callable[[Candidates], Choice], seen: Candidates, batch: dict[str, Tensor]) -> Tensor:
+    """The faces ``[B, 3, S, S]`` as the album restorer makes them at its default ``trust``, see `taken_unasked`."""
+    result = gate(seen, AlbumRestorer.trust).result.float()
+    taken = []
+    for number, face in enumerate(seen.face):
+        each = zip(seen.album[number], seen.confidence[number], seen.agreement[number], strict=True)
+        found = [Registered(*one, float(like)) for one, like in zip(each, batch["likeness"][number])]
+        response = batch["response"][number].float()
+        taken.append(taken_unasked(face, found, response, seen.parts[number], AlbumRestorer.trust))
+    detailed, unasked = (torch.stack([one[place] for one in taken]) for place in (0, 2))
+    return result.lerp(detailed, unasked).clamp(0, 1)
 
 
 def loss(
     likeness: Likeness | None, gate: Callable[[Candidates], Choice], batch: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The terms of one batch, whose albums have one to three photographs. likeness: None weighs errors alone."""
+    """The terms of one batch, whose albums have one to three photographs. likeness: None weighs the errors of the gate alone."""
     truth, seen = unpacked(batch, int(torch.randint(1, REFERENCES + 1, ())))
-    result = gate(seen).result.float()
+    result = gate(seen).result.float() if likeness is None else as_used(gate, seen, batch)
     weight = seen.parts + BACKGROUND
     terms = {
         "pixels": (weight * ((result - truth).square() + 1e-6).sqrt()).sum() / weight.sum() / 3,
@@ -186,12 +204,13 @@ def dissimilarity(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gate_quality(gate: Gate, samples: Samples, batch: int = 16) -> dict[str, list[float]]:
-    """PSNR in dB and 1 - SSIM inside the face, of the scene restoration and of the gate."""
+    """PSNR in dB and 1 - SSIM inside the face, of the scene restoration and of the gate as it is used."""
     rows = []
     for start in range(0, len(samples), batch):
         items = [samples[index] for index in range(start, min(start + batch, len(samples)))]
-        truth, seen = unpacked({name: torch.from_numpy(np.stack([one[name] for one in items])) for name in items[0]})
-        pictures = (seen.face, gate(seen).result)
+        rows_of = {name: torch.from_numpy(np.stack([one[name] for one in items])) for name in items[0]}
+        truth, seen = unpacked(rows_of)
+        pictures = (seen.face, as_used(gate, seen, rows_of))
         inside = seen.parts.sum((1, 2, 3)).clamp(min=1) * 3
         errors = [((seen.parts * (picture - truth).square()).sum((1, 2, 3)) / inside + 1e-6) for picture in pictures]
         rows.append(

@@ -31,9 +31,11 @@ from .second_view import second_view
 
 SIDE = 128  # pixels of a sample
 SHARD = 64  # samples a file
-# What a sample holds as bytes; the ALBUM's have one picture for each reference.
-ALBUM = ("album", "confidence", "agreement")
-BYTES = ("truth", "photo", "face", *ALBUM, "parts")
+# What a sample holds as bytes, and as numbers; the ALBUM's have one picture or number for each reference.
+PICTURES = ("album", "confidence", "agreement")
+BYTES = ("truth", "photo", "face", *PICTURES, "parts")
+NUMBERS = ("survives", "response", "likeness")
+ALBUM = (*PICTURES, "likeness")
 # Of the people that samples are drawn from, the share that is made up.
 MADE_UP = 0.6
 REFERENCES = 3
@@ -170,7 +172,7 @@ def make_sample(
     tools: Tools,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray] | None:
-    """One sample, bytes ``[C, 128, 128]`` but for ``survives``; None where nothing of the face is left to work on."""
+    """One sample, bytes ``[C, 128, 128]`` and what survived of the face; None where nothing of it is left to work on."""
     width = float(np.exp(rng.uniform(*np.log(FACE_WIDTHS))))
     scale = align(landmarks[:5], 512).scale
     factor = width / TEMPLATE_FACE * scale
@@ -231,7 +233,15 @@ def _registered(
         "agreement": np.stack([cut(one.agreement / 2 + 0.5) for one in found]),
         "parts": cut(torch.from_numpy(frame.inside)[None]),
         "survives": band_survival(survives, LEVELS).numpy(),
+        "response": _coarser(survives).numpy(),
+        "likeness": np.array([one.likeness for one in found], np.float32),
     }
+
+
+def _coarser(survives: Tensor) -> Tensor:
+    """``survives`` of a face for the filters of a sample, half precision: every second frequency of a face of twice the side."""
+    step = survives.shape[0] * 2 // (SIDE * 3)
+    return survives[::step, ::step].half()
 
 
 def _bytes(x: Tensor) -> np.ndarray:
