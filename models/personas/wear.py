@@ -8,7 +8,6 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.func import functional_call
 
 from ...lib.diffusion.base import Diffusion, fitted

@@ -141,7 +141,7 @@ class S3Diff(nn.Module):
         negative: torch.Tensor,
         cfg: float,
     ) -> torch.Tensor:
-        """`SDTurbo.predict`, adapted to the degrees of degradation ``[B, 2]``, which both branches share; those of one picture are for all."""
+        """`SDTurbo.predict`, adapted to the degrees of degradation ``[B, 2]``, which both branches share."""
         branches = 1 if cfg == 1 or len(degrees) == 1 else 2
         with lora.modulated(self.adapters["unet"], self._matrices("unet", degrees.repeat(branches, 1))):
             return self.turbo.predict(latent, positive, negative, cfg)
