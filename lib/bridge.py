@@ -100,14 +100,15 @@ def place(part: Literal["unet", "vae", "training", "embedded"], half: torch.dtyp
 
     ComfyUI's user decides with options such as ``--cpu``, ``--force-fp32``, ``--fp32-unet`` or ``--fp32-vae``. A
     network that tolerates only one half precision gets that one, whichever the user prefers. For training, the
-    precision is that of autocast, which serves on the CPU too. The small networks that ship with the pack are meant for
-    CPUs; on those that multiply bfloat16 numbers, ``half`` is that.
+    precision is that of autocast, which serves on the CPU too. On CPUs that multiply bfloat16 numbers, ``half`` is that for VAEs and for
+    the small networks that ship with the pack, in ComfyUI as without it.
     """
     where = device()
-    forced = IN_COMFYUI and (comfy.cli_args.args.force_fp32 or comfy.cli_args.args.fp32_unet)
+    single = "fp32_vae" if part == "vae" else "fp32_unet"
+    forced = IN_COMFYUI and (comfy.cli_args.args.force_fp32 or getattr(comfy.cli_args.args, single))
     if part == "training":
         allowed = where.type in ("cpu", "cuda") and not forced
-    elif part == "embedded":
+    elif part == "embedded" or (part == "vae" and where.type == "cpu"):
         allowed = where.type == "cpu" and multiplies_bfloat16() and not forced
     elif not IN_COMFYUI:
         allowed = where.type == "cuda"

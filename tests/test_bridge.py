@@ -188,6 +188,7 @@ def test_a_kept_upscaler_is_given_as_itself():
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
 def test_without_comfyui_half_precision_is_for_cuda(monkeypatch, kind):
     monkeypatch.setattr(host, "device", lambda: torch.device(kind))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     for part, half in (("unet", torch.float16), ("vae", torch.bfloat16)):
         expected = half if kind == "cuda" else torch.float32
         assert bridge.place(part, half) == Place(torch.device(kind), expected)
@@ -196,12 +197,15 @@ def test_without_comfyui_half_precision_is_for_cuda(monkeypatch, kind):
 
 
 @pytest.mark.parametrize("able", [True, False])
-def test_the_embedded_networks_are_in_half_precision_where_the_cpu_has_it(monkeypatch, able):
+def test_embedded_networks_and_vaes_are_in_half_precision_where_the_cpu_has_it(monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able, raising=False)
     for kind in ("cpu", "cuda", "mps"):
         monkeypatch.setattr(host, "device", lambda kind=kind: torch.device(kind))
         expected = torch.bfloat16 if able and kind == "cpu" else torch.float32
         assert bridge.place("embedded", torch.bfloat16) == Place(torch.device(kind), expected)
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+    assert bridge.place("vae", torch.bfloat16).dtype == (torch.bfloat16 if able else torch.float32)
+    assert bridge.place("unet", torch.float16).dtype == torch.float32
 
 
 def test_an_old_torch_does_not_say_what_the_cpu_has(monkeypatch):

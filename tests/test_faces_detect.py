@@ -77,6 +77,13 @@ def test_a_face_becomes_an_aligned_crop(astronaut):
     assert np.abs(placed - align.TEMPLATE_512).mean() < 12
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_ends_of_the_threshold_are_no_error(astronaut, threshold):
+    for name, build in detect.DETECTORS.items():
+        if build(None) is not None:
+            assert bool(detect.detect_faces(astronaut[0], name, threshold)) == (threshold == 0), name
+
+
 def test_dlib_agrees_with_the_known_eyes(astronaut):
     if detect.dlib_file("shape_predictor_68_face_landmarks.dat") is None:
         pytest.skip("dlib or its models are not installed; python run.py test installs it")

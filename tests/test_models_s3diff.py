@@ -129,6 +129,29 @@ def test_a_fused_adapter_is_the_adapter_and_the_identity_modulates_nothing(layer
     torch.testing.assert_close(root["one"](x), adapted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("layer", "size", "in_weights"),
+    [
+        (nn.Linear(6, 10), (2, 15, 6), True),
+        (nn.Linear(6, 10), (2, 5, 6), False),
+        (nn.Conv2d(6, 10, 3, 2, 1), (2, 6, 9, 8), True),
+        (nn.Conv2d(6, 10, 3, 1, 1), (2, 6, 2, 2), False),
+    ],
+)
+def test_one_matrix_for_all_gives_the_same_in_the_weights_as_beside_them(layer, size, in_weights):
+    torch.manual_seed(0)
+    root = nn.ModuleDict({"one": nn.Sequential(deepcopy(layer))}).requires_grad_(False)
+    adapters, x, matrix = lora.attach(root, ["0"], 4), torch.randn(size), torch.randn(1, 4, 4)
+    nn.init.normal_(adapters["one.0"].up.weight)
+    asked = []
+    adapters["one.0"].up.register_forward_hook(lambda *given: asked.append(given))
+    with lora.modulated(adapters, {"one.0": matrix.expand(2, 4, 4)}):
+        each = root["one"](x)
+    with lora.modulated(adapters, {"one.0": matrix}):
+        torch.testing.assert_close(root["one"](x), each, atol=1e-4, rtol=1e-5)
+    assert len(asked) == (1 if in_weights else 2)
+
+
 def test_every_picture_of_a_batch_has_its_own_modulation(net):
     torch.manual_seed(0)
     degrees, (positive, negative) = torch.tensor([[0.1, 0.9], [0.8, 0.2]]), tiny.prompts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -127,6 +128,9 @@ def test_the_base_model_tunes_the_control_alone_and_becomes_part_of_a_base_that_
     assert other.base != base.base and not torch.equal(
         other.restore(face, Conditions()), base.restore(face, Conditions())
     )
+    half = restorer(copy.deepcopy(net).to(torch.bfloat16), steps=3)
+    assert ApplyPersona.execute(half, tuned, 1.0, "").args[0].base == other.base, "on a device of another precision"
+    assert ApplyPersona.execute(base, tuned, 0.5, "").args[0].base != other.base
     images = face.movedim(1, -1)
     person = TrainPersona.execute(other, "", "adapter", 1, 0, images=images, batch=1).args[0]
     assert person.base == other.base

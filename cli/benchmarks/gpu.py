@@ -7,10 +7,11 @@ is measured in turn, the first run of each is left out, and what does not fit on
 from __future__ import annotations
 
 import gc
+import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,8 @@ from ...models.s3diff.network import ADAPTERS, BLOCKS, FREQUENCIES, RANKS, TARGE
 from ...models.shared.precision import storable
 from ...models.shared.sd_turbo import UNET, VAE, SDTurbo
 from .gpu_public import Restore, public_s3diff
+
+log = logging.getLogger(__name__)
 
 MODIFIED = {
     "vae": r"^encoder\..*(conv1|conv2|conv_in|conv_shortcut|conv|conv_out|to_k|to_q|to_v|to_out\.0)$",
@@ -58,10 +61,11 @@ TINY = Size(
 
 @dataclass(frozen=True)
 class Way:
-    """dtype: in which UNet and VAE compute; eight_bits: the UNet's weights are stored in float8, as ComfyUI's ``--fp8_e4m3fn-unet``
-    does; public: the public code instead of ours."""
+    """dtype: in which the UNet computes; vae: and the VAE, None for the same; eight_bits: the UNet's weights are stored in float8, as
+    ComfyUI's ``--fp8_e4m3fn-unet`` does; public: the public code instead of ours."""
 
     dtype: torch.dtype
+    vae: torch.dtype | None = None
     channels_last: bool = False
     compiled: bool = False
     eight_bits: bool = False
@@ -71,6 +75,7 @@ class Way:
 WAYS = {
     "public code, float32": Way(torch.float32, public=True),
     "ours, float32": Way(torch.float32),
+    "ours, float32, VAE in bfloat16": Way(torch.float32, vae=torch.bfloat16),
     "public code, bfloat16": Way(torch.bfloat16, public=True),
     "ours, bfloat16": Way(torch.bfloat16),
     "ours, bfloat16, weights in 8 bits": Way(torch.bfloat16, eight_bits=True),
@@ -87,10 +92,12 @@ def bench(
     repeats: int = 3,
     minutes: float = 7.0,
 ) -> dict[str, Any]:
-    """Figures of every way and batch size. public: a checkout of S3Diff's code, or None.
+    """Figures of every way and batch size, which are logged as they come. public: a checkout of S3Diff's code, or None.
 
-    minutes: nothing new is started after so many.
+    ways: names of ``WAYS``; minutes: nothing new is started after so many. Raises UserError for a way that does not exist.
     """
+    if unknown := set(ways) - set(WAYS):
+        raise UserError(f"--ways: there is no {sorted(unknown)[0]!r}. Choose from: {'; '.join(WAYS)}.")
     end = time.monotonic() + 60 * minutes
     where, rows = device(), []
     figures: dict[str, Any] = {"device": _name(where), "torch": torch.__version__, "side": size.side, "rows": rows}
@@ -117,6 +124,7 @@ def bench(
                     raise
                 except Exception as error:  # of the card's memory or of the compiler, which raise anything
                     row["left_out"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                log.info("%s", _line(row))
             restore = net = None
             _emptied(where)
     return figures
@@ -168,8 +176,8 @@ def _built(
         restore = public_s3diff(public, turbo, weights, text, where)
         return _in_autocast(restore, way.dtype, where), None
     net = S3Diff(turbo, read_s3diff(weights))
-    for part in (net.turbo.unet, net.turbo.vae):
-        torch.nn.Module.to(part, way.dtype)
+    torch.nn.Module.to(net.turbo.unet, way.dtype)
+    torch.nn.Module.to(net.turbo.vae, way.vae or way.dtype)
     net.to(where)
     if way.eight_bits:
         _store_in_eight_bits(net.turbo.unet)
@@ -219,13 +227,14 @@ def _measure(
     picture = (torch.rand(batch, 3, size.side, size.side, generator=draw) * 2 - 1).to(where)
     degrees = torch.rand(batch, 2, generator=draw).to(where)
     seconds = []
+    clock = _clock(where)
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
     with torch.inference_mode():
         for _ in range(repeats + 1):
-            start = time.perf_counter()
+            start = clock()
             done = restore(picture, degrees).cpu()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     row["first_s"] = round(seconds[0], 3)
     row["picture_s"] = round(statistics.median(seconds[1:]) / batch, 4)
     if where.type == "cuda":
@@ -246,6 +255,11 @@ def _round_trips(net: torch.nn.Module, where: torch.device, times: int = 3) -> d
     return {"free_s": round(statistics.median(off), 3), "load_s": round(statistics.median(back), 3)}
 
 
+def _clock(where: torch.device) -> Callable[[], float]:
+    """Of a CPU its own time, which other programs do not lengthen."""
+    return time.process_time if where.type == "cpu" else time.perf_counter
+
+
 def _emptied(where: torch.device) -> None:
     gc.collect()
     if where.type == "cuda":
@@ -253,7 +267,7 @@ def _emptied(where: torch.device) -> None:
 
 
 def _name(where: torch.device) -> str:
-    return torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else f"{where}, processor time"
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -264,8 +278,10 @@ def table(figures: dict[str, Any]) -> str:
         "| | batch | s/picture | first run, s | GB | off the card, s | back, s | largest difference |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in figures["rows"]:
-        names = "picture_s", "first_s", "memory_gb", "free_s", "load_s", "largest_difference"
-        cells = [row["left_out"]] if "left_out" in row else [f"{row[one]:.3g}" if one in row else "" for one in names]
-        lines.append(f"| {row['way']} | {row['batch']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(_line, figures["rows"])])
+
+
+def _line(row: dict[str, Any]) -> str:
+    names = "picture_s", "first_s", "memory_gb", "free_s", "load_s", "largest_difference"
+    cells = [row["left_out"]] if "left_out" in row else [f"{row[one]:.3g}" if one in row else "" for one in names]
+    return f"| {row['way']} | {row['batch']} | {' | '.join(cells)} |"

@@ -305,6 +305,7 @@ def _add_gpu(bench: argparse._SubParsersAction) -> argparse.ArgumentParser:
     gpu.add_argument("--batches", type=_numbers, default=(1, 4), metavar="N,N", help="pictures at once (default: 1,4)")
     gpu.add_argument("--repeats", type=int, default=3, help="of every way and batch, beside a first one (default: 3)")
     gpu.add_argument("--minutes", type=float, default=7.0, help="after which nothing new is started (default: 7)")
+    gpu.add_argument("--ways", nargs="+", metavar="WAY", help="which, by their names in the table (default: all)")
     gpu.add_argument("--tiny", action="store_true", help="networks of a few channels and pictures of 64 px, for a CPU")
     gpu.set_defaults(run=_bench_gpu)
     return gpu
@@ -465,7 +466,8 @@ def _bench_gpu(options: argparse.Namespace) -> int:
     from ..benchmarks import gpu
 
     size = gpu.TINY if options.tiny else gpu.FULL
-    figures = gpu.bench(options.s3diff, size, options.batches, repeats=options.repeats, minutes=options.minutes)
+    ways = options.ways or tuple(gpu.WAYS)
+    figures = gpu.bench(options.s3diff, size, options.batches, ways, options.repeats, options.minutes)
     return _show(gpu, figures, options.json)
 
 

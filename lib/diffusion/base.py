@@ -84,7 +84,7 @@ class Diffusion(nn.Module, ABC):
 
         strength: of the control, 0..1, one for all or ``[B, 1, 1, 1]``. Without a hint or with strength 0 the UNet is alone.
         """
-        half = self._half()
+        half = self.half_precision
         with torch.autocast(noisy.device.type, half) if half else nullcontext():
             shown, told = self.shown(noisy, t), None if hint is None else self.told(hint)
             alone = told is None or self.control is None or (not isinstance(strength, torch.Tensor) and strength == 0)
@@ -142,7 +142,8 @@ class Diffusion(nn.Module, ABC):
             if part is not None:  # a model may have no control
                 part.enable_gradient_checkpointing()
 
-    def _half(self) -> torch.dtype | None:
+    @property
+    def half_precision(self) -> torch.dtype | None:
         """The base's half precision, if it uses one; trained weights are in single precision regardless."""
         kinds = {weight.dtype for part in (self.unet, self.control) if part is not None for weight in part.parameters()}
         return next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 ALPHA = 8  # peft's default, which the public training code leaves alone
 
@@ -20,7 +21,7 @@ ALPHA = 8  # peft's default, which the public training code leaves alone
 class LoraLayer(nn.Module):
     """A Linear or Conv2d with an adapter of the given rank beside it; the adapter starts as zero.
 
-    scale: ALPHA / rank. modulation: None for the plain adapter, else ``[B, rank, rank]``, for a batch of B.
+    scale: ALPHA / rank. modulation: None for the plain adapter, else ``[B, rank, rank]``, for a batch of B; of 1, for all.
     """
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int):
@@ -40,6 +41,8 @@ class LoraLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the base layer gives for ``[B, C, H, W]`` or ``[B, N, C]``, and the adapter's share."""
+        if self._joins(x):
+            return functional_call(self.base, {"weight": self._joined(x.dtype)}, (x,))
         low = self.down(x)
         if self.modulation is not None:
             modulation = self.modulation.to(low)
@@ -48,6 +51,23 @@ class LoraLayer(nn.Module):
             else:
                 low = low @ modulation
         return torch.add(self.base(x), self.up(low), alpha=self.scale)
+
+    def _joins(self, x: torch.Tensor) -> bool:
+        """Whether it costs less to add the modulated adapter to the weights than to run it beside them: on a CPU, where one matrix is
+        for all, and places are more than channels. On other devices the weights may be elsewhere, see `bridge.keep`."""
+        if self.modulation is None or len(self.modulation) > 1 or x.device.type != "cpu":
+            return False
+        return x.numel() // self.base.weight.shape[1] > len(self.base.weight)
+
+    def _joined(self, dtype: torch.dtype) -> torch.Tensor:
+        """The base layer's weight with ``scale * up M down`` in it, summed in float32."""
+        up, matrix, down = (
+            self.up.weight.float().flatten(1),
+            self.modulation[0].float(),
+            self.down.weight.float().flatten(1),
+        )
+        weight = self.base.weight
+        return (weight.float() + self.scale * (up @ (matrix.mT @ down)).view_as(weight)).to(dtype)
 
     def fused(self) -> nn.Linear | nn.Conv2d:
         """The base layer with the plain adapter in its weights, which are changed in place; summed in float32."""

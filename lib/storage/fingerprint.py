@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,9 +11,14 @@ from torch import nn
 
 
 def weights_fingerprint(net: nn.Module) -> str:
-    """The first 12 digits of the SHA-256 of all weights, by name."""
+    """`tensors_fingerprint` of all weights, by name."""
+    return tensors_fingerprint(net.state_dict())
+
+
+def tensors_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The first 12 digits of the SHA-256 of names and values."""
     digest = hashlib.sha256()
-    for name, value in sorted(net.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -48,11 +48,13 @@ def restorer_from(
 
 def _built(keep: Callable, path: Path, published: bool) -> DiffusionRestorer:
     from ...lib.storage.fingerprint import weights_fingerprint
+    from ..shared.precision import in_eight_bits
     from . import adm_unet
     from .generation import generation
     from .pixel_diffusion import PixelDiffusion
 
     flags = {} if published else adm_unet.read_flags(path)
     net = PixelDiffusion(adm_unet.load_adm_unet(path, **flags), flags.get("image_size", 256))
-    kind = NAME if published else "generator"
-    return generation(**loaders(keep, net), base=f"{kind} {weights_fingerprint(net)}", native_size=net.native_size)
+    base = f"{NAME if published else 'generator'} {weights_fingerprint(net)}"
+    in_eight_bits(net.unet)
+    return generation(**loaders(keep, net), base=base, native_size=net.native_size)

@@ -8,7 +8,6 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.func import functional_call
 
 from ...lib.diffusion.base import Diffusion, fitted
@@ -29,18 +28,25 @@ def check_base(persona: Persona, base: str) -> None:
         )
 
 
-def tuned_weights(net: nn.Module, persona: Persona, strength: float) -> dict[str, torch.Tensor]:
-    """The tensors that differ from the base's under a persona with a strength of 0..1, by name, for `functional_call`."""
-    own = dict(net.named_parameters())
+def tuned_weights(net: Diffusion, persona: Persona, strength: float) -> dict[str, torch.Tensor]:
+    """The tensors that differ from the base's under a persona with a strength of 0..1, by name, for `functional_call`.
+
+    Where the base's are stored in 8 bits, in the precision that it computes in.
+    """
+    own, computed = dict(net.named_parameters()), net.half_precision or torch.float32
+
+    def exact(name: str) -> torch.Tensor:
+        return own[name] if own[name].dtype.itemsize > 1 else own[name].to(computed)
+
     tuned = {}
     with _of_this_shape():
         for name, value in persona.tensors.items():
             if name.endswith(".lora_A.weight"):
                 layer = name.removesuffix(".lora_A.weight")
-                weight, up = own[f"{layer}.weight"], persona.tensors[f"{layer}.lora_B.weight"]
+                weight, up = exact(f"{layer}.weight"), persona.tensors[f"{layer}.lora_B.weight"]
                 tuned[f"{layer}.weight"] = adapted(weight, value.to(weight.device), up.to(weight.device), strength)
             elif name in own:
-                tuned[name] = torch.lerp(own[name], value.to(own[name]), strength)
+                tuned[name] = torch.lerp(exact(name), value.to(exact(name)), strength)
     return tuned
 
 

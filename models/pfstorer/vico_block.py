@@ -53,7 +53,7 @@ class ReferenceFeatures:
 class PersonalTransformer(nn.Module):
     """Takes the place of a Transformer2DModel, whose layers it shares under their own names, so the base stays what it is.
 
-    Trainable: image_cross_attention, ``20 C^2 + 17 C`` parameters, and gamma ``[C]``, in the precision of the base.
+    Trainable: image_cross_attention, ``20 C^2 + 17 C`` parameters, and gamma ``[C]``, in the precision that the base computes in.
 
     reference: what ``reading`` left here, one per transformer block; empty: exactly the base.
     strength: the paper's lambda_att, at least 0; gamma * strength 0 is exactly the base, 1 exactly ViCo, more goes beyond it.
@@ -68,8 +68,8 @@ class PersonalTransformer(nn.Module):
         heads, head_width = base.config.num_attention_heads, base.config.attention_head_dim
         width = heads * head_width
         self.image_cross_attention = BasicTransformerBlock(width, heads, head_width, cross_attention_dim=width)
-        self.image_cross_attention.to(base.proj_in.weight)
-        self.gamma = nn.Parameter(torch.zeros(width).to(base.proj_in.weight))
+        self.image_cross_attention.to(base.norm.weight)
+        self.gamma = nn.Parameter(torch.zeros(width).to(base.norm.weight))
         self.reference: tuple[ReferenceFeatures, ...] = ()
         self.reading: tuple[torch.Tensor, torch.Tensor] | None = None
         self.strength = 1.0

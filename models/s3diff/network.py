@@ -142,7 +142,7 @@ class S3Diff(nn.Module):
         cfg: float,
     ) -> torch.Tensor:
         """`SDTurbo.predict`, adapted to the degrees of degradation ``[B, 2]``, which both branches share."""
-        branches = 1 if cfg == 1 else 2
+        branches = 1 if cfg == 1 or len(degrees) == 1 else 2
         with lora.modulated(self.adapters["unet"], self._matrices("unet", degrees.repeat(branches, 1))):
             return self.turbo.predict(latent, positive, negative, cfg)
 

@@ -11,7 +11,7 @@ import torch
 
 from ...lib.bridge import clip_vocabulary, weight_folders
 from ...lib.storage.fingerprint import weights_fingerprint
-from .precision import settle_precision
+from .precision import in_eight_bits, settle_precision
 from .weight_files import catalogued, weight_files
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def base_restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) ->
 
     base = f"{kind} {weights_fingerprint(net)}"
     settle_precision([net], [net.vae], HALF)
+    in_eight_bits(*(part for part in (net.unet, net.control) if part is not None))
     return DiffusionRestorer(**loaders(keep, net), base=base, native_size=net.native_size, name=name)
 
 

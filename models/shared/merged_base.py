@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ...lib.storage.fingerprint import weights_fingerprint
+from ...lib.storage.fingerprint import tensors_fingerprint
 from ...lib.vocabulary import Persona
 from ..personas.wear import check_base, tuned_weights
 from .bases import loaders
 from .diffusion_restorer import DiffusionRestorer
+from .precision import in_eight_bits
 
 BASE_MODEL = "base_model"  # the kind of persona that is for everybody
 
@@ -32,5 +34,11 @@ def merged_base(
         for name, value in tuned_weights(net, persona, strength).items():
             parent, _, last = name.rpartition(".")
             setattr(whole.get_submodule(parent), last, nn.Parameter(value.clone(), False))
+    in_eight_bits(*(part for part in (whole.unet, whole.control) if part is not None))
     kind = restorer.base.rpartition(" ")[0]
-    return replace(restorer, **loaders(keep, whole), base=f"{kind} {weights_fingerprint(whole)}")
+    return replace(restorer, **loaders(keep, whole), base=f"{kind} {_fingerprint(restorer.base, persona, strength)}")
+
+
+def _fingerprint(base: str, persona: Persona, strength: float) -> str:
+    """By what went in: the weights that come out depend on the precision of the device."""
+    return hashlib.sha256(f"{base} {tensors_fingerprint(persona.tensors)} {strength:g}".encode()).hexdigest()[:12]

@@ -9,6 +9,8 @@ from torch import nn
 
 from ...lib.bridge import eight_bits, place
 from ...lib.diffusion.lora import LoraLayer
+from ...lib.vocabulary import UserError
+from .residual_blocks import TimestepEmbedding
 
 VAE = torch.bfloat16  # whose range float16 has not: it overflows in the VAE of some pictures
 
@@ -24,7 +26,7 @@ def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half
 
 def in_eight_bits(*unets: nn.Module) -> None:
     """Stores the weights of the layers of streamed UNets and ControlNets in 8 bits where ComfyUI's user wants it; they compute in the
-    precision of their input. Adapters stay, and so does the first layer, whose precision tells what that of the input has to be."""
+    precision of their input. Adapters stay, and so do first layers, whose precision tells what that of the input has to be."""
     kind = eight_bits()
     if kind is None:
         return
@@ -35,9 +37,22 @@ def in_eight_bits(*unets: nn.Module) -> None:
 
 def storable(unet: nn.Module) -> list[nn.Linear | nn.Conv2d]:
     """The layers of a UNet whose weights may be stored in 8 bits."""
-    adapters = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
-    exact = {unet.conv_in} | {one for adapter in adapters for one in (adapter.down, adapter.up)}
+    exact = {getattr(unet, "conv_in", None)}
+    for layer in unet.modules():
+        if isinstance(layer, LoraLayer):
+            exact |= {layer.down, layer.up}
+        if isinstance(layer, TimestepEmbedding):
+            exact.add(layer[0])
     return [layer for layer in unet.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in exact]
+
+
+def check_trainable(net: nn.Module, node: str) -> None:
+    """Raises UserError where `in_eight_bits` has taken away what a training needs."""
+    if any(weight.dtype.itemsize == 1 for weight in net.parameters()):
+        raise UserError(
+            f"{node}: the weights of this base are stored in 8 bits, too coarse to learn from. Start ComfyUI without "
+            "--fp8_e4m3fn-unet and options like it to train; what was trained can be used with them."
+        )
 
 
 def embedded_precision() -> torch.dtype:

@@ -81,14 +81,16 @@ def test_device_and_precision_are_the_choice_of_comfyui_s_user(inside):
             return {part: Place(where, torch.float32 if part in parts else half) for part, half in asked.items()}
 
         cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
-        assert places() == single(cpu, "unet", "vae"), "with --cpu only autocast is in half precision"
-        for able, flag in ((True, None), (False, None), (True, "force_fp32"), (True, "fp32_unet")):
+        with mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", lambda: False):
+            assert places() == single(cpu, "unet", "vae"), "with --cpu only autocast is in half precision"
+        for able, flag in ((True, None), (False, None), (True, "force_fp32"), (True, "fp32_unet"), (True, "fp32_vae")):
             with (
                 mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", lambda: able),
                 mock.patch.object(args, flag or "cpu", True),
             ):
-                half = torch.bfloat16 if able and flag is None else torch.float32
-                assert bridge.place("embedded", torch.bfloat16) == Place(cpu, half), (able, flag)
+                for part, others in (("embedded", "fp32_vae"), ("vae", "fp32_unet")):
+                    half = torch.bfloat16 if able and flag in (None, others) else torch.float32
+                    assert bridge.place(part, torch.bfloat16) == Place(cpu, half), (part, able, flag)
         card = mock.Mock(major=9, minor=0, total_memory=2**36)
         card.name = "NVIDIA H100"
         with (

@@ -105,6 +105,8 @@ def test_a_network_larger_than_the_free_memory_streams_and_gives_the_same_bits(i
         SETTING
         + BUDGET
         + """
+from personal_restore.lib.diffusion import lora
+lora.LoraLayer._joins = lambda layer, x: False  # as on a card, which the CPU passes for here
 picture, prompts = torch.rand(1, 3, 128, 128), tiny.prompts()
 net = s3diff.S3Diff(tiny.turbo(), s3diff.read_s3diff(public))
 with torch.inference_mode():
@@ -282,5 +284,55 @@ for layer in net.turbo.unet.modules():
         weight.data = weight.data.float()
 assert torch.equal(restored(lambda: net), eight)
 assert 0 < (eight - exact).abs().mean() < 0.1
+"""
+    )
+
+
+@pytest.mark.parametrize("base", ["diffbir", "stablesr", "adm"])
+def test_the_bases_of_personas_take_weights_in_8_bits(inside, base):
+    """With and without a persona the same as with those weights in single precision; and nothing is learned from them."""
+    inside(
+        PERSONAL
+        + f"""
+import copy
+from personal_restore.lib.vocabulary import UserError
+from personal_restore.models.shared.precision import in_eight_bits
+from personal_restore.training.personas.methods import check_parts
+
+size = {{"native_size": 64 if "{base}" == "adm" else tiny_sd.SIDE, "control": float("{base}" != "adm")}}
+net = BASES["{base}"]()
+parts = [one for one in (net.unet, net.control) if one is not None]
+sizes = lambda: sum(one.numel() * one.element_size() for part in parts for one in part.parameters())
+whole = sizes()
+with mock.patch.object(comfy.cli_args.args, "fp8_e4m3fn_unet", True):
+    in_eight_bits(*parts)
+assert sizes() < whole / 2.5, (sizes(), whole)
+rounded = copy.deepcopy(net)
+for weight in rounded.parameters():
+    weight.data = weight.data.float()
+layer = next(name for name, one in net.named_modules() if name.startswith("unet.") and one.__class__.__name__ == "Linear")
+out, inside = net.get_submodule(layer).weight.shape
+low = {{f"{{layer}}.lora_A.weight": torch.randn(2, inside), f"{{layer}}.lora_B.weight": torch.randn(out, 2)}}
+last = next(name for name, one in net.named_parameters() if one.ndim == 4 and one.dtype.itemsize == 1)
+tuned = Persona("tuned", "tiny", {{**low, last: torch.randn(net.get_parameter(last).shape)}})
+personas = [None, tuned]
+if "{base}" == "diffbir":
+    from personal_restore.models.pfstorer.vico_block import personalise
+    other = tiny_sd.base(folder)
+    place = next(name for name, one in other.named_modules() if one.__class__.__name__ == "Transformer2DModel" and name.startswith("unet."))
+    block = personalise(other, [place])[place]
+    own = {{name: torch.randn_like(one) for name, one in block.named_parameters() if name.startswith(("image_", "gamma"))}}
+    adapter = {{f"{{place}}.{{name}}": one for name, one in own.items()}}
+    word = {{"token": torch.randn(other.text.rows.shape[1]), "reference": torch.randn(1, 4, 16, 16)}}
+    personas.append(Persona("adapter", "tiny", adapter | word, token="sks", prompt="a photo of sks"))
+given = loaders(bridge.keep, net)
+for persona in personas:
+    assert torch.equal(restored(given, persona, **size), restored({{"load": lambda: rounded}}, persona, **size)), persona
+try:
+    check_parts(net, "album")
+except UserError as error:
+    assert "fp8" in str(error)
+else:
+    raise AssertionError("it would learn from weights in 8 bits")
 """
     )

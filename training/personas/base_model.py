@@ -18,6 +18,7 @@ import torch
 
 from ...lib.diffusion.base import Diffusion
 from ...lib.vocabulary import Persona, UserError
+from ...models.shared.precision import check_trainable
 from ..faces_folder import FaceFiles
 from .batches import Batch, draw_batch
 from .make import outside_inference, saving
@@ -55,8 +56,9 @@ def train_base_model(
     """Trains or resumes, with its checkpoint in ``folder``; net is unchanged. base: its name.
 
     The result is a persona of nobody: the control's weights, which Apply Persona makes part of the base. Raises UserError for a base
-    without a control. Works inside inference mode.
+    without a control, or with weights in 8 bits. Works inside inference mode.
     """
+    check_trainable(net, "Train Base Model")
     if net.control is None:
         raise UserError(
             "Train Base Model: this base has no control to train. Connect StableSR Restorer or DiffBIR Restorer."

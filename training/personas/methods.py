@@ -18,6 +18,7 @@ from ...lib.diffusion.base import Diffusion, fitted
 from ...lib.vocabulary import UserError
 from ...models.personas.wear import token_positions
 from ...models.pfstorer.vico_block import personalise, reading
+from ...models.shared.precision import check_trainable
 from ..randomness import seeded
 from .batches import Batch, draw_batch
 from .trainer import Task
@@ -216,7 +217,8 @@ METHODS: dict[str, tuple[Callable[[Diffusion, Material, Settings], Task], ...]] 
 
 
 def check_parts(net: Diffusion, method: str) -> None:
-    """Raises UserError if a method trains a part that the base does not have."""
+    """Raises UserError if a method trains a part that the base does not have, or has in 8 bits."""
+    check_trainable(net, "Train Persona")
     needs = {"album": (), "textual_pivot": ("text",), "adapter": ("text",)}.get(method, ("text", "control"))
     lacking = [part for part in needs if getattr(net, part) is None]
     if lacking or (method == "adapter" and not net.places):

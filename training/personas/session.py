@@ -15,7 +15,7 @@ from ...lib.vocabulary import Conditions, Persona
 from ...models.shared.diffusion_restorer import DiffusionRestorer
 from .estimate import estimate_cost
 from .make import make_persona
-from .methods import Material, Settings
+from .methods import Material, Settings, check_parts
 from .preview import Watch
 from .prior import has_prior, prior
 
@@ -61,6 +61,7 @@ def _watched(
     update: Callable[..., None],
     preview_every: int,
 ) -> Persona:
+    check_parts(restorer.load(), settings.method)
     unfinished = folder / "training"
     kept = prior(restorer, album.noun, unfinished, Conditions(progress=update)) if has_prior(settings) else None
     material = Material(album.pictures, kept, album.others)
