@@ -20,8 +20,8 @@ INPUTS = 3 + 3 + 3 + 1 + 1 + 1 + LEVELS
 # Among them: what belongs to one album photograph, and what is the same for all.
 EACH, COMMON = tuple(range(6, 11)), (*range(6), *range(11, INPUTS))
 LARGEST_MOVE = 0.06
-# Errors alone are smallest where detail is faint, likeness is not: the default of ``trust`` lies above this.
-AS_TRAINED = 0.25
+# Where ``trust`` shifts nothing; the default of ``trust`` lies above this, and so does what the gate is trained at.
+NEUTRAL = 0.25
 # Natural logarithms: how far a band of the album may be amplified or damped.
 LARGEST_GAIN = 0.5
 
@@ -138,11 +138,11 @@ class Gate(nn.Module):
             # Before training: a third of the album, nothing of the damaged photograph.
             head.bias.data = torch.tensor([-0.7, 0.0, -4.0])
 
-    def forward(self, seen: Candidates, trust: float = AS_TRAINED) -> Choice:
-        """trust: 0 stays closest to the evidence, 1 is most like the album; ``AS_TRAINED`` weighs errors alone."""
+    def forward(self, seen: Candidates, trust: float = NEUTRAL) -> Choice:
+        """trust: 0 stays closest to the evidence, 1 is most like the album; at ``NEUTRAL`` as the network says."""
         count = seen.album.shape[1]
         features = self._features(seen, count)
-        offset = 4 * (trust - AS_TRAINED)
+        offset = 4 * (trust - NEUTRAL)
         face, photo, album = band_passes(seen.face), band_passes(seen.photo), band_passes(seen.album.flatten(0, 1))
         *heads, move = self._read(features)
         out, shares = [], None
