@@ -28,11 +28,10 @@ PEOPLE = {
     "astronaut": ("scikit-image/astronaut.png",),
 }
 # Where the worst of ten wrong albums, forced on the face, costs more: .1 to .8 dB. In the mean over them a wrong album costs
-# nothing but for the astronaut (.07 and .26 dB): the gate still draws what one album picture alone shows. It learned beside the scene
-# restorer's former weights, with which biden and lecun did not cost more.
+# nothing but for cfA and lightly damaged faces that are large: the gate still draws what one album picture alone shows.
 COSTLY = {
-    *(("cfA", "trial"), ("astronaut", "trial"), ("emoA", "mild"), ("cfA", "mild"), ("astronaut", "mild")),
-    *(("biden", "mild"), ("lecun", "mild")),
+    *(("cfA", "trial"), ("astronaut", "trial"), ("cfA", "mild"), ("astronaut", "mild")),
+    *(("biden", "mild"), ("lecun", "mild"), ("lecun", "trial")),
 }
 
 
