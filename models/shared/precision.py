@@ -10,7 +10,6 @@ from torch import nn
 from ...lib.bridge import eight_bits, place
 from ...lib.diffusion.lora import LoraLayer
 from ...lib.vocabulary import UserError
-from .residual_blocks import TimestepEmbedding
 
 VAE = torch.bfloat16  # whose range float16 has not: it overflows in the VAE of some pictures
 
@@ -37,6 +36,8 @@ def in_eight_bits(*unets: nn.Module) -> None:
 
 def storable(unet: nn.Module) -> list[nn.Linear | nn.Conv2d]:
     """The layers of a UNet whose weights may be stored in 8 bits."""
+    from .residual_blocks import TimestepEmbedding  # imported here because diffusers takes seconds to import
+
     exact = {getattr(unet, "conv_in", None)}
     for layer in unet.modules():
         if isinstance(layer, LoraLayer):
