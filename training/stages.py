@@ -49,7 +49,7 @@ class Config:
     projector: Schedule = Schedule(steps=3000, batch=1024, learning_rate=2e-3, seed=6)
     operators: int = 16000
     guided: Schedule = Schedule(steps=4000, batch=8, learning_rate=5e-4, seed=4)
-    halved: float = 0.85
+    halved: float = 0.9
     bound: Schedule = Schedule(steps=500, batch=8, learning_rate=3e-4, seed=5)
 
 
