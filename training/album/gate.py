@@ -118,8 +118,9 @@ def as_used(gate: Callable[[Candidates], Choice], seen: Candidates, batch: dict[
     result = gate(seen, AlbumRestorer.trust).result.float()
     taken = []
     for number, face in enumerate(seen.face):
-        each = zip(seen.album[number], seen.confidence[number], seen.agreement[number], strict=True)
-        found = [Registered(*one, float(like)) for one, like in zip(each, batch["likeness"][number])]
+        likeness = batch["likeness"][number, : seen.album.shape[1]].tolist()
+        each = seen.album[number], seen.confidence[number], seen.agreement[number], likeness
+        found = [Registered(*one) for one in zip(*each, strict=True)]
         response = batch["response"][number].float()
         taken.append(taken_unasked(face, found, response, seen.parts[number], AlbumRestorer.trust))
     detailed, unasked = (torch.stack([one[place] for one in taken]) for place in (0, 2))
