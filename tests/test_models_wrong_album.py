@@ -27,11 +27,10 @@ PEOPLE = {
     "lecun": ("pulid/lecun.jpg",),
     "astronaut": ("scikit-image/astronaut.png",),
 }
-# Where the worst of ten wrong albums, forced on the face, costs more: .1 to .8 dB. In the mean over them a wrong album costs
-# nothing but for cfA and lightly damaged faces that are large: the gate still draws what one album picture alone shows.
+# Where the worst of ten wrong albums, forced on the face, costs more: .2 to .8 dB. The gate still draws what one album picture
+# alone shows.
 COSTLY = {
-    *(("cfA", "trial"), ("astronaut", "trial"), ("cfA", "mild"), ("astronaut", "mild")),
-    *(("biden", "mild"), ("lecun", "mild"), ("lecun", "trial")),
+    *(("cfA", "trial"), ("astronaut", "trial"), ("cfA", "mild"), ("astronaut", "mild"), ("biden", "mild")),
 }
 
 

@@ -21,8 +21,8 @@ DOUBT, BELIEF = 0.0, 0.45
 UNLIKE, LIKE = 0.15, 0.4
 # And for what is taken without asking the learned gate: wrong albums lie at .68 in the median, a person's own at .77.
 SURELY_UNLIKE, SURELY_LIKE = 0.45, 0.8
-# How much of what is lost is taken without asking it, per ``trust``, at most all.
-UNASKED = 1.4
+# From this certainty on, the part that is taken without asking it no longer grows.
+CERTAIN = 0.7
 # Bounds of the gain that gives the album's detail the contrast of the face.
 GAIN = (0.5, 1.4)
 GAIN_WINDOW = 12 / 128
@@ -74,12 +74,12 @@ def taken_unasked(
     face: Tensor, references: Sequence[Registered], survives: Tensor, parts: Tensor, trust: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is taken from the album without asking the learned gate: the face ``[3, S, S]`` with all of it, the shares of the references
-    in it ``[K, S, S]``, and which part of the result it is, ``[1, S, S]`` in 0..1: ``UNASKED * trust`` times how sure it is.
+    in it ``[K, S, S]``, and which part of the result it is, ``[1, S, S]`` in 0..1: ``trust``, less where it is not certain.
 
     The gate was trained to err little, which keeps detail faint wherever the photograph says nothing.
     """
     detailed, origins, sure = with_lost_detail(face, references, survives)
-    return detailed, origins * parts, min(UNASKED * trust, 1.0) * sure * parts
+    return detailed, origins * parts, trust * (sure / CERTAIN).clamp(max=1) * parts
 
 
 def resemblance(references: Sequence[Registered], unlike: float = UNLIKE, like: float = LIKE) -> float:

@@ -159,7 +159,9 @@ class Gate(nn.Module):
             shares = weights[:, :count, 0] if level == 0 else shares
         fused = joined_bands([*out, face[-1]])
         moved = F.pixel_shuffle(move.float().unflatten(0, (-1, count)).mean(1), 2)
-        result = seen.face + seen.parts * (fused - seen.face + LARGEST_MOVE * moved.tanh())
+        # What the photograph still shows needs no move: it would only cost where the damage is light.
+        largest = LARGEST_MOVE * (1 - seen.survives[:, 1, None, None, None])
+        result = seen.face + seen.parts * (fused - seen.face + largest * moved.tanh())
         return Choice(result.clamp(0, 1), shares * seen.parts)
 
     def _read(self, features: list[Tensor]) -> list[Tensor]:
