@@ -60,14 +60,9 @@ class LoraLayer(nn.Module):
         return x.numel() // self.base.weight.shape[1] > len(self.base.weight)
 
     def _joined(self, dtype: torch.dtype) -> torch.Tensor:
-        """The base layer's weight with ``scale * up M down`` in it, summed in float32."""
-        up, matrix, down = (
-            self.up.weight.float().flatten(1),
-            self.modulation[0].float(),
-            self.down.weight.float().flatten(1),
-        )
-        weight = self.base.weight
-        return (weight.float() + self.scale * (up @ (matrix.mT @ down)).view_as(weight)).to(dtype)
+        """The base layer's weight with the modulated adapter in it."""
+        down = self.modulation[0].float().mT @ self.down.weight.float().flatten(1)
+        return adapted(self.base.weight.to(dtype), down, self.up.weight)
 
     def fused(self) -> nn.Linear | nn.Conv2d:
         """The base layer with the plain adapter in its weights, which are changed in place; summed in float32."""

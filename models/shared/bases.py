@@ -47,7 +47,7 @@ def base_restorer(keep: Callable, net: StableDiffusion, kind: str, name: str) ->
 
     base = f"{kind} {weights_fingerprint(net)}"
     settle_precision([net], [net.vae], HALF)
-    in_eight_bits(*(part for part in (net.unet, net.control) if part is not None))
+    in_eight_bits(net.unet, net.control)
     return DiffusionRestorer(**loaders(keep, net), base=base, native_size=net.native_size, name=name)
 
 

@@ -34,7 +34,7 @@ def merged_base(
         for name, value in tuned_weights(net, persona, strength).items():
             parent, _, last = name.rpartition(".")
             setattr(whole.get_submodule(parent), last, nn.Parameter(value.clone(), False))
-    in_eight_bits(*(part for part in (whole.unet, whole.control) if part is not None))
+    in_eight_bits(whole.unet, whole.control)
     kind = restorer.base.rpartition(" ")[0]
     return replace(restorer, **loaders(keep, whole), base=f"{kind} {_fingerprint(restorer.base, persona, strength)}")
 

@@ -23,13 +23,14 @@ def settle_precision(unets: Iterable[nn.Module], vaes: Iterable[nn.Module], half
             )  # diffusers' own warns of layers that it does not even have
 
 
-def in_eight_bits(*unets: nn.Module) -> None:
+def in_eight_bits(*unets: nn.Module | None) -> None:
     """Stores the weights of the layers of streamed UNets and ControlNets in 8 bits where ComfyUI's user wants it; they compute in the
-    precision of their input. Adapters stay, and so do first layers, whose precision tells what that of the input has to be."""
+    precision of their input. Adapters stay, and so do first layers, whose precision tells what that of the input has to be.
+    None: a part that the model lacks."""
     kind = eight_bits()
     if kind is None:
         return
-    for unet in unets:
+    for unet in filter(None, unets):
         for layer in storable(unet):
             layer.weight.data = layer.weight.data.to(kind)
 

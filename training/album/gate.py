@@ -211,9 +211,9 @@ def gate_quality(gate: Gate, samples: Samples, batch: int = 16) -> dict[str, lis
     rows = []
     for start in range(0, len(samples), batch):
         items = [samples[index] for index in range(start, min(start + batch, len(samples)))]
-        rows_of = {name: torch.from_numpy(np.stack([one[name] for one in items])) for name in items[0]}
-        truth, seen = unpacked(rows_of)
-        pictures = (seen.face, as_used(gate, seen, rows_of))
+        stacked = {name: torch.from_numpy(np.stack([one[name] for one in items])) for name in items[0]}
+        truth, seen = unpacked(stacked)
+        pictures = (seen.face, as_used(gate, seen, stacked))
         inside = seen.parts.sum((1, 2, 3)).clamp(min=1) * 3
         errors = [((seen.parts * (picture - truth).square()).sum((1, 2, 3)) / inside + 1e-6) for picture in pictures]
         rows.append(
