@@ -12,7 +12,7 @@ from personal_restore.models.old_photo import ready
 from personal_restore.models.old_photo.finder import Finder
 from personal_restore.training import procedural
 from personal_restore.training.loop import Schedule
-from personal_restore.training.old_photo import filler, finder, pictures, samples
+from personal_restore.training.old_photo import crops, filler, finder, pictures, samples
 from personal_restore.training.old_photo.holes import draw_holes
 from personal_restore.training.old_photo.lookalikes import KINDS
 
@@ -23,7 +23,7 @@ SHORT = Schedule(steps=2, batch=2, learning_rate=1e-3, workers=0)
 @pytest.fixture
 def sources(tmp_path, monkeypatch) -> pictures.Sources:
     """Drawn pictures in the place of photographs; shards of two."""
-    for module in (pictures, filler, samples):
+    for module in (pictures, samples):
         monkeypatch.setattr(module, "SHARD", 2)
     monkeypatch.setattr(filler, "TESTED", 2)
     paths = tuple(tmp_path / f"{number}.jpg" for number in range(2))
@@ -40,10 +40,10 @@ def test_pictures_samples_and_both_trainings_from_files_to_weights(sources, tmp_
     assert (tmp_path / "again" / "shard_00000.npy").read_bytes() == first
     samples.write_samples(tmp_path / "pictures", tmp_path / "samples", range(4))
     shapes = {np.load(path).shape for path in (tmp_path / "samples").glob("*.npy")}
-    assert shapes == {(2, pictures.SIDE, pictures.SIDE, 4)}
+    assert shapes == {(2, pictures.SIDE, pictures.SIDE, 7)}
     found, figures = finder.train_finder(tmp_path / "samples", tmp_path / "finder", CPU, SHORT)
     assert figures["samples"] == 2 and all(0 <= x <= 1 for row in figures["held_back"].values() for x in row)
-    filled, figures = filler.train_filler(tmp_path / "pictures", tmp_path / "filler", CPU, SHORT)
+    filled, figures = filler.train_filler(tmp_path / "samples", tmp_path / "filler", CPU, SHORT)
     assert figures["held_back"].keys() == {"filler", "smooth", "telea", "navier_stokes"}
     for network in (found, filled):
         ready.save_network(network, figures, tmp_path / "weights.safetensors")
@@ -74,7 +74,8 @@ def test_the_hardest_samples_are_undamaged_ones_in_which_the_most_is_found(tmp_p
     samples.write_hard_samples(tmp_path, tmp_path / "hard", Bright())
     (path,) = (tmp_path / "hard").iterdir()
     hard = np.load(path)
-    assert hard.shape == (2, 64, 64, 4) and not hard[..., 3].any() and hard[..., :3].mean() > 128
+    assert hard.shape == (2, 64, 64, 7) and not hard[..., 3].any() and hard[..., :3].mean() > 128
+    assert np.array_equal(hard[..., :3], hard[..., 4:])
 
 
 def test_what_looks_like_damage_is_drawn_and_the_same_for_the_same_seed():
@@ -96,6 +97,40 @@ def test_a_smear_is_strongest_in_the_holes_and_reaches_beyond_them():
     holes[30:34] = 1
     change = np.abs(filler.smeared(picture, holes, np.random.default_rng(0)).astype(int) - 120).max((0, 2))
     assert change[31] > change[29] > 0 and change[:24].max() == 0
+
+
+def striped(side: int = 160) -> np.ndarray:
+    """One sample of noise below 200, with four damaged rows of 255."""
+    sample = np.random.default_rng(0).integers(0, 200, (1, side, side, samples.CHANNELS), dtype=np.uint8)
+    sample[..., 3] = 0
+    sample[:, 40:44, :, 3] = 255
+    sample[..., :3] = np.where(sample[..., 3:4] > 0, 255, sample[..., 4:])
+    return sample
+
+
+def test_most_crops_of_the_filler_hide_drawn_damage_and_their_truth_is_the_print_without_it():
+    seen = [filler.Holed([striped()], 40, 0)[number] for number in range(40)]
+    hiding = [one for one in seen if (one["shown"][:, one["holes"][0] > 0] == 255).any(1).all()]
+    hiding = [one for one in hiding if np.array_equal(*(one[x][:, one["holes"][0] == 0] for x in ("shown", "picture")))]
+    assert 17 <= len(hiding) <= 31
+    for one in hiding:
+        assert (one["picture"] < 200).all() and 6 * 128 <= one["holes"].sum() <= 10 * 128
+
+
+def test_a_crop_is_sought_where_there_is_damage_and_is_any_where_there_is_none():
+    rng = np.random.default_rng(0)
+    sample = striped()
+    assert all((crops.damaged_crop([sample], rng, 32)[..., 3] > 0).any() for _ in range(10))
+    sample[..., 3] = 0
+    places = {crops.damaged_crop([sample], rng, 32)[0, 0].tobytes() for _ in range(10)}
+    assert len(places) > 5
+
+
+def test_samples_of_an_older_version_are_refused(tmp_path):
+    for number in range(4):
+        np.save(tmp_path / f"shard_{number:05d}.npy", np.zeros((2, 8, 8, 4), np.uint8))
+    with pytest.raises(UserError, match="older version.*draw them again"):
+        samples.opened_samples(tmp_path)
 
 
 def test_a_border_is_no_damage():

@@ -45,7 +45,7 @@ def run_old_stage(options: argparse.Namespace) -> int:
         case "old-filler":
             from ...training.old_photo.filler import train_filler
 
-            filler, figures = train_filler(pictures, out / "filler", place("training", torch.bfloat16))
+            filler, figures = train_filler(drawn, out / "filler", place("training", torch.bfloat16))
             ready.save_network(filler, figures, ready.FILLER)
         case "old-colors":
             from ...models.old_photo.colors import WEIGHTS

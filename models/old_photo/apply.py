@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lib.pictures.tiles import as_memory_allows, tiled
+from ...lib.pictures.tiles import as_memory_allows, memory_for, tiled
 from .filler import Filler, smoothly_filled
 from .finder import Finder
+from .repeats import repeated
 
 # Calibrated on drawn damage that was not trained on, see docs/old_photographs.md.
 THRESHOLD = 0.5
@@ -71,14 +72,16 @@ def fill_damage(
     if strength == 0 or not holes.any():
         return photos
     net = load()
-    weight = next(net.parameters())
-    stack = torch.cat([smoothly_filled(photos * (1 - holes), holes), holes], 1)
+    device = next(net.parameters()).device
+    with memory_for("what repeats around the damage"):
+        smooth = smoothly_filled(photos * (1 - holes), holes)
+        stack = torch.cat([smooth, holes, *repeated(smooth, holes, lambda: progress(0, 1))], 1)
 
     def apply(tile: Tensor) -> Tensor:
-        if not tile[:, 3:].any():
+        if not tile[:, 3:4].any():
             return tile[:, :3]
-        padded = _padded(tile, net.multiple).to(weight)
-        return net(padded[:, :3], padded[:, 3:])[..., : tile.shape[-2], : tile.shape[-1]].float()
+        planes = _padded(tile, net.multiple).to(device).split((3, 1, 3, 1), 1)
+        return net(*planes)[..., : tile.shape[-2], : tile.shape[-1]].float()
 
     def run(tile: int) -> Tensor:
         return tiled(apply, stack, tile, OVERLAP, multiple=net.multiple, progress=progress)

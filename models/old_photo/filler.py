@@ -1,8 +1,8 @@
 """The filler: what belongs into the masked places of a photograph, from what surrounds them, in one step.
 
 A pull-push pyramid (Gortler et al., The Lumigraph, 1996, section 3.4) first fills the holes smoothly, however large they are. For
-every pixel, the network then weighs the nearest known pixels in eight directions and the smooth filling, and adds a little of its
-own. It sees no masked pixel, so that what the damage looks like does not matter.
+every pixel, the network then weighs the nearest known pixels in eight directions, what repeats around the hole and the smooth
+filling, and adds a little of its own. It sees no masked pixel, so that what the damage looks like does not matter.
 """
 
 from __future__ import annotations
@@ -13,46 +13,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...lib.pictures.color import BT601
 from .neighbors import DIRECTIONS, REACH, colors_around, steps_to_known
+from .repeats import NONE
 from .unet import UNet
 
 # What the weights cannot make is small beside the range of the picture: so large is a unit of the network.
 STEP = 0.1
 WIDTHS, DEPTHS = (32, 48, 64, 96, 128), (1, 1, 2, 2, 2)
-AROUND = 2 * len(DIRECTIONS)  # colors that are weighed, beside the smooth filling
+AROUND = 2 * len(DIRECTIONS)  # colors that are weighed, beside the smooth filling and what repeats
 # Before training, weights fall with the square of the distance; for pixels a little behind, and for none in reach, by as much more.
 FALL, BEHIND, MISSING = 2.0, 1.0, 8.0
-LUMA = 0.299, 0.587, 0.114
+# Before training, what repeats weighs like the smooth filling where its squared error is this small, and less the larger it is.
+FITTING = 2e-4
 CONTRAST = 4.0  # by which differences of luma are amplified for the network
 
 
 class Filler(nn.Module):
-    """``[B, 3, H, W]`` in 0..1, filled smoothly, and ``[B, 1, H, W]``, 1 in the holes, to the better filled picture, unclamped.
+    """Float32 ``[B, 3, H, W]`` in 0..1, filled smoothly, and ``[B, 1, H, W]``, 1 in the holes, to the better filled picture, unclamped.
 
-    H and W are multiples of `multiple`. Outside the holes nothing changes.
+    again, error: what repeats there, ``[B, 3, H, W]``, and the mean squared error of its luma, ``[B, 1, H, W]``, see `repeated`. H and W
+    are multiples of `multiple`. Outside the holes nothing changes.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS):
         super().__init__()
-        self.net = UNet(4 + len(DIRECTIONS) + AROUND, AROUND + 1 + 3, widths, depths)
+        self.net = UNet(6 + len(DIRECTIONS) + AROUND, AROUND + 2 + 3, widths, depths)
         self.multiple = self.net.multiple
 
-    def forward(self, smooth: Tensor, holes: Tensor) -> Tensor:
+    def forward(self, smooth: Tensor, holes: Tensor, again: Tensor, error: Tensor) -> Tensor:
         far = steps_to_known(holes)
         index, colors = colors_around(smooth, far)
-        rows = smooth.permute(0, 2, 3, 1).reshape(-1, 3)
+        # Where nothing repeats, it must not matter.
+        again = torch.where(error < NONE, again, smooth)
+        misfit = (error / FITTING + 1e-2).log()
+        rows = _rows(smooth)
         own = rows[index]
-        light = ((colors - own[:, None]) * smooth.new_tensor(LUMA)).sum(2) * CONTRAST
-        light = _planes(light.new_zeros(len(rows), AROUND).index_copy(0, index, light), smooth)
-        stack = torch.cat([smooth * 2 - 1, holes, light, far.log1p() / 2 - 1], 1)
-        out = self.net(stack.contiguous(memory_format=torch.channels_last)).float()
-        out = out.permute(0, 2, 3, 1).reshape(len(rows), -1)[index]
-        far = far.permute(0, 2, 3, 1).reshape(len(rows), -1)[index]
+        colors = torch.cat([colors, _rows(again)[index][:, None]], 1)
+        light = ((colors - own[:, None]) * smooth.new_tensor(BT601)).sum(2) * CONTRAST
+        light = _planes(light.new_zeros(len(rows), AROUND + 1).index_copy(0, index, light), smooth)
+        # All of the order of 1.
+        stack = [smooth * 2 - 1, holes, light, far.log1p() / 2 - 1, misfit / 4]
+        seen = torch.cat(stack, 1).to(self.net.head.weight.dtype, memory_format=torch.channels_last)
+        out = self.net(seen).float()
+        out, far, misfit = (_rows(planes)[index] for planes in (out, far, misfit))
         start = -FALL * far.log1p() - MISSING * (far == REACH)
-        start = torch.cat([start, start - BEHIND, torch.full_like(start[:, :1], -FALL)], 1)
-        weights = (start + out[:, : AROUND + 1]).softmax(1)
+        smoothest = torch.full_like(misfit, -FALL)
+        # Half of the logarithm of a squared error: weights fall with the error.
+        start = torch.cat([start, start - BEHIND, smoothest - misfit / 2, smoothest], 1)
+        weights = (start + out[:, : AROUND + 2]).softmax(1)
         mixed = (weights[:, :-1, None] * colors).sum(1) + weights[:, -1:] * own
-        return _planes(rows.index_copy(0, index, mixed + STEP * out[:, AROUND + 1 :]), smooth)
+        return _planes(rows.index_copy(0, index, mixed + STEP * out[:, AROUND + 2 :]), smooth)
+
+
+def _rows(planes: Tensor) -> Tensor:
+    """``[B, C, H, W]`` to ``[B * H * W, C]``."""
+    return planes.permute(0, 2, 3, 1).reshape(-1, planes.shape[1])
 
 
 def _planes(rows: Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..shared.own_weights import load_own, save_own
+from ..shared.precision import embedded_precision
 from .filler import Filler
 from .finder import Finder
 
@@ -22,12 +23,12 @@ Keep = Callable[[nn.Module], Callable[[], Any]]
 @cache
 def finder(keep: Keep) -> Callable[[], Finder]:
     """keep(module) hands a module to whoever manages memory and gives back a loader."""
-    return keep(load(FINDER))
+    return keep(load(FINDER).to(embedded_precision()))
 
 
 @cache
 def filler(keep: Keep) -> Callable[[], Filler]:
-    return keep(load(FILLER))
+    return keep(load(FILLER).to(embedded_precision()))
 
 
 def save_network(network: Finder | Filler, provenance: dict, path: Path) -> None:

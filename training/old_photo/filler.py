@@ -1,6 +1,6 @@
-"""Trains the filler: undamaged pictures with free-form holes, of which only the surroundings are shown.
+"""Trains the filler: old prints with holes, of which only the surroundings are shown.
 
-No mask is exact: half of the holes leave some of the damage that they hide around them.
+Some holes hide the drawn damage of the samples, others are free forms. No mask is exact: often some of the damage is left around them.
 """
 
 from __future__ import annotations
@@ -19,41 +19,52 @@ from torch.utils.data import Dataset
 from ...lib.vocabulary import Place
 from ...models.old_photo.apply import fill_damage
 from ...models.old_photo.filler import Filler, smoothly_filled
+from ...models.old_photo.repeats import repeated
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
+from .crops import any_crop, damaged_crop, turned
 from .holes import draw_holes
-from .pictures import HELD_BACK, SHARD, opened_pictures
+from .pictures import HELD_BACK
+from .samples import opened_samples
 
 SIDE = 128
 TESTED = 128  # crops
 SCHEDULE = Schedule(steps=5200, batch=16, learning_rate=1e-3, warmup=150, workers=0)
-# Shares of the holes that leave some damage around them, and that are a pixel wider than it.
+# Share of the crops whose holes hide drawn damage.
+DRAWN = 0.6
+# From which share of a replaced pixel on the damage is hidden, and how many pixels around it, at least and at most.
+HIDDEN, MARGIN = 0.03, (1, 3)
+MOST = 0.7  # share of a crop that may be hidden; otherwise the holes are free forms
+# Shares of the free-form holes around which some damage is left, and which are wider than it.
 SMEARED, WIDER = 0.5, 0.35
-# Below this an error counts in squares: noise cannot be guessed.
-SMALL = 0.01
+# Errors count as if so many more pixels were filled rightly: a hole of few pixels in noise says little.
+FEW = 16
 
 
 class Holed(Dataset):
-    """Crops of the pictures, turned, mirrored and recolored, each with holes."""
+    """Crops of the samples, turned, mirrored and recolored, each with holes."""
 
-    def __init__(self, pictures: list[np.ndarray], length: int, seed: int):
-        self.pictures, self.length, self.seed = pictures, length, seed
+    def __init__(self, shards: list[np.ndarray], length: int, seed: int):
+        self.shards, self.length, self.seed = shards, length, seed
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, index))
-        picture = self.pictures[rng.integers(len(self.pictures))][rng.integers(SHARD)]
-        top, left = rng.integers(0, picture.shape[0] - SIDE + 1, 2)
-        crop = picture[top : top + SIDE, left : left + SIDE]
-        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])][..., rng.permutation(3)]
-        holes = draw_holes(rng, SIDE)
-        truth = np.ascontiguousarray(crop.transpose(2, 0, 1))
-        shown = smeared(truth, holes, rng) if rng.random() < SMEARED else truth
-        if rng.random() < WIDER:
-            holes = cv2.dilate(holes, np.ones((3, 3), np.uint8))
-        return {"picture": truth, "shown": shown, "holes": holes[None]}
+        drawn = rng.random() < DRAWN
+        crop = turned((damaged_crop if drawn else any_crop)(self.shards, rng, SIDE), rng)
+        damaged, damage, truth = crop[:3], crop[3], crop[4:]
+        reach = 2 * int(rng.integers(MARGIN[0], MARGIN[1] + 1)) + 1
+        holes = cv2.dilate((damage >= HIDDEN * 255).astype(np.float32), np.ones((reach, reach), np.uint8))
+        shown = damaged
+        if not (drawn and 0 < holes.mean() < MOST):
+            holes = draw_holes(rng, SIDE)
+            shown = smeared(truth, holes, rng) if rng.random() < SMEARED else truth
+            if rng.random() < WIDER:
+                holes = cv2.dilate(holes, np.ones((3, 3), np.uint8))
+        order = rng.permutation(3)
+        return {"picture": truth[order], "shown": shown[order], "holes": holes[None]}
 
 
 def smeared(picture: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -63,32 +74,34 @@ def smeared(picture: np.ndarray, holes: np.ndarray, rng: np.random.Generator) ->
     return (picture + soft * (tone - picture)).round().clip(0, 255).astype(np.uint8)
 
 
-def filling_loss(filler: Callable[[Tensor, Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean absolute error inside the holes, of the filler and of the smooth filling that it starts from."""
+def filling_loss(filler: Callable[..., Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The root mean square error inside the holes, of pictures in 0..1, averaged over them, see ``FEW``; and the mean PSNR in dB, with that
+    of the smooth filling."""
     truth, shown, holes = batch["picture"].float() / 255, batch["shown"].float() / 255, batch["holes"].float()
-    smooth = smoothly_filled(shown * (1 - holes), holes)
-    filled = filler(smooth, holes).float()
-    area = 3 * holes.sum()
-    error = holes * (((filled - truth).square() + SMALL**2).sqrt() - SMALL)
-    start = holes * (((smooth - truth).square() + SMALL**2).sqrt() - SMALL)
-    squared = (holes * (filled - truth)).square().sum((1, 2, 3)) / (3 * holes.sum((1, 2, 3)))
-    return {
-        "loss": error.sum() / area,
-        "smooth": start.sum().detach() / area,
-        "psnr": (-10 * (squared + 1e-6).log10()).mean().detach(),
-    }
+    with torch.no_grad():
+        smooth = smoothly_filled(shown * (1 - holes), holes)
+        again, error = repeated(smooth, holes)
+    ours, before = (_squared(filled.float(), truth, holes) for filled in (filler(smooth, holes, again, error), smooth))
+    psnr, smooth_psnr = (-10 * one.detach().log10().mean() for one in (ours, before))
+    return {"loss": ours.sqrt().mean(), "psnr": psnr, "smooth": smooth_psnr}
+
+
+def _squared(filled: Tensor, truth: Tensor, holes: Tensor) -> Tensor:
+    """Squared error inside the holes of each picture, ``[B]``, above 0 for its root's sake."""
+    squared = (holes * (filled - truth)).square().sum((1, 2, 3)) / 3
+    return squared / (holes.sum((1, 2, 3)) + FEW) + 1e-6
 
 
 def train_filler(
-    pictures: Path,
+    samples: Path,
     work: Path,
     place: Place,
     schedule: Schedule = SCHEDULE,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Filler, dict]:
-    """Trains or resumes in ``work`` on the shards in ``pictures``, see `pictures.write_pictures`. Returns the filler and
-    where it comes from, with its figures on pictures that it never saw."""
-    shards = opened_pictures(pictures)[HELD_BACK:]
+    """Trains or resumes in ``work`` on the shards in ``samples``, see `samples.write_samples`. Returns the filler and
+    where it comes from, with its figures on samples that it never saw."""
+    shards = opened_samples(samples)[HELD_BACK:]
     with seeded(schedule.seed):
         filler = Filler().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(filler.parameters(), schedule.learning_rate, weight_decay=1e-4)
@@ -97,8 +110,8 @@ def train_filler(
         return Holed(shards, length, schedule.seed)
 
     filler = train_loop(work, filler, optimizer, data, filling_loss, schedule, place, report).cpu().eval()
-    held_back = filler_quality(filler, Holed(opened_pictures(pictures)[:HELD_BACK], TESTED, 1))
-    return filler, {"pictures": len(shards), "schedule": asdict(schedule), "held_back": held_back}
+    held_back = filler_quality(filler, Holed(opened_samples(samples)[:HELD_BACK], TESTED, 1))
+    return filler, {"samples": len(shards), "schedule": asdict(schedule), "held_back": held_back}
 
 
 def filler_quality(filler: Filler, samples: Holed) -> dict[str, float]:

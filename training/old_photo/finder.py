@@ -18,19 +18,20 @@ from ...models.old_photo.apply import find_damage, mask_of
 from ...models.old_photo.finder import Finder
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
-from .pictures import HELD_BACK, opened_pictures
+from .crops import DAMAGED, any_crop, damaged_crop, turned
+from .pictures import HELD_BACK
+from .samples import opened_samples
 
 SIDE = 256
 SCHEDULE = Schedule(steps=16000, batch=8, learning_rate=1e-3, warmup=200, workers=0)
-# From how much local damage on a pixel counts as damaged; between the two it is not counted.
-FAINT, DAMAGED = 0.08, 0.3
+FAINT = 0.08  # up to this share of a pixel is undamaged; from here to DAMAGED it is not counted
 # Near damage a pixel more or less is no fault.
 NEAR, NEAR_WEIGHT = 2, 0.25
 THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 MOST_FOUND = 4e-4  # share of the pixels of undamaged samples
 FRAMED = 0.08  # share of the crops that get a border
-# Damage is rare: its pixels count more, and a share of the crops is sought where there is some, in so many samples at most.
-RARE, SOUGHT, TRIES = 4.0, 0.6, 8
+# Damage is rare: its pixels count more, and a share of the crops is sought where there is some.
+RARE, SOUGHT = 4.0, 0.6
 
 
 class Damaged(Dataset):
@@ -44,41 +45,21 @@ class Damaged(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, index))
-        shard = self.shards[rng.integers(len(self.shards))]
-        sample = shard[rng.integers(len(shard))]
-        top, left = rng.integers(0, sample.shape[0] - SIDE + 1, 2)
-        if rng.random() < SOUGHT:
-            top, left, sample = self._damaged(rng)
-        crop = sample[top : top + SIDE, left : left + SIDE]
-        crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])].transpose(2, 0, 1)
-        crop = np.ascontiguousarray(crop)
+        wanted = damaged_crop if rng.random() < SOUGHT else any_crop
+        crop = turned(wanted(self.shards, rng, SIDE)[..., :4], rng)
         if rng.random() < FRAMED:
             frame(crop, rng)
         return {"picture": crop[:3], "damage": crop[3:]}
-
-    def _damaged(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
-        """A crop with some damage in it, if one of a few samples has any."""
-        for _ in range(TRIES):
-            shard = self.shards[rng.integers(len(self.shards))]
-            sample = shard[rng.integers(len(shard))]
-            places = np.flatnonzero(sample[..., 3] >= DAMAGED * 255)
-            if len(places):
-                break
-        place = divmod(int(rng.choice(places)), sample.shape[1]) if len(places) else (0, 0)
-        top, left = (
-            int(np.clip(at - rng.integers(SIDE), 0, side - SIDE)) for at, side in zip(place, sample.shape, strict=False)
-        )
-        return top, left, sample
 
 
 def frame(crop: np.ndarray, rng: np.random.Generator) -> None:
     """A straight border of one tone, as scans and films have, on some sides of ``[4, S, S]``, in place; it is no damage."""
     tone = rng.integers(0, 256) + rng.integers(-6, 7, (3, 1, 1))
-    for turned in (crop, crop[:, ::-1], crop.swapaxes(1, 2), crop.swapaxes(1, 2)[:, ::-1]):
+    for view in (crop, crop[:, ::-1], crop.swapaxes(1, 2), crop.swapaxes(1, 2)[:, ::-1]):
         if rng.random() < 0.6:
             width = int(rng.integers(1, 9))
-            turned[:3, :width] = tone.clip(0, 255)
-            turned[3, :width] = 0
+            view[:3, :width] = tone.clip(0, 255)
+            view[3, :width] = 0
 
 
 def targets(damage: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +92,7 @@ def train_finder(
 ) -> tuple[Finder, dict]:
     """Trains or resumes in ``work`` on the shards in ``samples``, see `samples.write_samples`. Returns the finder and where it comes from,
     with its figures on samples that it never saw."""
-    shards = opened_pictures(samples)[HELD_BACK:]
+    shards = opened_samples(samples)[HELD_BACK:]
     with seeded(schedule.seed):
         finder = Finder().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(finder.parameters(), schedule.learning_rate, weight_decay=1e-4)
@@ -120,7 +101,7 @@ def train_finder(
         return Damaged(shards, length, schedule.seed)
 
     finder = train_loop(work, finder, optimizer, data, finding_loss, schedule, place, report).cpu().eval()
-    held_back = finder_quality(finder, np.concatenate(opened_pictures(samples)[:HELD_BACK]))
+    held_back = finder_quality(finder, np.concatenate(opened_samples(samples)[:HELD_BACK]))
     threshold = calibrate(finder, held_back)
     figures = {"threshold": threshold, "held_back": held_back}
     return finder, {"samples": len(shards), "schedule": asdict(schedule), **figures}
@@ -139,7 +120,7 @@ def calibrate(finder: Finder, figures: dict[str, list[float]]) -> float:
 def finder_quality(finder: Finder, samples: np.ndarray) -> dict[str, list[float]]:
     """By threshold: precision and recall within ``NEAR`` pixels, F1, and the share of pixels found in undamaged samples.
 
-    samples: uint8 ``[N, S, S, 4]``, see `samples.write_samples`. Faint damage counts neither as found nor as missed.
+    samples: uint8 ``[N, S, S, C]``, see `samples.write_samples`. Faint damage counts neither as found nor as missed.
     """
     pictures = torch.from_numpy(np.ascontiguousarray(samples[..., :3])).permute(0, 3, 1, 2)
     damage = torch.from_numpy(np.ascontiguousarray(samples[..., 3]))[:, None].float() / 255
