@@ -26,6 +26,7 @@ TURNED = {3: 2, 6: 3, 8: 1}
 # Formats and modes that it reads as they are meant; of an icon, for example, it takes another size than Pillow.
 FORMATS = "JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"
 PLAIN = "1", "L", "LA", "P", "PA", "RGB", "RGBA"
+NAMED = 'name faces with --set "PR_MatchFaces.override=NUMBER=NAME, ..."'
 SIDEWAYS = 45  # degrees from which a face does not lie upright
 RESTORING = 60  # bytes per pixel: photograph, scene, result and what lies between, as floats
 
@@ -116,9 +117,13 @@ def noticed(report: dict[str, Any]) -> list[str]:
 
 def summary_line(report: dict[str, Any]) -> str:
     """Who was recognized and how the photograph is damaged, in a line; empty if the report says nothing of either."""
-    known = [_recognized(face) for face in report.get("faces", []) if face.get("person")]
-    strangers = len(report.get("faces", [])) - len(known)
-    people = [*known, *([f"{strangers} not recognized"] if strangers else [])]
+    faces = report.get("faces", [])
+    known = [_recognized(face) for face in faces if face.get("person")]
+    doubts = [
+        f"face {n}: {face['doubt']}" for n, face in enumerate(faces) if not face.get("person") and face.get("doubt")
+    ]
+    unknown = f"{len(faces) - len(known)} not recognized" + (f" ({'; '.join([*doubts, NAMED])})" if doubts else "")
+    people = [*known, *([unknown] if len(known) < len(faces) else [])]
     words = (report.get("damage") or {}).get("words")
     parts = [f"faces: {', '.join(people)}" if people else "", f"damage: {words}" if words else ""]
     return "; ".join(part for part in parts if part)

@@ -70,6 +70,17 @@ def test_the_only_face_and_the_only_person_need_less_similarity_and_are_doubtful
     assert names(matched([orange], library=anna, threshold=0.9)) == [[None]], "the user's threshold is final"
 
 
+def test_of_a_person_nobody_was_taken_for_the_most_similar_face_is_named_as_a_doubt():
+    orange, yellow = (1.0, 0.7, 0.1), (1.0, 0.75, 0.1)
+    first, second, third = matched([yellow, orange, BLUE]).frames[0]
+    assert [one.person for one in (first, second, third)] == [None] * 3
+    assert second.doubt == "perhaps Anna (0.87), but 0.90 is needed: say who it is"
+    assert first.doubt.startswith("perhaps Ben (0.8") and third.doubt == ""
+    red, other = matched([RED, orange]).frames[0]
+    assert (red.person, red.doubt) == ("Anna", "") and "Anna" not in other.doubt, "Anna is somebody else here"
+    assert matched([orange], override="0=nobody").frames[0][0].doubt == "", "what was said is no doubt"
+
+
 def test_a_person_is_given_to_one_face_only():
     assert names(matched([(1.0, 0.3, 0.1), RED, RED])) == [[None, "Anna", None]]
 

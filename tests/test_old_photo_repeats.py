@@ -50,7 +50,9 @@ def test_the_filler_makes_use_of_what_repeats(monkeypatch):
 def test_a_wide_hole_in_a_light_wall_becomes_no_darker():
     picture, holes = torch.full((1, 3, 320, 320), 0.9), blob(320, 320, 160, 160, 110)
     filled = apply.fill_damage(picture, holes, 1.0, ready.filler(keep))
-    assert (filled - picture).abs().max() < 6 / 255  # measured: 4.2; 10.7 where black is weighed for what does not repeat
+    assert (
+        filled - picture
+    ).abs().max() < 6 / 255  # measured: 4.2; 10.7 where black is weighed for what does not repeat
 
 
 def test_filling_can_be_canceled_before_the_first_tile():

@@ -43,3 +43,10 @@ def test_the_last_line_says_who_was_recognized_how_much_the_album_gave_and_what_
     line = summary_line({"faces": faces, "damage": {"words": "noise"}})
     people = "Ada (31% of the face from the album), Bo (0% of the face from the album, not sure: check), Cy"
     assert line == f"faces: {people}, 1 not recognized; damage: noise"
+
+
+def test_the_last_line_says_who_an_unrecognized_face_may_be_and_how_to_say_so():
+    doubt = "perhaps Bo (0.44), but 0.50 is needed: say who it is"
+    faces = [{"person": "Ada"}, {"person": None, "doubt": doubt}, {"person": None, "doubt": ""}]
+    hint = 'name faces with --set "PR_MatchFaces.override=NUMBER=NAME, ..."'
+    assert summary_line({"faces": faces}) == f"faces: Ada, 2 not recognized (face 1: {doubt}; {hint})"

@@ -17,6 +17,7 @@ EVERYBODY_KNOWN, STRANGERS, GAPS = "known", "strangers", " \t,;\n"
 SEPARATED, BETWEEN = re.compile(r"([,;\n])([^,;\n]*)"), re.compile(f"[{GAPS}]*")
 MOST_DIGITS, LONGEST = 9, 200  # of a face's number; of what a message repeats
 MARGIN = 0.05  # of similarity
+NEARLY = 0.12  # so far below the threshold, who it may be is still said
 
 
 def assign(similarity: np.ndarray, people: Sequence[str], threshold: float) -> list[str | None]:
@@ -108,7 +109,7 @@ def _match_frame(
     people = tuple(person for person in library.people if person.name not in fixed.values())
     matrix = similarity_matrix([frame[index] for index in free], replace(library, people=people), embedder)
     names = [person.name for person in people]
-    matches = weigh(matrix, names, assign(matrix, names, threshold), embedder.sure)
+    matches = suspected(matrix, names, weigh(matrix, names, assign(matrix, names, threshold), embedder.sure), threshold)
     result = {index: Match(name, float(name is not None)) for index, name in fixed.items()}
     result |= dict(zip(free, matches, strict=True))
     return tuple(
@@ -150,6 +151,25 @@ def weigh(similarity: np.ndarray, people: Sequence[str], names: Sequence[str | N
         else:
             matches.append(Match(name, confidence, "" if confidence >= sure else "not sure: check"))
     return matches
+
+
+def suspected(similarity: np.ndarray, people: Sequence[str], matches: Sequence[Match], threshold: float) -> list[Match]:
+    """The matches, with the doubt of those faces that hardly miss one of the people nobody was taken for; one face per person.
+
+    similarity: ``[faces, people]``, as in ``weigh``. Damage makes a face less similar to everybody: only a person can say then.
+    """
+    taken = {match.person for match in matches}
+    open_faces = [row for row, match in enumerate(matches) if match == Match()]
+    missed = [column for column, name in enumerate(people) if name not in taken]
+    names = [people[column] for column in missed]
+    told = list(matches)
+    for row, name in zip(
+        open_faces, assign(similarity[np.ix_(open_faces, missed)], names, threshold - NEARLY), strict=True
+    ):
+        if name is not None:
+            found = similarity[row][people.index(name)]
+            told[row] = Match(doubt=f"perhaps {name} ({found:.2f}), but {threshold:.2f} is needed: say who it is")
+    return told
 
 
 def parse_override(text: str, faces: int, people: Sequence[str]) -> dict[int, str | None]:
