@@ -70,6 +70,16 @@ def test_the_only_face_and_the_only_person_need_less_similarity_and_are_doubtful
     assert names(matched([orange], library=anna, threshold=0.9)) == [[None]], "the user's threshold is final"
 
 
+def test_as_many_faces_as_people_need_less_similarity_if_each_is_like_one_of_them():
+    orange, lime = (1.0, 0.7, 0.1), (0.75, 1.0, 0.1)
+    assert names(matched([orange, BLUE])) == [[None, None]], "only one of them is like somebody"
+    both = matched([orange, lime]).frames[0]
+    assert [one.person for one in both] == ["Anna", "Ben"] and all("check" in one.doubt for one in both)
+    assert names(matched([orange, lime, BLUE])) == [[None, None, None]]
+    assert names(matched([orange, lime, BLUE], override="2=nobody")) == [["Anna", "Ben", None]]
+    assert names(matched([orange, BLUE], override="1=Ben")) == [["Anna", "Ben"]]
+
+
 def test_of_a_person_nobody_was_taken_for_the_most_similar_face_is_named_as_a_doubt():
     orange, yellow = (1.0, 0.7, 0.1), (1.0, 0.75, 0.1)
     first, second, third = matched([yellow, orange, BLUE]).frames[0]

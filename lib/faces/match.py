@@ -76,8 +76,8 @@ def match_faces(
 ) -> Faces:
     """The faces with ``person``, ``confidence`` and ``doubt`` filled in, one-to-one within each photograph.
 
-    threshold: minimum similarity, 0..1; None uses the embedder's default, and its lower one for the only face of a photograph
-    if the library knows one person. override: see ``parse_override``; its entries
+    threshold: minimum similarity, 0..1; None uses the embedder's default, and its lower one where a photograph shows as many faces as the
+    library knows people and each reaches it with another one. override: see ``parse_override``; its entries
     are final and have confidence 1, and the people in it are not matched again in that photograph. progress: called after every
     photograph; may raise to cancel. Raises UserError if the library was made with another embedder.
     """
@@ -103,12 +103,14 @@ def _match_frame(
     threshold: float | None,
     fixed: Mapping[int, str | None],
 ) -> tuple[Face, ...]:
-    if threshold is None:
-        threshold = embedder.alone if len(frame) == len(library.people) == 1 else embedder.threshold
     free = [index for index in range(len(frame)) if index not in fixed]
     people = tuple(person for person in library.people if person.name not in fixed.values())
     matrix = similarity_matrix([frame[index] for index in free], replace(library, people=people), embedder)
     names = [person.name for person in people]
+    if threshold is None:
+        # As many faces as people, and each like one of them: they are meant, however damage makes all less similar.
+        all_of_them = len(free) == len(people) and None not in assign(matrix, names, embedder.alone)
+        threshold = embedder.alone if all_of_them else embedder.threshold
     matches = suspected(matrix, names, weigh(matrix, names, assign(matrix, names, threshold), embedder.sure), threshold)
     result = {index: Match(name, float(name is not None)) for index, name in fixed.items()}
     result |= dict(zip(free, matches, strict=True))
