@@ -140,8 +140,9 @@ class MatchFaces(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="Minimum similarity between a face and an album. 0 uses the default of the current "
-                    "embedding (dlib .5, or .45 for the only face and the only album; ArcFace .3). Lower it if a known "
-                    "person is missed in a bad photograph; raise it if a stranger is mistaken for a known person.",
+                    "embedding (dlib .5, or .45 if there are as many faces as people and each resembles another person; "
+                    "ArcFace .3). Lower it if a known person is missed in a bad photograph; raise it if a stranger is "
+                    "mistaken for a known person.",
                 ),
                 io.String.Input(
                     "override",
