@@ -27,7 +27,7 @@ ALONG = 2 * FARTHEST + 1
 FOUND = 16  # shifts of a block
 # Beside them: short shifts, so far in pixels and in so many directions. Not whole numbers, so that no step is half a pixel.
 SHORT, TURNS = (5.1, 9.1), 12
-TOGETHER = 4  # blocks that are computed at once: their planes fit into a CPU's cache
+TOGETHER = 8  # blocks that are computed at once: their planes fit into a CPU's cache
 NEARBY = 8  # pixels: only what is so near to a hole tells how it repeats
 # Least share of what is nearby that a shift must compare, and of the holes that it must fill.
 COMPARED, FILLED = 0.15, 0.02

@@ -35,7 +35,7 @@ def damaged_crop(shards: Sequence[np.ndarray], rng: np.random.Generator, side: i
     return sample[top : top + side, left : left + side]
 
 
-def turned(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def any_way_round(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """``[S, S, C]`` to ``[C, S, S]``, by quarters, half of them mirrored."""
     crop = np.rot90(crop, int(rng.integers(4)))[:, :: rng.choice([-1, 1])]
     return np.ascontiguousarray(crop.transpose(2, 0, 1))

@@ -22,7 +22,7 @@ from ...models.old_photo.filler import Filler, smoothly_filled
 from ...models.old_photo.repeats import repeated
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
-from .crops import any_crop, damaged_crop, turned
+from .crops import any_crop, any_way_round, damaged_crop
 from .holes import draw_holes
 from .pictures import HELD_BACK
 from .samples import opened_samples
@@ -53,7 +53,7 @@ class Holed(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, index))
         drawn = rng.random() < DRAWN
-        crop = turned((damaged_crop if drawn else any_crop)(self.shards, rng, SIDE), rng)
+        crop = any_way_round((damaged_crop if drawn else any_crop)(self.shards, rng, SIDE), rng)
         damaged, damage, truth = crop[:3], crop[3], crop[4:]
         reach = 2 * int(rng.integers(MARGIN[0], MARGIN[1] + 1)) + 1
         holes = cv2.dilate((damage >= HIDDEN * 255).astype(np.float32), np.ones((reach, reach), np.uint8))

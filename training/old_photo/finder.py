@@ -18,7 +18,7 @@ from ...models.old_photo.apply import find_damage, mask_of
 from ...models.old_photo.finder import Finder
 from ..loop import Schedule, train_loop
 from ..randomness import seeded
-from .crops import DAMAGED, any_crop, damaged_crop, turned
+from .crops import DAMAGED, any_crop, any_way_round, damaged_crop
 from .pictures import HELD_BACK
 from .samples import opened_samples
 
@@ -46,7 +46,7 @@ class Damaged(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, index))
         wanted = damaged_crop if rng.random() < SOUGHT else any_crop
-        crop = turned(wanted(self.shards, rng, SIDE)[..., :4], rng)
+        crop = any_way_round(wanted(self.shards, rng, SIDE)[..., :4], rng)
         if rng.random() < FRAMED:
             frame(crop, rng)
         return {"picture": crop[:3], "damage": crop[3:]}
