@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .unet import UNet
 
-WIDTHS, DEPTHS = (24, 40, 64, 80, 96), (1, 1, 2, 2, 2)
+WIDTHS, DEPTHS = (24, 40, 64, 80, 96), (1, 1, 1, 1, 2)
 
 
 class Finder(nn.Module):
