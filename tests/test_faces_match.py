@@ -88,6 +88,8 @@ def test_of_a_person_nobody_was_taken_for_the_most_similar_face_is_named_as_a_do
     assert first.doubt.startswith("perhaps Ben (0.8") and third.doubt == ""
     red, other = matched([RED, orange]).frames[0]
     assert (red.person, red.doubt) == ("Anna", "") and "Anna" not in other.doubt, "Anna is somebody else here"
+    anna = Library(LIBRARY.people[:1], "fake")
+    assert "but 0.85 is needed" in matched([(1.0, 0.9, 0.1)], library=anna).frames[0][0].doubt
     assert matched([orange], override="0=nobody").frames[0][0].doubt == "", "what was said is no doubt"
 
 

@@ -108,9 +108,9 @@ def _match_frame(
     matrix = similarity_matrix([frame[index] for index in free], replace(library, people=people), embedder)
     names = [person.name for person in people]
     if threshold is None:
-        # As many faces as people, and each like one of them: they are meant, however damage makes all less similar.
-        all_of_them = len(free) == len(people) and None not in assign(matrix, names, embedder.alone)
-        threshold = embedder.alone if all_of_them else embedder.threshold
+        # As many faces as people, and each like another one: they are meant, however damage makes all less similar.
+        meant = len(free) == len(people) and (len(free) == 1 or None not in assign(matrix, names, embedder.alone))
+        threshold = embedder.alone if meant else embedder.threshold
     matches = suspected(matrix, names, weigh(matrix, names, assign(matrix, names, threshold), embedder.sure), threshold)
     result = {index: Match(name, float(name is not None)) for index, name in fixed.items()}
     result |= dict(zip(free, matches, strict=True))
@@ -164,10 +164,9 @@ def suspected(similarity: np.ndarray, people: Sequence[str], matches: Sequence[M
     open_faces = [row for row, match in enumerate(matches) if match == Match()]
     missed = [column for column, name in enumerate(people) if name not in taken]
     names = [people[column] for column in missed]
+    likely = assign(similarity[np.ix_(open_faces, missed)], names, threshold - NEARLY)
     told = list(matches)
-    for row, name in zip(
-        open_faces, assign(similarity[np.ix_(open_faces, missed)], names, threshold - NEARLY), strict=True
-    ):
+    for row, name in zip(open_faces, likely, strict=True):
         if name is not None:
             found = similarity[row][people.index(name)]
             told[row] = Match(doubt=f"perhaps {name} ({found:.2f}), but {threshold:.2f} is needed: say who it is")
