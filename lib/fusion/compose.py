@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from ..faces.align import take_crop
 from ..faces.fine_align import Networks
 from ..faces.paste import unwarp
 from ..pictures.color import color_fix
@@ -18,6 +19,7 @@ from .blend import Patch, blend_faces
 from .face_warps import align_faces, scale_of, warp_faces
 from .mask import border_fade, own_mask
 
+ALIKE = 0.025  # root mean square difference at which two places are hardly alike
 DECIMAL = re.compile(r"\d{1,50}(\.\d{1,50})?|\.\d{1,50}")
 
 
@@ -91,20 +93,31 @@ def face_patch(
     color: str,
     mask: torch.Tensor | None,
 ) -> Patch:
-    """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``."""
+    """One face in the scene's frame, over the region that its crop covers. scene: ``[3, h, w]``.
+
+    A crop is resampled twice until it is back. What the scene itself loses on that way is given to the face where both look alike.
+    """
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    stack = torch.cat([face.best, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
+    own = take_crop(scene, similarity)[0]
+    stack = torch.cat([face.best, own, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
-    picture, known, inside = region[:3], region[3:4] * valid, region[4:5]
+    picture, again, known, inside = region[:3], region[3:6], region[6:7] * valid, region[7:8]
     x0, y0, x1, y1 = box
+    below = scene[None, :, y0:y1, x0:x1]
+    picture = (picture + alike(picture, again) * (below[0] - again)).clamp(0, 1)
     if color != "none":
-        below = scene[None, :, y0:y1, x0:x1]
         # Outside the crop's border there are no colors to transfer, so the scene is used there on both sides of the fix.
         filled = torch.lerp(below, picture[None], known)
         picture = color_fix(filled, below, color)[0].clamp(0, 1)
     if mask is not None:
         inside = inside * mask[:, y0:y1, x0:x1]
     return Patch(picture, inside * amount, known, box)
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """How alike two pictures ``[3, h, w]`` are around each pixel, ``[1, h, w]``: 1 where they are the same, to 0."""
+    squared = (a - b).square().mean(0, keepdim=True)
+    return (-F.avg_pool2d(squared, 5, 1, 2, count_include_pad=False) / ALIKE**2).exp()
 
 
 def grained(patch: Patch, scene: torch.Tensor, amount: float, seed: int) -> Patch:
