@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from ..faces.align import take_crop
+from ..faces.align import warp
 from ..faces.fine_align import Networks
 from ..faces.paste import unwarp
 from ..pictures.color import color_fix
@@ -98,7 +98,7 @@ def face_patch(
     A crop is resampled twice until it is back. What the scene itself loses on that way is given to the face where both look alike.
     """
     similarity = face.similarity.scaled(factor) if factor != 1 else face.similarity
-    own = take_crop(scene, similarity)[0]
+    own = warp(scene, similarity.matrix, (similarity.size, similarity.size))
     stack = torch.cat([face.best, own, face.valid, own_mask(face) if mask is None else border_fade(similarity.size)])
     region, valid, box = unwarp(stack, similarity, scene.shape[-2:])
     picture, again, known, inside = region[:3], region[3:6], region[6:7] * valid, region[7:8]

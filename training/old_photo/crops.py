@@ -12,8 +12,7 @@ TRIES = 8  # samples in which damage is sought, at most
 
 def any_crop(shards: Sequence[np.ndarray], rng: np.random.Generator, side: int) -> np.ndarray:
     """``[side, side, C]``, wherever it falls."""
-    shard = shards[rng.integers(len(shards))]
-    sample = shard[rng.integers(len(shard))]
+    sample = _any_sample(shards, rng)
     top, left = rng.integers(0, sample.shape[0] - side + 1, 2)
     return sample[top : top + side, left : left + side]
 
@@ -21,8 +20,7 @@ def any_crop(shards: Sequence[np.ndarray], rng: np.random.Generator, side: int) 
 def damaged_crop(shards: Sequence[np.ndarray], rng: np.random.Generator, side: int) -> np.ndarray:
     """``[side, side, C]`` with some damage in it, if one of a few samples has any."""
     for _ in range(TRIES):
-        shard = shards[rng.integers(len(shards))]
-        sample = shard[rng.integers(len(shard))]
+        sample = _any_sample(shards, rng)
         places = np.flatnonzero(sample[..., 3] >= DAMAGED * 255)
         if len(places):
             break
@@ -33,6 +31,11 @@ def damaged_crop(shards: Sequence[np.ndarray], rng: np.random.Generator, side: i
         int(np.clip(at - rng.integers(side), 0, most - side)) for at, most in zip(place, sample.shape[:2], strict=True)
     )
     return sample[top : top + side, left : left + side]
+
+
+def _any_sample(shards: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    shard = shards[rng.integers(len(shards))]
+    return shard[rng.integers(len(shard))]
 
 
 def any_way_round(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
